@@ -1,0 +1,32 @@
+"""Put Imagenette where `--data imagenette` finds it.
+
+    python data_scripts/get_imagenette.py                               # download (326 MB, checksummed)
+    python data_scripts/get_imagenette.py --source imagenette2-320.tgz  # a local archive or its address
+    python data_scripts/get_imagenette.py --source FOLDER_OF_TARS
+"""
+
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+
+from msun_lite.errors import one_line_errors
+from msun_lite.imagenette import get_imagenette, imagenette_folder
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = ArgumentParser(description="Put Imagenette where --data imagenette finds it.")
+    parser.add_argument("--source", type=str | None, default=None, help="Archive, its address, or a folder of tars.")
+    parser.add_argument("--data_root", type=str, default="data", help="Folder of data sets.")
+    options = parser.parse_args(argv)
+    root = Path(options.data_root)
+    folder = get_imagenette(root, options.source) if options.source else imagenette_folder(root)
+    counts = {split: sum(1 for _ in (folder / split).rglob("*.JPEG")) for split in ("train", "val")}
+    print(f"{folder}: {counts['train']} training and {counts['val']} validation images")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

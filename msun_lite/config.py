@@ -1,0 +1,244 @@
+"""Every option of a run, once: name, type, default, meaning. Presets and YAML files override the defaults."""
+
+import contextlib
+import difflib
+import io
+import sys
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from msun_lite.backbones import ARCHS, MEDIUM_STEMS, check_arch
+from msun_lite.errors import UserError
+from msun_lite.losses import CONSTRAINTS
+from msun_lite.scales import check_scales
+
+PRESETS = Path(__file__).parent / "presets"
+METHODS = ("vanilla", "mst", "msun")
+PRECISIONS = ("auto", "fp32", "bf16")
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+@dataclass(kw_only=True)
+class TrainConfig:
+    """The options of one training run."""
+
+    preset: str = "quick"
+    """Named set of options to start from: quick, lite, imagenette or imagenet."""
+    method: Literal["vanilla", "mst", "msun"] = "msun"
+    """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale."""
+    out: str | None = None
+    """Run folder; runs/PRESET-METHOD-seedSEED by default. Nothing is written outside it."""
+    resume: bool = False
+    """Continue the run in the run folder exactly where its checkpoint is."""
+
+    arch: str = "resnet_lite"
+    """Backbone: resnet_lite, resnet50 or resnext50_32x4d."""
+    blocks: int = 1
+    """Stages in every subnet beside its stem (the paper's B), 0 to 3."""
+    scales: list[int] = (8, 32, 56)
+    """Sizes in pixels that own a subnet, rising, two or more. Training sees each of them (mst, msun)."""
+    sizes: list[int] = tuple(range(8, 57, 4))
+    """Sizes in pixels at which accuracy is measured."""
+    medium_stem: str = "coarse"
+    """Stem of the scales in between: coarse (never dearer than the largest scale's) or fine (stride 1)."""
+    routing: Literal["nearest", "ceil"] = "nearest"
+    """Which subnet serves a size: nearest scale (Eq. 6) or smallest scale not below it."""
+    antialias: bool = True
+    """Low-pass images before making them smaller, in training and in testing."""
+
+    constraint: str = "pair"
+    """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped) or none."""
+    lam: float = 0.01
+    """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient."""
+    label_smoothing: float = 0.0
+    """Label smoothing of the cross-entropy, 0 to below 1."""
+
+    data: str = "scenes"
+    """scenes (built-in), imagenette (downloaded once), or a folder with train/ and val/ class folders."""
+    data_root: str = "data"
+    """Folder that downloaded data sets are kept in."""
+    scenes_train: int = 6000
+    """Number of training scenes."""
+    scenes_val: int = 2000
+    """Number of validation scenes."""
+    scenes_seed: int = 0
+    """Seed of the scenes; runs with other training seeds see the same ones."""
+    cache: bool = True
+    """Decode all images once and keep them in memory."""
+    crop_min: float = 0.35
+    """Smallest part of an image's area that a random training crop keeps."""
+    crop_ratio: float = 1.0
+    """Evaluation: side of the centre crop over the shorter side of the resized image (0.875 for 224 of 256)."""
+    flip: bool = True
+    """Mirror training images left to right at random."""
+    max_bad_images: int = 10
+    """Training stops when more images than this are unreadable; evaluation never leaves one out."""
+
+    epochs: int = 10
+    """Passes over the training images."""
+    batch_size: int = 128
+    """Images a step."""
+    lr: float = 0.1
+    """Learning rate after the warm-up."""
+    momentum: float = 0.9
+    """Momentum of SGD."""
+    weight_decay: float = 5e-4
+    """Weight decay, on all parameters."""
+    warmup_epochs: float = 1.0
+    """Epochs of linear warm-up from 0.01 x lr; then a cosine goes down to 0.01 x lr."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; no clipping by default."""
+    seed: int = 0
+    """Seed of the weights, the order of the images and their crops."""
+
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps ..."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Training arithmetic: bf16 autocast or fp32; auto is bf16 where the device has it in hardware."""
+    threads: int | None = None
+    """CPU threads of one process; PyTorch's choice by default."""
+    workers: int = 0
+    """Processes that prepare images; 0 prepares them in the main process."""
+    max_minutes: float | None = None
+    """Stop cleanly after so many minutes of training, everything saved."""
+    checkpoint_minutes: float = 5.0
+    """Save a checkpoint at least so often, beside the one after every epoch."""
+
+    def __post_init__(self):
+        self.scales, self.sizes = list(self.scales), list(self.sizes)
+        if self.out is None:
+            self.out = f"runs/{self.preset}-{self.method}-seed{self.seed}"
+
+    def check(self) -> None:
+        """Raise a `UserError` for the first value that cannot work, before any work is done."""
+        _one_of("method", self.method, METHODS)
+        _one_of("medium_stem", self.medium_stem, MEDIUM_STEMS)
+        _one_of("constraint", self.constraint, CONSTRAINTS)
+        _one_of("precision", self.precision, PRECISIONS)
+        check_arch(self.arch, self.blocks)
+        check_scales(self.scales)
+        check_sizes(self.sizes)
+        for name in ("epochs", "batch_size", "scenes_train", "scenes_val", "lr", "checkpoint_minutes"):
+            _within(name, getattr(self, name), above=0)
+        for name in ("threads", "max_minutes", "clip_norm"):
+            if getattr(self, name) is not None:
+                _within(name, getattr(self, name), above=0)
+        for name in ("lam", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "seed"):
+            _within(name, getattr(self, name), least=0)
+        _within("label_smoothing", self.label_smoothing, least=0, below=1)
+        _within("crop_min", self.crop_min, above=0, most=1)
+        _within("crop_ratio", self.crop_ratio, above=0, most=1)
+
+
+def check_sizes(sizes: list[int]) -> None:
+    """Raise a `UserError` unless `sizes` are positive and rising, one or more."""
+    if not sizes or any(size < 1 for size in sizes) or sorted(set(sizes)) != list(sizes):
+        raise UserError(f"sizes: expected rising positive numbers of pixels, got {list(sizes)}")
+
+
+def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def _within(name: str, value: float, least=None, above=None, most=None, below=None) -> None:
+    bounds = (
+        ("at least", least, lambda bound: value >= bound),
+        ("more than", above, lambda bound: value > bound),
+        ("at most", most, lambda bound: value <= bound),
+        ("less than", below, lambda bound: value < bound),
+    )
+    for word, bound, holds in bounds:
+        if bound is not None and not holds(bound):
+            raise UserError(f"{name}: expected {word} {bound}, got {value}")
+
+
+def preset_options(preset: str) -> dict:
+    """Return the options of a preset by its name."""
+    path = PRESETS / f"{preset}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(found.stem for found in PRESETS.glob("*.yaml")))
+        raise UserError(f"preset: unknown preset {preset!r}, expected one of {known}")
+    return yaml.safe_load(path.read_text())
+
+
+def make_config(preset: str = "quick", **options) -> TrainConfig:
+    """Return the checked configuration of a preset with `options` on top, as the chapters need it."""
+    names = [field.name for field in fields(TrainConfig)]
+    unknown = [name for name in options if name not in names]
+    if unknown:
+        raise UserError(f"unknown option {unknown[0]!r}{_suggestion(unknown[0], names)}")
+    config = TrainConfig(**{"preset": preset, **preset_options(preset), **options})
+    config.check()
+    return config
+
+
+class OneLineParser(ArgumentParser):
+    """An argument parser whose errors are one line and exit code 2."""
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        """Raise the message as a `UserError`, with a suggestion for a mistyped option."""
+        message = " ".join(str(message).split())
+        if message.startswith(("Unrecognized arguments:", "unrecognized arguments:")):
+            unknown = message.split(":", 1)[1].split()[0]
+            known = [option for action in self._actions for option in action.option_strings]
+            message = f"unknown option {unknown}{_suggestion(unknown.split('=')[0], known)}"
+        raise UserError(message)
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
+    """Parse `argv` (the command line by default), presets first, then --config, then the options."""
+    argv = sys.argv[1:] if argv is None else argv
+    preset = _early_preset(argv)
+    if preset is not None:
+        parser.set_defaults(preset_options(preset) | {"preset": preset})
+    # jsonargparse prints a hint after some errors; the one line is ours.
+    with contextlib.redirect_stderr(io.StringIO()):
+        return parser.parse_args(argv)
+
+
+def _early_preset(argv: list[str]) -> str | None:
+    """Return the preset that the command line or its --config file names: it sets the defaults of the rest."""
+    values = {"--preset": None, "--config": None}
+    for position, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name in values:
+            values[name] = value if equals else (argv[position + 1] if position + 1 < len(argv) else None)
+    if values["--preset"] is None and values["--config"] is not None:
+        return read_yaml(Path(values["--config"])).get("preset")
+    return values["--preset"]
+
+
+def read_yaml(path: Path) -> dict:
+    """Return the options in a YAML file.
+
+    Raises:
+        UserError: if it is missing, no YAML, or no mapping from options to values.
+    """
+    try:
+        options = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: expected a YAML file of options, got: {error}") from None
+    if not isinstance(options, dict):
+        raise UserError(f"{path}: expected a YAML file of options, got {type(options).__name__}")
+    return options
+
+
+def dump_yaml(config: TrainConfig) -> str:
+    """Return the configuration as YAML that `--config` reads."""
+    return yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def arch_names() -> str:
+    """Return the names that --arch takes, for messages."""
+    return ", ".join(ARCHS)

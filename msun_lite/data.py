@@ -1,0 +1,343 @@
+"""Data sets and loaders: drawn scenes, Imagenette, class folders.
+
+Every image is decoded once, cropped and flipped once, and leaves here as uint8 at the largest scale; the
+engine makes the other scales from it on the device. What is random about an image depends on (seed, epoch,
+index) alone, never on a worker or on what was read before: an interrupted epoch goes on exactly.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+from torchvision.datasets.folder import ImageFolder
+from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import pil_to_tensor
+from tqdm.auto import tqdm
+
+from msun_lite import scenes
+from msun_lite.config import TrainConfig
+from msun_lite.errors import DataError
+from msun_lite.imagenette import imagenette_folder
+
+
+class UnreadableImage(Exception):
+    """An image that cannot be decoded; the message names it and says why."""
+
+
+class ImageSource:
+    """Labelled images of one split: `read(i)` gives uint8 [3, H, W], `labels[i]` its class."""
+
+    def __init__(self, labels: Sequence[int]):
+        self.labels = labels
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def read(self, index: int) -> Tensor:
+        """Return image `index` as uint8 [3, H, W], or raise `UnreadableImage`."""
+        raise TypeError(f"{type(self).__name__} does not say how to read an image")
+
+
+class FileSource(ImageSource):
+    """Image files, decoded whenever they are read."""
+
+    def __init__(self, samples: Sequence[tuple[str, int]]):
+        super().__init__([label for _, label in samples])
+        self.paths = [path for path, _ in samples]
+
+    def read(self, index: int) -> Tensor:
+        """Decode file `index`: uint8 [3, H, W], or raise `UnreadableImage`."""
+        return decode(self.paths[index])
+
+
+class MemorySource(ImageSource):
+    """Images in memory, of mixed sizes, in one buffer that worker processes share without a copy."""
+
+    def __init__(self, images: Sequence[Tensor], labels: Sequence[int]):
+        super().__init__(labels)
+        self._shapes = [tuple(image.shape) for image in images]
+        self._starts = np.cumsum([0] + [image.numel() for image in images])
+        self._buffer = torch.cat([image.flatten() for image in images])
+
+    def read(self, index: int) -> Tensor:
+        """Return image `index` as uint8 [3, H, W], a view into the buffer."""
+        return self._buffer[self._starts[index] : self._starts[index + 1]].view(self._shapes[index])
+
+
+class SceneSource(ImageSource):
+    """Drawn scenes, all made at once and kept in memory."""
+
+    def __init__(self, count: int, size: int, split: str, seed: int):
+        images, labels = scenes.draw_all(count, size, split, seed)
+        super().__init__(labels.tolist())
+        self._images = images
+
+    def read(self, index: int) -> Tensor:
+        """Return scene `index` as uint8 [3, size, size]."""
+        return self._images[index]
+
+
+def decode(path: str | Path) -> Tensor:
+    """Decode an image file of any colour mode to RGB: uint8 [3, H, W].
+
+    Grey, palette, CMYK and alpha images are converted, 16-bit grey is scaled to 8 bits.
+
+    Raises:
+        UnreadableImage: if the file is missing, empty, truncated or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):
+                image = image.convert("I").point(lambda level: level / 256).convert("L")
+            elif "transparency" in image.info:
+                image = image.convert("RGBA")
+            return pil_to_tensor(image.convert("RGB"))
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UnreadableImage(f"{path}: {error}") from None
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set ready for use, and what a record says of it."""
+
+    name: str
+    classes: tuple[str, ...]
+    train: ImageSource
+    val: ImageSource
+    fingerprint: str
+
+    def describe(self) -> dict:
+        """Return name, number of classes and of images, and fingerprint, as summary.json has them."""
+        return {
+            "name": self.name,
+            "classes": len(self.classes),
+            "train": len(self.train),
+            "val": len(self.val),
+            "fingerprint": self.fingerprint,
+        }
+
+
+def load_data(config: TrainConfig) -> DataSet:
+    """Open the data set that `config.data` names, decoding it into memory when `config.cache` says so.
+
+    Raises:
+        DataError: if it is missing, empty, its two splits differ in classes, or too many of the images
+            to be held in memory are unreadable.
+    """
+    if config.data == "scenes":
+        return _scenes(config)
+    folder = imagenette_folder(Path(config.data_root)) if config.data == "imagenette" else Path(config.data)
+    train, val = _class_folder(folder, "train"), _class_folder(folder, "val")
+    if train.classes != val.classes:
+        raise DataError(f"{folder}: expected the same classes in train and val, {_difference(train, val)}")
+    sources = [FileSource(train.samples), FileSource(val.samples)]
+    if config.cache:
+        sources = [
+            _into_memory(sources[0], "train", config.workers, config.max_bad_images),
+            _into_memory(sources[1], "val", config.workers, max_bad=0),
+        ]
+    name = "imagenette" if config.data == "imagenette" else folder.resolve().name
+    return DataSet(name, tuple(train.classes), *sources, fingerprint=_fingerprint(folder, train, val))
+
+
+def _scenes(config: TrainConfig) -> DataSet:
+    size, seed = max(config.sizes), config.scenes_seed
+    counts = {"train": config.scenes_train, "val": config.scenes_val}
+    sources = {split: SceneSource(count, size, split, seed) for split, count in counts.items()}
+    digest = hashlib.sha256(repr((seed, size, counts)).encode())
+    digest.update(scenes.draw(0, size, "train", seed).tobytes())
+    return DataSet("scenes", tuple(scenes.CLASSES), **sources, fingerprint=digest.hexdigest()[:16])
+
+
+def _class_folder(folder: Path, split: str) -> ImageFolder:
+    """Return the class folders of one split, or raise a `DataError` that says what is missing."""
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such data folder; expected scenes, imagenette or a folder with train/ and val/")
+    if not (folder / split).is_dir():
+        raise DataError(f"{folder}: expected class folders under {split}/, found no {split}/")
+    try:
+        return ImageFolder(str(folder / split))
+    except (FileNotFoundError, RuntimeError) as error:
+        raise DataError(f"{folder / split}: expected a folder of images for each class, got: {error}") from None
+
+
+def _difference(train: ImageFolder, val: ImageFolder) -> str:
+    missing = sorted(set(train.classes) - set(val.classes))
+    extra = sorted(set(val.classes) - set(train.classes))
+    parts = [f"{len(missing)} missing in val ({', '.join(missing[:3])})"] if missing else []
+    parts += [f"{len(extra)} in val alone ({', '.join(extra[:3])})"] if extra else []
+    return "got " + " and ".join(parts)
+
+
+def _fingerprint(folder: Path, *splits: ImageFolder) -> str:
+    """Return a short hash of all relative paths and file sizes: quick, and different for other data."""
+    digest = hashlib.sha256()
+    for path, _ in sorted(sample for split in splits for sample in split.samples):
+        digest.update(f"{Path(path).relative_to(folder).as_posix()} {Path(path).stat().st_size}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _into_memory(source: FileSource, split: str, workers: int, max_bad: int) -> MemorySource:
+    """Decode all files once, leaving out and naming at most `max_bad` unreadable ones."""
+
+    def attempt(index: int) -> Tensor | UnreadableImage:
+        try:
+            return source.read(index)
+        except UnreadableImage as error:
+            return error
+
+    images, labels, tally = [], [], BadImages(max_bad)
+    with ThreadPoolExecutor(max(workers, 2)) as pool:
+        results = pool.map(attempt, range(len(source)))
+        progress = tqdm(results, total=len(source), desc=f"decoding {split}", unit="image", leave=False)
+        for image, label in zip(progress, source.labels, strict=True):
+            if isinstance(image, UnreadableImage):
+                tally.add(str(image))
+            else:
+                images.append(image)
+                labels.append(label)
+    if not images:
+        raise DataError(f"{split}: expected images, not one of {len(source)} can be read")
+    return MemorySource(images, labels)
+
+
+class BadImages:
+    """Names and counts unreadable images, each once, and stops the run past a limit."""
+
+    def __init__(self, limit: int):
+        self.limit = limit
+        self.seen: dict[str, None] = {}
+
+    def add(self, message: str) -> None:
+        """Note one unreadable image; raise a `DataError` once there are more than `limit`."""
+        if message in self.seen:
+            return
+        self.seen[message] = None
+        if len(self.seen) > self.limit:
+            raise DataError(
+                f"{len(self.seen)} unreadable image(s), expected at most {self.limit}: {'; '.join(self.seen)}"
+            )
+        tqdm.write(f"left out unreadable image {len(self.seen)} (limit {self.limit}): {message}")
+
+
+class TrainView(Dataset):
+    """Training images: random resized crop and flip, decided by (seed, epoch, index) alone.
+
+    An item is addressed by (epoch, index) and is (uint8 [3, size, size], label), or the message of an
+    unreadable image.
+    """
+
+    def __init__(self, source: ImageSource, size: int, seed: int, crop_min: float, flip: bool):
+        self.source = source
+        self.seed = seed
+        self.transform = v2.Compose(
+            [
+                v2.RandomResizedCrop(size, scale=(crop_min, 1.0), antialias=True),
+                v2.RandomHorizontalFlip(0.5 if flip else 0.0),
+            ]
+        )
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | str:
+        epoch, index = key
+        try:
+            image = self.source.read(index)
+        except UnreadableImage as error:
+            return str(error)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
+            return self.transform(image), self.source.labels[index]
+
+
+class EvalView(Dataset):
+    """Evaluation images by the protocol: shorter side to size / crop_ratio, then the centre crop.
+
+    An item is (uint8 [3, size, size], label), or the message of an unreadable image.
+    """
+
+    def __init__(self, source: ImageSource, size: int, crop_ratio: float):
+        self.source = source
+        shorter = round(size / crop_ratio)
+        self.transform = v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(size)])
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
+        try:
+            return self.transform(self.source.read(index)), self.source.labels[index]
+        except UnreadableImage as error:
+            return str(error)
+
+
+@dataclass
+class Batch:
+    """Images [B, 3, L, L] uint8 and labels [B], with what was unreadable among them."""
+
+    images: Tensor
+    labels: Tensor
+    bad: list[str]
+
+    def pin_memory(self) -> "Batch":
+        """Return the batch in page-locked memory; the loader calls this for GPUs."""
+        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.bad)
+
+
+def collate(items: list[tuple[Tensor, int] | str]) -> Batch:
+    """Stack the readable items of a batch."""
+    good = [item for item in items if not isinstance(item, str)]
+    images = torch.stack([image for image, _ in good]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+    labels = torch.tensor([label for _, label in good], dtype=torch.int64)
+    return Batch(images, labels, [item for item in items if isinstance(item, str)])
+
+
+class EpochSampler:
+    """The shuffled batches of one epoch as lists of (epoch, index), from batch `start` on.
+
+    The order depends on (seed, epoch) alone. The last, incomplete batch is left out: BatchNorm wants
+    batches of one size, and every epoch leaves out other images.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0):
+        self.count, self.batch_size, self.seed, self.epoch, self.start = count, batch_size, seed, epoch, start
+
+    def __len__(self) -> int:
+        return self.count // self.batch_size - self.start
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
+        order = torch.randperm(self.count, generator=generator).tolist()
+        for batch in range(self.start, self.count // self.batch_size):
+            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+            yield [(self.epoch, index) for index in chosen]
+
+
+def train_loader(view: TrainView, config: TrainConfig, epoch: int, start: int = 0) -> DataLoader:
+    """Return the loader of one epoch's `Batch`es, from batch `start` on."""
+    sampler = EpochSampler(len(view.source), config.batch_size, config.seed, epoch, start)
+    return _loader(view, config.workers, batch_sampler=sampler)
+
+
+def eval_loader(source: ImageSource, size: int, crop_ratio: float, batch_size: int, workers: int) -> DataLoader:
+    """Return a loader of `Batch`es over all of `source` once, in order, centre-cropped to `size`."""
+    return _loader(EvalView(source, size, crop_ratio), workers, batch_size=batch_size)
+
+
+def _loader(view: Dataset, workers: int, **kwargs) -> DataLoader:
+    # The generator of its own keeps the loader from drawing on the global one, which a checkpoint restores.
+    generator = torch.Generator().manual_seed(0)
+    pin = torch.cuda.is_available()
+    return DataLoader(
+        view, num_workers=workers, collate_fn=collate, generator=generator, pin_memory=pin, **kwargs
+    )
+
+
+def _mix(*numbers: int) -> int:
+    """Return one well-mixed 63-bit seed made of several non-negative numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

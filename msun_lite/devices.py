@@ -1,0 +1,58 @@
+"""The device of a run, its arithmetic, and the way of images onto it."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from msun_lite.errors import UserError
+
+
+def pick_device(name: str) -> torch.device:
+    """Return the device called `name`; `auto` is CUDA, then Apple's GPU, then the CPU.
+
+    Raises:
+        UserError: if there is no such device here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        first = str(error).splitlines()[0]
+        raise UserError(f"device: expected auto, cpu or a device of this machine, got {name!r}: {first}") from None
+    return device
+
+
+def pick_precision(precision: str, device: torch.device) -> str:
+    """Return `bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if device.type == "cpu" and _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    """Return whether the processor has AVX512-BF16 or AMX; elsewhere bf16 is emulated and slow."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@contextlib.contextmanager
+def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
+    """Run what is inside in `bf16` autocast or in plain `fp32`."""
+    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+        yield
+
+
+def to_float(images: Tensor, device: torch.device, normalisation: dict) -> Tensor:
+    """Move uint8 images [B, 3, H, W] to `device`, then make them normalised floats, channels last."""
+    images = images.to(device, non_blocking=True).float()
+    mean = 255 * torch.tensor(normalisation["mean"], device=device)[:, None, None]
+    std = 255 * torch.tensor(normalisation["std"], device=device)[:, None, None]
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -1,0 +1,182 @@
+"""Accuracy at every size, through every subnet and under every routing rule.
+
+    python -m msun_lite.evaluate runs/quick-msun-seed0
+    python -m msun_lite.evaluate lite-msun --data imagenette --routing ceil --json result.json
+
+The protocol: centre crop at the largest scale, resize to the size under test (this is the small image),
+then to the scale of the subnet that serves it, or to the largest scale for Vanilla and MST.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, parse, read_yaml
+from msun_lite.cost import flops, parameters
+from msun_lite.data import BadImages, eval_loader, load_data
+from msun_lite.devices import pick_device, pick_precision, to_float
+from msun_lite.errors import DataError, UserError, one_line_errors
+from msun_lite.model import MSUN, find_pretrained
+from msun_lite.records import RunFolder, environment, write_json
+from msun_lite.scales import ROUTINGS, resize, route
+from msun_lite.tables import accuracy_table, subnet_table
+
+BATCH = 250
+"""Images a batch in evaluation."""
+
+PerSubnet = dict[int, dict[int, float]]
+"""scale -> size -> top-1 accuracy in percent."""
+
+
+@torch.no_grad()
+def measure(model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch.device) -> PerSubnet:
+    """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
+
+    Args:
+        model: put into evaluation mode for the measurement, and left in the mode it was found in.
+        loader: `Batch`es at the largest scale.
+        sizes: sizes in pixels.
+        device: where `model` is.
+
+    Raises:
+        DataError: if an image is unreadable; no image is ever left out or replaced.
+    """
+    training, correct, total = model.training, {}, 0
+    model.eval()
+    try:
+        for batch in tqdm(loader, desc=f"measuring at {len(sizes)} sizes", unit="batch", leave=False):
+            for message in batch.bad:
+                BadImages(limit=0).add(message)
+            images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
+            total += len(labels)
+            for size in sizes:
+                small = resize(images, size, model.antialias)
+                for scale in model.scales:
+                    hits = _hits(model, small, scale, labels)
+                    correct[scale, size] = correct.get((scale, size), 0) + hits
+    finally:
+        model.train(training)
+    return {
+        scale: {size: 100 * int(correct[scale, size]) / total for size in sizes} for scale in model.scales
+    }
+
+
+def _hits(model: MSUN, images: Tensor, scale: int, labels: Tensor) -> Tensor:
+    return (model.forward_at(images, scale).argmax(1) == labels).sum()
+
+
+def routed(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
+    """Return {size: scale that serves it}; `oracle` takes the most accurate subnet at each size."""
+    scales = sorted(per_subnet)
+    sizes = next(iter(per_subnet.values()))
+    if routing == "oracle":
+        return {size: max(scales, key=lambda scale: (per_subnet[scale][size], -scale)) for size in sizes}
+    return {size: route(size, scales, routing) for size in sizes}
+
+
+def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str) -> dict:
+    """Return the accuracy and cost part of summary.json; accuracies in percent, FLOPs of one image.
+
+    `routings` has all rules side by side; `top1`, `flops` and their means are those of `routing`.
+    """
+    costs = flops(model)
+    rules = {rule: _routing_record(per_subnet, costs, rule) for rule in ROUTINGS}
+    chosen = rules[routing]
+    return {
+        "scales": list(model.scales),
+        "sizes": list(next(iter(per_subnet.values()))),
+        "routing": routing,
+        "top1": chosen["top1"],
+        "mean_top1": chosen["mean_top1"],
+        "per_subnet": {str(scale): _keyed(row) for scale, row in per_subnet.items()},
+        "routings": rules,
+        "params": parameters(model),
+        "flops": chosen["flops"],
+        "mean_flops": chosen["mean_flops"],
+    }
+
+
+def _routing_record(per_subnet: PerSubnet, costs: dict[int, int], routing: str) -> dict:
+    served = routed(per_subnet, routing)
+    top1 = {size: per_subnet[scale][size] for size, scale in served.items()}
+    spent = {size: costs[scale] for size, scale in served.items()}
+    return {
+        "top1": _keyed(top1),
+        "mean_top1": round(sum(top1.values()) / len(top1), 2),
+        "flops": {str(size): cost for size, cost in spent.items()},
+        "mean_flops": round(sum(spent.values()) / len(spent)),
+        "scale": {str(size): scale for size, scale in served.items()},
+    }
+
+
+def _keyed(row: dict[int, float]) -> dict[str, float]:
+    return {str(size): round(accuracy, 2) for size, accuracy in row.items()}
+
+
+def evaluate(model: MSUN, config: TrainConfig, sizes: Sequence[int], routing: str) -> dict:
+    """Measure `model` on the validation images of `config.data`; see `accuracy_record` for the result."""
+    data = load_data(config)
+    if len(data.classes) != model.spec["num_classes"]:
+        raise DataError(
+            f"{config.data}: expected {model.spec['num_classes']} classes as the model has, got {len(data.classes)}"
+        )
+    device = pick_device(config.device)
+    model = model.to(device, memory_format=torch.channels_last)
+    loader = eval_loader(data.val, model.scales[-1], config.crop_ratio, BATCH, config.workers)
+    record = accuracy_record(model, measure(model, loader, sizes, device), routing)
+    return {**record, "data": data.describe(), "env": environment(device, pick_precision("fp32", device))}
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m msun_lite.evaluate", description="Accuracy at every image size.")
+    parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
+    parser.add_argument("--config", action="config", help="YAML file of options.")
+    parser.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default.")
+    parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
+    parser.add_argument("--sizes", type=str | None, default=None, help="Sizes in pixels, as 32,48,64.")
+    parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil or oracle.")
+    parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")
+    return parser
+
+
+def _parse_sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(f"sizes: expected whole numbers such as 32,48,64, got {text!r}") from None
+    check_sizes(sizes)
+    return sizes
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    options = parse(_parser(), argv)
+    folder = find_pretrained(options.run)
+    stored = read_yaml(RunFolder(folder).config)
+    overrides = {"data_root": options.data_root, "device": options.device, "workers": options.workers}
+    if options.data is not None:
+        overrides["data"] = options.data
+    config = make_config(**{**stored, **overrides})
+    sizes = _parse_sizes(options.sizes) if options.sizes else config.sizes
+    routing = options.routing or config.routing
+    if routing not in ROUTINGS:
+        raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
+    record = {"run": options.run, **evaluate(MSUN.from_pretrained(folder), config, sizes, routing)}
+    print(accuracy_table({Path(options.run).name: record}))
+    if len(record["per_subnet"]) > 1:
+        print(subnet_table(record))
+    if options.json:
+        write_json(Path(options.json), record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,103 @@
+"""Imagenette in the data folder: downloaded once, or unpacked from a local archive.
+
+It ends up as `DATA_ROOT/imagenette/{train,val}/<wordnet id>/*.JPEG`, whole or not at all: everything is
+unpacked in a folder beside it, which takes its name at the very end.
+"""
+
+import tarfile
+import tempfile
+import urllib.parse
+from pathlib import Path
+
+from torchvision.datasets import Imagenette
+from torchvision.datasets.utils import download_url
+from tqdm.auto import tqdm
+
+from msun_lite.errors import DataError
+
+SIZE = "320px"
+"""Which of the data set's three archives is downloaded: shorter side 320 px, 326 MB."""
+
+
+def imagenette_folder(data_root: Path) -> Path:
+    """Return the data set's folder, downloading it with torchvision if it is not there yet."""
+    folder = data_root / "imagenette"
+    return folder if folder.is_dir() else install(data_root, _torchvision_download)
+
+
+def get_imagenette(data_root: Path, source: str) -> Path:
+    """Put Imagenette into `data_root` from `source`: an archive, an address of one, or a folder of tars.
+
+    Raises:
+        DataError: if it is there already, or the source is missing, damaged or holds something else.
+    """
+    if (data_root / "imagenette").exists():
+        raise DataError(f"{data_root / 'imagenette'}: exists already; remove it to fetch the data again")
+    return install(data_root, lambda folder: _unpack_source(source, folder))
+
+
+def install(data_root: Path, fetch) -> Path:
+    """Let `fetch(folder)` fill a temporary folder, find train/ and val/ in it, and move them into place."""
+    folder = data_root / "imagenette"
+    try:
+        data_root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".imagenette-", dir=data_root) as temporary:
+            fetch(Path(temporary))
+            _find_splits(Path(temporary)).rename(folder)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be made: {error}") from None
+    return folder
+
+
+def _torchvision_download(folder: Path) -> None:
+    try:
+        Imagenette(str(folder), split="train", size=SIZE, download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"imagenette: the download failed ({error}); with a local copy, "
+            "run data_scripts/get_imagenette.py --source PATH_OR_URL"
+        ) from None
+
+
+def _unpack_source(source: str, folder: Path) -> None:
+    if urllib.parse.urlparse(source).scheme in ("http", "https"):
+        archives = [_download(source, folder)]
+    elif Path(source).is_dir():
+        archives = sorted(path for path in Path(source).iterdir() if tarfile_name(path))
+    else:
+        archives = [Path(source)]
+    if not archives:
+        raise DataError(f"{source}: expected .tar, .tar.gz or .tgz files in this folder, found none")
+    for archive in tqdm(archives, desc="unpacking", unit="archive"):
+        _unpack(archive, folder / "unpacked")
+
+
+def tarfile_name(path: Path) -> bool:
+    """Return whether a file's name says that it is a tar archive."""
+    return path.name.endswith((".tar", ".tar.gz", ".tgz"))
+
+
+def _download(url: str, folder: Path) -> Path:
+    name = Path(urllib.parse.urlparse(url).path).name or "archive.tgz"
+    try:
+        download_url(url, str(folder), filename=name)
+    except (OSError, RuntimeError) as error:
+        raise DataError(f"{url}: the download failed: {error}") from None
+    return folder / name
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack regular files only; Python's `data` filter refuses members that would leave the folder."""
+    try:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise DataError(f"{archive}: expected a whole tar archive, got: {error}") from None
+
+
+def _find_splits(folder: Path) -> Path:
+    """Return the folder below `folder` that has both train/ and val/."""
+    for train in sorted(folder.rglob("train")):
+        if (train.parent / "val").is_dir():
+            return train.parent
+    raise DataError("imagenette: expected folders train/ and val/ in the source, found none")

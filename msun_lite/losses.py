@@ -1,0 +1,54 @@
+"""The scale-invariance constraint and the overall loss (Eqs. 7 and 8), as pure functions."""
+
+from collections.abc import Sequence
+from itertools import combinations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msun_lite.errors import UserError
+
+CONSTRAINTS = ("sum", "pair", "none")
+"""How lambda acts: on the sum over all pairs as printed in Eq. 8, on each pair, or no constraint at all."""
+
+
+def pair_distances(features: Sequence[Tensor]) -> Tensor:
+    """Return D(f_i(x_i), f_j(x_j)) for every pair i < j of Eq. 7: [n (n - 1) / 2].
+
+    D is the mean squared error, in single precision whatever the features' type. `features` are the
+    subnets' outputs for one batch, resized to one shape [B, C, h, w]. Both sides get a gradient.
+    """
+    pairs = combinations(features, 2)
+    return torch.stack([F.mse_loss(a.float(), b.float()) for a, b in pairs])
+
+
+def scale_invariance(features: Sequence[Tensor]) -> Tensor:
+    """Return L_SI, the sum of the distances over all pairs of scales (Eq. 7), a scalar."""
+    return pair_distances(features).sum()
+
+
+def constrain(distances: Tensor, lam: float, constraint: str = "sum") -> Tensor:
+    """Return the first term of Eq. 8 from the `distances` [pairs] of Eq. 7, a scalar.
+
+    Args:
+        distances: one distance a pair of scales, all at least 0.
+        lam: lambda, a tolerance in units of the distance rather than a weight: below it, no gradient.
+        constraint: `sum` is Eq. 8 as printed, max(L_SI, lambda). `pair`, the variant of the authors'
+            experiments, drops each pair whose distance is below lambda and sums the others.
+            `none` gives 0: no constraint.
+    """
+    if constraint == "sum":
+        return distances.sum().clamp(min=lam)
+    if constraint == "pair":
+        return torch.where(distances < lam, torch.zeros_like(distances), distances).sum()
+    if constraint == "none":
+        return torch.zeros_like(distances).sum()
+    raise UserError(f"constraint: expected one of {', '.join(CONSTRAINTS)}, got {constraint!r}")
+
+
+def overall_loss(
+    cross_entropies: Tensor, distances: Tensor, lam: float, constraint: str = "sum"
+) -> Tensor:
+    """Return L = max(L_SI, lambda) + sum_i CE_i (Eq. 8), a scalar, from CE_i [scales] and D_ij [pairs]."""
+    return constrain(distances, lam, constraint) + cross_entropies.sum()

@@ -1,0 +1,83 @@
+"""The three methods as one module: a batch of images and labels in, the terms of the loss out."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from msun_lite.config import TrainConfig
+from msun_lite.losses import overall_loss, pair_distances
+from msun_lite.model import MSUN
+from msun_lite.scales import pyramid, resize
+
+
+@dataclass
+class Terms:
+    """The loss of one batch and its parts, scalars: `loss` is Eq. 8, `ce` sums CE_i, `si` is L_SI of Eq. 7.
+
+    `correct` counts the images whose class the logits at the largest scale name.
+    """
+
+    loss: Tensor
+    ce: Tensor
+    si: Tensor
+    correct: Tensor
+
+
+def make_model(config: TrainConfig, num_classes: int) -> MSUN:
+    """Return the network that `config.method` trains, with fresh weights."""
+    if config.method == "msun":
+        return MSUN.from_backbone(
+            config.arch,
+            config.scales,
+            config.blocks,
+            num_classes,
+            config.medium_stem,
+            config.routing,
+            config.antialias,
+        )
+    return MSUN.vanilla(config.arch, config.scales[-1], num_classes, config.antialias)
+
+
+class Objective(nn.Module):
+    """What one training step computes, in one forward call.
+
+    `vanilla` sees the largest scale alone. `mst` sees every scale, upsampled to the largest, as one
+    batch through the one network. `msun` sees every scale through its subnet. Cross-entropies are summed
+    over the scales.
+    """
+
+    def __init__(self, model: MSUN, config: TrainConfig):
+        super().__init__()
+        self.model = model
+        self.config = config
+
+    def forward(self, images: Tensor, labels: Tensor) -> Terms:
+        """Return the terms of the loss for images [B, 3, L, L] at the largest scale and labels [B]."""
+        features, logits = getattr(self, f"_{self.config.method}")(images)
+        smoothing = self.config.label_smoothing
+        cross_entropies = torch.stack(
+            [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
+        )
+        distances = pair_distances(features) if len(features) > 1 else cross_entropies.new_zeros(1)
+        constraint = self.config.constraint if len(features) > 1 else "none"
+        return Terms(
+            loss=overall_loss(cross_entropies, distances, self.config.lam, constraint),
+            ce=cross_entropies.sum(),
+            si=distances.sum(),
+            correct=(logits[-1].argmax(1) == labels).sum(),
+        )
+
+    def _vanilla(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        return [], [self.model(images)]
+
+    def _mst(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        scales = self.config.scales
+        views = pyramid(images, scales, self.config.antialias).values()
+        logits = self.model(torch.cat([resize(view, scales[-1]) for view in views]))
+        return [], list(logits.chunk(len(scales)))
+
+    def _msun(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        features, logits = self.model.forward_scales(pyramid(images, self.config.scales, self.config.antialias))
+        return list(features.values()), list(logits.values())

@@ -1,0 +1,253 @@
+"""The Multi-scale Unified Network: private subnets f_i below, one unified network g above (Eqs. 3-5).
+
+    x_1 (32 px)  -> f_1 -> resize \\
+    x_2 (128 px) -> f_2 -> resize  >-> g -> logits
+    x_3 (224 px) -> f_3 ----------/
+
+With the largest scale alone it is the ordinary CNN of Eq. 3, F(x) = g(f_N(x_N)), which is what the
+methods `vanilla` and `mst` train: one class, one way to load, to measure and to explain.
+"""
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from msun_lite.backbones import build, check_arch, cut, subnet
+from msun_lite.errors import CheckpointError, UserError
+from msun_lite.scales import check_scales, image_size, resize, resize_features, route
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Where the weights that come with the package lie, a folder each."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class MSUN(nn.Module):
+    """A CNN whose lower layers exist once for every scale, and whose deeper layers are shared.
+
+    Args:
+        subnets: scale in pixels -> f_i, all with the same number of output channels.
+        unified: g, from the largest subnet's features to the logits.
+        routing: `nearest` (Eq. 6) or `ceil`, see `scales.route`.
+        antialias: low-pass images before making them smaller.
+        spec: how the model was made, saved as model.json beside its weights; see `from_backbone`.
+
+    Shapes: images [B, 3, H, W] of any size, normalised; features [B, C, h, w] of the shape the
+    largest subnet gives at its scale; logits [B, classes].
+    """
+
+    def __init__(
+        self,
+        subnets: dict[int, nn.Module],
+        unified: nn.Module,
+        routing: str = "nearest",
+        antialias: bool = True,
+        spec: dict | None = None,
+    ):
+        super().__init__()
+        self.scales = check_scales(list(subnets), at_least=1)
+        route(self.scales[0], self.scales, routing)  # refuses an unknown rule now, not at the first image
+        self.routing = routing
+        self.antialias = antialias
+        self.spec = spec or {}
+        self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
+        self.unified = unified
+        self.feature_shape = _feature_shape(subnets[self.scales[-1]], self.scales[-1])
+
+    @classmethod
+    def from_backbone(
+        cls,
+        arch: str,
+        scales: Sequence[int] = (32, 128, 224),
+        blocks: int = 1,
+        num_classes: int = 1000,
+        medium_stem: str = "coarse",
+        routing: str = "nearest",
+        antialias: bool = True,
+        normalisation: dict | None = None,
+    ) -> "MSUN":
+        """Turn the CNN `arch` into an MSUN with fresh weights.
+
+        Args:
+            arch: a name in `backbones.ARCHS`.
+            scales: two or more sizes in pixels, rising; each gets its own subnet.
+            blocks: stages in every subnet beside its stem (the paper's B), 0 to 3.
+            num_classes: length of the logits.
+            medium_stem: `coarse` or `fine`, see `backbones.stem_for`.
+            routing: `nearest` or `ceil`.
+            antialias: low-pass images before making them smaller.
+            normalisation: {"mean": [3], "std": [3]} of the images it expects; ImageNet's by default.
+
+        Raises:
+            UserError: for an unknown name or scales that are unsorted, repeated or fewer than two.
+        """
+        scales = check_scales(scales)
+        return cls._build(arch, scales, blocks, num_classes, medium_stem, routing, antialias, normalisation)
+
+    @classmethod
+    def vanilla(
+        cls,
+        arch: str,
+        scale: int = 224,
+        num_classes: int = 1000,
+        antialias: bool = True,
+        normalisation: dict | None = None,
+    ) -> "MSUN":
+        """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`."""
+        return cls._build(arch, (scale,), 1, num_classes, "coarse", "nearest", antialias, normalisation)
+
+    @classmethod
+    def _build(cls, arch, scales, blocks, num_classes, medium_stem, routing, antialias, normalisation) -> "MSUN":
+        check_arch(arch, blocks)
+        normalisation = normalisation or {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
+        spec = {
+            "arch": arch,
+            "blocks": blocks,
+            "scales": list(scales),
+            "num_classes": num_classes,
+            "medium_stem": medium_stem,
+            "routing": routing,
+            "antialias": antialias,
+            "normalisation": normalisation,
+        }
+        largest = scales[-1]
+        f_largest, unified = cut(build(arch, num_classes), blocks)
+        subnets = {scale: subnet(arch, blocks, scale, largest, medium_stem) for scale in scales[:-1]}
+        return cls({**subnets, largest: f_largest}, unified, routing, antialias, spec)
+
+    def features(self, images: Tensor, scale: int) -> Tensor:
+        """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
+        return resize_features(self.subnets[str(scale)](images), self.feature_shape)
+
+    def forward_at(self, images: Tensor, scale: int) -> Tensor:
+        """Return g(f_i(x_i)) [B, classes]: images [B, 3, H, W] of any size, through the subnet of `scale`."""
+        return self.unified(self.features(resize(images, scale, self.antialias), scale))
+
+    def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
+        """Return the logits [B, classes] of images of any size (Eqs. 5 and 6).
+
+        Args:
+            images: a batch [B, 3, H, W], routed by its size (the shorter side); or a list of B images
+                [3, H, W] of mixed sizes, grouped by subnet, the logits in the list's order.
+        """
+        if isinstance(images, Tensor):
+            return self.forward_at(images, route(image_size(images), self.scales, self.routing))
+        groups: dict[int, list[int]] = {}
+        for position, image in enumerate(images):
+            groups.setdefault(route(image_size(image), self.scales, self.routing), []).append(position)
+        features = [
+            self.features(torch.stack([resize(images[i][None], scale, self.antialias)[0] for i in members]), scale)
+            for scale, members in groups.items()
+        ]
+        logits = self.unified(torch.cat(features))
+        order = torch.tensor([i for members in groups.values() for i in members], device=logits.device)
+        return logits[order.argsort()]
+
+    def forward_scales(self, views: dict[int, Tensor]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+        """Run all scales in one call (Eq. 4), as training does.
+
+        Args:
+            views: scale -> x_i [B, 3, scale, scale].
+
+        Returns:
+            features {scale: f_i(x_i) [B, C, h, w]} and logits {scale: g(f_i(x_i)) [B, classes]}. All
+            features pass g as one batch, so that its BatchNorm statistics in training are those of the
+            mixture of scales, which its running averages describe.
+        """
+        features = {scale: self.features(images, scale) for scale, images in views.items()}
+        logits = self.unified(torch.cat(list(features.values())))
+        parts = logits.split([len(images) for images in views.values()])
+        return features, dict(zip(views, parts, strict=True))
+
+    def save(self, folder: str | Path) -> None:
+        """Write model.safetensors and model.json into `folder`."""
+        folder = Path(folder)
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(state, folder / "model.safetensors")
+        (folder / "model.json").write_text(json.dumps(self.spec, indent=2) + "\n")
+
+    @classmethod
+    def from_spec(cls, spec: dict) -> "MSUN":
+        """Build the model that a model.json describes, with fresh weights."""
+        names = ("arch", "scales", "blocks", "num_classes", "medium_stem", "routing", "antialias", "normalisation")
+        missing = [name for name in names if name not in spec]
+        if missing:
+            raise CheckpointError(f"model.json: expected the keys {', '.join(names)}, missing {', '.join(missing)}")
+        model = cls._build(**{name: spec[name] for name in names})
+        model.spec = spec
+        return model
+
+    @classmethod
+    def from_pretrained(cls, source: str | Path) -> "MSUN":
+        """Load a trained model, ready for evaluation, on the CPU.
+
+        Args:
+            source: a run folder, or the name of shipped weights such as `lite-msun`.
+
+        Raises:
+            CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
+        """
+        folder = find_pretrained(source)
+        model = cls.from_spec(_read_spec(folder / "model.json"))
+        load_weights(model, folder / "model.safetensors")
+        return model.eval()
+
+
+def _feature_shape(f: nn.Module, scale: int) -> tuple[int, int]:
+    """Return the side lengths (h, w) of f's output for one image of `scale`; nothing is computed."""
+    ghost = copy.deepcopy(f).to("meta").eval()
+    return tuple(ghost(torch.empty(1, 3, scale, scale, device="meta")).shape[-2:])
+
+
+def find_pretrained(source: str | Path) -> Path:
+    """Return the folder of a run, or of shipped weights by their name; a folder wins over a name."""
+    for folder in (Path(source), SHIPPED / str(source)):
+        if (folder / "model.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))) or "none"
+    raise CheckpointError(
+        f"{source}: expected a run folder with model.json and model.safetensors, or a shipped name ({shipped})"
+    )
+
+
+def _read_spec(path: Path) -> dict:
+    try:
+        spec = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected the JSON description of a model, got {error}") from None
+    if not isinstance(spec, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(spec).__name__}")
+    return spec
+
+
+def load_weights(model: MSUN, path: Path) -> None:
+    """Load a safetensors file into `model`; half precision is widened to the model's own.
+
+    Raises:
+        CheckpointError: if the file is damaged or belongs to another architecture.
+    """
+    try:
+        state = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: expected a whole safetensors file, got {error}") from None
+    load_state(model, state, path)
+
+
+def load_state(model: MSUN, state: dict[str, Tensor], path: Path) -> None:
+    """Load `state` into `model`, or name the first tensor that does not fit; `path` is for the message."""
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        if name not in own or name not in state or own[name].shape != state[name].shape:
+            expected = tuple(own[name].shape) if name in own else "no such tensor"
+            found = tuple(state[name].shape) if name in state else "none"
+            raise CheckpointError(
+                f"{path}: made for another model: {name}: expected {expected} for "
+                f"{model.spec.get('arch')} at scales {list(model.scales)}, got {found}"
+            )
+    model.load_state_dict(state)

@@ -1,0 +1,111 @@
+"""The run folder: what a run writes, and the records that are read back from it."""
+
+import json
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+import torchvision
+
+from msun_lite.checkpoint import write_text
+from msun_lite.errors import CheckpointError, UserError
+
+
+class RunFolder:
+    """The files of one run, by name."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        self.config = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.weights = self.path / "model.safetensors"
+        self.summary = self.path / "summary.json"
+
+    def create(self) -> None:
+        """Make the folder, or raise a `UserError` that says why it cannot be made."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: the run folder cannot be made: {error}") from None
+
+    def append_metrics(self, row: dict) -> None:
+        """Add one epoch's line to metrics.jsonl."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def read_metrics(self) -> list[dict]:
+        """Return the lines of metrics.jsonl; none if it does not exist yet."""
+        if not self.metrics.exists():
+            return []
+        rows = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break  # the run was killed while it wrote this line; its epoch is repeated
+        return rows
+
+    def drop_metrics_after(self, epoch: int) -> None:
+        """Keep the lines of the first `epoch` epochs: what comes after is trained again after a kill."""
+        rows = [row for row in self.read_metrics() if row["epoch"] <= epoch]
+        write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write `content` as indented JSON, atomically."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict:
+    """Read a JSON object, or raise a `CheckpointError` that names the file."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected a JSON file, got: {error}") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(content).__name__}")
+    return content
+
+
+def environment(device: torch.device, precision: str) -> dict:
+    """Return what a record says of the machine and the code: versions, device, precision, commit."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "commit": commit(),
+    }
+
+
+def device_name(device: torch.device) -> str:
+    """Return a GPU's name, or the processor's as far as the system tells it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type != "cpu":
+        return str(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return f"cpu: {line.split(':', 1)[1].strip()}"
+    return f"cpu: {platform.processor() or platform.machine()}"
+
+
+def commit() -> str:
+    """Return the commit of the package's checkout, marked `-dirty` if changed, or `unknown` outside of one."""
+    folder = Path(__file__).parent
+    try:
+        head = _git(folder, "rev-parse", "HEAD")
+        return head + ("-dirty" if _git(folder, "status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,0 +1,77 @@
+"""Sizes, scales and the way between them.
+
+A *size* is the side of an input image in pixels, a *scale* is a size that owns a subnet. This file
+holds the routing rules (which scale serves which size, Eq. 6) and the project's only calls that
+resize images or features, so that training, testing and the figures can never disagree on it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from msun_lite.errors import UserError
+
+ROUTINGS = ("nearest", "ceil", "oracle")
+"""The routing rules. `oracle` needs the labels: it exists in evaluation only."""
+
+
+def check_scales(scales: Sequence[int], at_least: int = 2) -> tuple[int, ...]:
+    """Return `scales` as a tuple if they are positive, rising and at least `at_least` many.
+
+    Raises:
+        UserError: naming the scales and what is wrong with them.
+    """
+    scales = tuple(scales)
+    if len(scales) < at_least:
+        raise UserError(f"scales: expected at least {at_least}, got {list(scales)}")
+    if any(scale < 1 for scale in scales):
+        raise UserError(f"scales: expected positive numbers of pixels, got {list(scales)}")
+    if any(a >= b for a, b in zip(scales, scales[1:], strict=False)):
+        raise UserError(f"scales: expected rising numbers without repeats, got {list(scales)}")
+    return scales
+
+
+def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
+    """Return the scale whose subnet serves an image of `size` pixels.
+
+    `nearest` is Eq. 6, i = argmin_i |R(x) - R(x_i)|, a tie going to the smaller (cheaper) scale;
+    `ceil` takes the smallest scale that is not below the size, or the largest there is.
+
+    Raises:
+        UserError: for any other rule; `oracle` cannot be decided from the size alone.
+    """
+    if routing == "nearest":
+        return min(scales, key=lambda scale: (abs(size - scale), scale))
+    if routing == "ceil":
+        return min((scale for scale in scales if scale >= size), default=max(scales))
+    raise UserError(f"routing: expected 'nearest' or 'ceil' to route by size alone, got {routing!r}")
+
+
+def resize(images: Tensor, size: int, antialias: bool = True) -> Tensor:
+    """Resize float images [..., 3, H, W] to [..., 3, size, size], bilinearly.
+
+    `antialias` low-passes the image before it is made smaller, as a camera or an image editor does;
+    the paper's experiments did without. It changes nothing when the image grows.
+    """
+    if images.shape[-2:] == (size, size):
+        return images
+    return F.interpolate(images, (size, size), mode="bilinear", antialias=antialias, align_corners=False)
+
+
+def resize_features(features: Tensor, shape: tuple[int, int]) -> Tensor:
+    """Resize feature maps [B, C, h, w] to [B, C, *shape], bilinearly, as Eq. 4 needs before g."""
+    if features.shape[-2:] == shape:
+        return features
+    return F.interpolate(features, shape, mode="bilinear", align_corners=False)
+
+
+def pyramid(images: Tensor, scales: Sequence[int], antialias: bool = True) -> dict[int, Tensor]:
+    """Return the views {scale: x_i} of one batch [B, 3, H, W], each [B, 3, scale, scale]."""
+    return {scale: resize(images, scale, antialias) for scale in scales}
+
+
+def image_size(images: Tensor) -> int:
+    """Return the size R(x) of images [..., H, W] that routing looks at: their shorter side, in pixels."""
+    return min(torch.Size(images.shape[-2:]))
