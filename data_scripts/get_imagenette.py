@@ -1,8 +1,8 @@
 """Put Imagenette where `--data imagenette` finds it.
 
-    python data_scripts/get_imagenette.py                               # download (326 MB, checksummed)
-    python data_scripts/get_imagenette.py --source imagenette2-320.tgz  # a local archive or its address
-    python data_scripts/get_imagenette.py --source FOLDER_OF_TARS
+python data_scripts/get_imagenette.py                               # download (326 MB, checksummed)
+python data_scripts/get_imagenette.py --source imagenette2-320.tgz  # a local archive or its address
+python data_scripts/get_imagenette.py --source FOLDER_OF_TARS
 """
 
 import sys

@@ -141,9 +141,7 @@ def cut(cnn: nn.Module, blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
 
 def restem(f: nn.Sequential, stem: Stem) -> nn.Sequential:
     """Return f with its stem replaced by `stem`: a fresh first convolution, its pool kept or dropped."""
-    conv = nn.Conv2d(
-        3, f.conv1.out_channels, stem.kernel, stride=stem.stride, padding=stem.kernel // 2, bias=False
-    )
+    conv = nn.Conv2d(3, f.conv1.out_channels, stem.kernel, stride=stem.stride, padding=stem.kernel // 2, bias=False)
     _initialise(conv)
     parts = OrderedDict(f.named_children())
     parts["conv1"] = conv

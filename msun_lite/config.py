@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import re
 import sys
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Literal
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from msun_lite.backbones import ARCHS, MEDIUM_STEMS, check_arch
+from msun_lite.backbones import MEDIUM_STEMS, check_arch
 from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS
 from msun_lite.scales import check_scales
@@ -179,16 +180,34 @@ def make_config(preset: str = "quick", **options) -> TrainConfig:
 
 
 class OneLineParser(ArgumentParser):
-    """An argument parser whose errors are one line and exit code 2."""
+    """An argument parser whose errors are one line and exit code 2; options are never abbreviated."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> None:
         """Raise the message as a `UserError`, with a suggestion for a mistyped option."""
         message = " ".join(str(message).split())
-        if message.startswith(("Unrecognized arguments:", "unrecognized arguments:")):
-            unknown = message.split(":", 1)[1].split()[0]
+        if unknown := re.match(r"[Uu]nrecognized arguments: ([^\s=]+)", message):
             known = [option for action in self._actions for option in action.option_strings]
-            message = f"unknown option {unknown}{_suggestion(unknown.split('=')[0], known)}"
+            raise UserError(f"unknown option {unknown[1]}{_suggestion(unknown[1], known)}")
+        if unknown := re.match(r"Option '(.+)' is not accepted", message):
+            names = [action.dest for action in self._actions]
+            raise UserError(f"unknown option {unknown[1]!r} in the --config file{_suggestion(unknown[1], names)}")
+        if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: (.*)', message):
+            kinds = [kind for kind in re.findall(r"'(\w+)'", wrong[2]) if kind != "NoneType"]
+            raise UserError(f"{wrong[1]}: expected {' or '.join(kinds)}, got {wrong[3]!r}")
+        if wrong := re.match(r'Parser key "(.+?)": (.*) Got value: (.*)', message):
+            raise UserError(f"{wrong[1]}: {_plain_expectation(wrong[2])}, got {wrong[3]!r}")
         raise UserError(message)
+
+
+def _plain_expectation(text: str) -> str:
+    """Return a type error of the parser in plain words: `expected int`, `expected one of a, b`."""
+    if choices := re.search(r"Literal\[(.*?)\]", text):
+        return f"expected one of {choices[1].replace(chr(39), '')}"
+    kinds = re.findall(r"Expected an? <class '(\w+)'>", text)
+    return f"expected {' or '.join(dict.fromkeys(kinds))}" if kinds else text
 
 
 def _suggestion(word: str, known: list[str]) -> str:
@@ -196,15 +215,41 @@ def _suggestion(word: str, known: list[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
+def make_parser(prog: str, description: str, skip: set[str] | None = None) -> OneLineParser:
+    """Return a parser of all options of `TrainConfig` but `skip`, with --config and --print_config."""
+    parser = OneLineParser(prog=prog, description=description)
+    parser.add_argument("--config", action="config", help="YAML file of options; a run's config.yaml repeats it.")
+    parser.add_class_arguments(TrainConfig, skip=skip or set())
+    return parser
+
+
 def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
-    """Parse `argv` (the command line by default), presets first, then --config, then the options."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Parse `argv` (the command line by default): the preset, then --config, then the options.
+
+    Beside jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
+    """
+    argv = _spell_out(parser, sys.argv[1:] if argv is None else argv)
     preset = _early_preset(argv)
     if preset is not None:
         parser.set_defaults(preset_options(preset) | {"preset": preset})
     # jsonargparse prints a hint after some errors; the one line is ours.
     with contextlib.redirect_stderr(io.StringIO()):
         return parser.parse_args(argv)
+
+
+def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
+    """Return `argv` with bare switches given the value true, and comma lists their brackets."""
+    defaults = {f"--{name}": value for name, value in vars(parser.get_defaults()).items()}
+    words = []
+    for position, word in enumerate(argv):
+        after = argv[position + 1] if position + 1 < len(argv) else "--"
+        before = argv[position - 1] if position else ""
+        if isinstance(defaults.get(word), bool) and after.startswith("--"):
+            word = f"{word}=true"
+        elif isinstance(defaults.get(before), list | tuple) and re.fullmatch(r"[\d,]+", word):
+            word = f"[{word}]"
+        words.append(word)
+    return words
 
 
 def _early_preset(argv: list[str]) -> str | None:
@@ -237,8 +282,3 @@ def read_yaml(path: Path) -> dict:
 def dump_yaml(config: TrainConfig) -> str:
     """Return the configuration as YAML that `--config` reads."""
     return yaml.safe_dump(asdict(config), sort_keys=False)
-
-
-def arch_names() -> str:
-    """Return the names that --arch takes, for messages."""
-    return ", ".join(ARCHS)

@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import ImageFolder
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import pil_to_tensor
-from tqdm.auto import tqdm
 
 from msun_lite import scenes
 from msun_lite.config import TrainConfig
 from msun_lite.errors import DataError
 from msun_lite.imagenette import imagenette_folder
+from msun_lite.progress import note, progress
 
 
 class UnreadableImage(Exception):
@@ -196,8 +196,8 @@ def _into_memory(source: FileSource, split: str, workers: int, max_bad: int) -> 
     images, labels, tally = [], [], BadImages(max_bad)
     with ThreadPoolExecutor(max(workers, 2)) as pool:
         results = pool.map(attempt, range(len(source)))
-        progress = tqdm(results, total=len(source), desc=f"decoding {split}", unit="image", leave=False)
-        for image, label in zip(progress, source.labels, strict=True):
+        bar = progress(results, total=len(source), desc=f"decoding {split}", unit="image", leave=False)
+        for image, label in zip(bar, source.labels, strict=True):
             if isinstance(image, UnreadableImage):
                 tally.add(str(image))
             else:
@@ -224,7 +224,7 @@ class BadImages:
             raise DataError(
                 f"{len(self.seen)} unreadable image(s), expected at most {self.limit}: {'; '.join(self.seen)}"
             )
-        tqdm.write(f"left out unreadable image {len(self.seen)} (limit {self.limit}): {message}")
+        note(f"left out unreadable image {len(self.seen)} (limit {self.limit}): {message}")
 
 
 class TrainView(Dataset):
@@ -333,9 +333,7 @@ def _loader(view: Dataset, workers: int, **kwargs) -> DataLoader:
     # The generator of its own keeps the loader from drawing on the global one, which a checkpoint restores.
     generator = torch.Generator().manual_seed(0)
     pin = torch.cuda.is_available()
-    return DataLoader(
-        view, num_workers=workers, collate_fn=collate, generator=generator, pin_memory=pin, **kwargs
-    )
+    return DataLoader(view, num_workers=workers, collate_fn=collate, generator=generator, pin_memory=pin, **kwargs)
 
 
 def _mix(*numbers: int) -> int:

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from msun_lite.checkpoint import load_checkpoint, save_checkpoint
 from msun_lite.config import TrainConfig
@@ -17,6 +16,7 @@ from msun_lite.devices import arithmetic, pick_device, pick_precision, to_float
 from msun_lite.errors import CheckpointError, DataError, UserError
 from msun_lite.methods import Objective
 from msun_lite.model import MSUN, load_state
+from msun_lite.progress import progress
 from msun_lite.records import RunFolder
 
 SUMS = ("loss", "ce", "si", "correct", "images", "batches")
@@ -104,7 +104,7 @@ class Trainer:
             Whether the run is finished.
         """
         total = self.config.epochs * self.steps_per_epoch
-        with StopRequest(self.config.max_minutes) as stop, tqdm(total=total, initial=self.step, unit="step") as bar:
+        with StopRequest(self.config.max_minutes) as stop, progress(total=total, initial=self.step, unit="step") as bar:
             while self.epoch < self.config.epochs:
                 bar.set_description(f"{self.config.method} epoch {self.epoch + 1}/{self.config.epochs}")
                 if not self._run_epoch(stop, bar):
@@ -114,7 +114,7 @@ class Trainer:
                     return False
         return True
 
-    def _run_epoch(self, stop: StopRequest, bar: tqdm) -> bool:
+    def _run_epoch(self, stop: StopRequest, bar) -> bool:
         """Train from the present batch to the end of the epoch; False if stopped within it."""
         self.model.train()
         saved = time.monotonic()

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, parse, read_yaml
 from msun_lite.cost import flops, parameters
@@ -22,6 +21,7 @@ from msun_lite.data import BadImages, eval_loader, load_data
 from msun_lite.devices import pick_device, pick_precision, to_float
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.model import MSUN, find_pretrained
+from msun_lite.progress import progress
 from msun_lite.records import RunFolder, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route
 from msun_lite.tables import accuracy_table, subnet_table
@@ -49,7 +49,7 @@ def measure(model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch
     training, correct, total = model.training, {}, 0
     model.eval()
     try:
-        for batch in tqdm(loader, desc=f"measuring at {len(sizes)} sizes", unit="batch", leave=False):
+        for batch in progress(loader, desc=f"measuring at {len(sizes)} sizes", unit="batch", leave=False):
             for message in batch.bad:
                 BadImages(limit=0).add(message)
             images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
@@ -61,9 +61,7 @@ def measure(model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch
                     correct[scale, size] = correct.get((scale, size), 0) + hits
     finally:
         model.train(training)
-    return {
-        scale: {size: 100 * int(correct[scale, size]) / total for size in sizes} for scale in model.scales
-    }
+    return {scale: {size: 100 * int(correct[scale, size]) / total for size in sizes} for scale in model.scales}
 
 
 def _hits(model: MSUN, images: Tensor, scale: int, labels: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from torchvision.datasets import Imagenette
 from torchvision.datasets.utils import download_url
-from tqdm.auto import tqdm
 
 from msun_lite.errors import DataError
+from msun_lite.progress import progress
 
 SIZE = "320px"
 """Which of the data set's three archives is downloaded: shorter side 320 px, 326 MB."""
@@ -68,7 +68,7 @@ def _unpack_source(source: str, folder: Path) -> None:
         archives = [Path(source)]
     if not archives:
         raise DataError(f"{source}: expected .tar, .tar.gz or .tgz files in this folder, found none")
-    for archive in tqdm(archives, desc="unpacking", unit="archive"):
+    for archive in progress(archives, desc="unpacking", unit="archive"):
         _unpack(archive, folder / "unpacked")
 
 

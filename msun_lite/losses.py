@@ -47,8 +47,6 @@ def constrain(distances: Tensor, lam: float, constraint: str = "sum") -> Tensor:
     raise UserError(f"constraint: expected one of {', '.join(CONSTRAINTS)}, got {constraint!r}")
 
 
-def overall_loss(
-    cross_entropies: Tensor, distances: Tensor, lam: float, constraint: str = "sum"
-) -> Tensor:
+def overall_loss(cross_entropies: Tensor, distances: Tensor, lam: float, constraint: str = "sum") -> Tensor:
     """Return L = max(L_SI, lambda) + sum_i CE_i (Eq. 8), a scalar, from CE_i [scales] and D_ij [pairs]."""
     return constrain(distances, lam, constraint) + cross_entropies.sum()

@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from msun_lite.backbones import build, check_arch, cut, subnet
-from msun_lite.errors import CheckpointError, UserError
+from msun_lite.errors import CheckpointError
 from msun_lite.scales import check_scales, image_size, resize, resize_features, route
 
 SHIPPED = Path(__file__).parent / "weights"

@@ -15,7 +15,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
+
+from msun_lite.progress import progress
 
 SPLITS = ("train", "val")
 PERIODS = (11.0, 13.0)
@@ -201,6 +202,6 @@ def draw_all(count: int, size: int, split: str, seed: int = 0) -> tuple[Tensor, 
         images [count, 3, size, size], uint8, and labels [count], int64.
     """
     images = torch.empty(count, 3, size, size, dtype=torch.uint8)
-    for index in tqdm(range(count), desc=f"drawing {split} scenes", unit="image", leave=False):
+    for index in progress(range(count), desc=f"drawing {split} scenes", unit="image", leave=False):
         images[index] = torch.from_numpy(draw(index, size, split, seed)).permute(2, 0, 1)
     return images, torch.arange(count) % len(CLASSES)

@@ -16,13 +16,13 @@ from pathlib import Path
 
 import torch
 
-from msun_lite.config import OneLineParser, TrainConfig, dump_yaml, parse, read_yaml
+from msun_lite.checkpoint import write_text
+from msun_lite.config import TrainConfig, dump_yaml, make_config, make_parser, parse, read_yaml
 from msun_lite.data import DataSet, eval_loader, load_data
 from msun_lite.engine import Trainer
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.evaluate import BATCH, accuracy_record, measure
 from msun_lite.methods import make_model
-from msun_lite.checkpoint import write_text
 from msun_lite.records import RunFolder, environment, write_json
 from msun_lite.tables import accuracy_table, subnet_table
 
@@ -122,22 +122,12 @@ def _finish(trainer: Trainer, data: DataSet) -> None:
 
 def _command(config: TrainConfig) -> str:
     """Return a command line that repeats the run, from its preset and what differs from it."""
-    from msun_lite.config import make_config
-
     base = dataclasses.asdict(make_config(config.preset, method=config.method, seed=config.seed))
     words = [f"--preset {config.preset} --method {config.method} --seed {config.seed}"]
     for name, value in dataclasses.asdict(config).items():
         if name not in FREE_ON_RESUME and base[name] != value:
             words.append(f"--{name} {value}")
     return f"python -m msun_lite.train {' '.join(words)}"
-
-
-def make_parser(prog: str, description: str, skip: set[str] | None = None) -> OneLineParser:
-    """Return a parser of all options of `TrainConfig` but `skip`, with --config and --print_config."""
-    parser = OneLineParser(prog=prog, description=description)
-    parser.add_argument("--config", action="config", help="YAML file of options; a run's config.yaml repeats it.")
-    parser.add_class_arguments(TrainConfig, skip=skip or set())
-    return parser
 
 
 @one_line_errors

@@ -1,0 +1,111 @@
+"""Vanilla, MST and MSUN side by side: train each, measure each at every size, one table, one figure.
+
+    python -m msun_lite.reproduce --preset quick                       # drawn scenes, minutes on a CPU
+    python -m msun_lite.reproduce --preset lite --out runs/photographs  # Imagenette, an hour or two
+
+Finished runs are kept: called again, the command goes on where it stopped. The folder gets a run folder for
+each method, report.md, accuracy.png and accuracy.svg.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from msun_lite.checkpoint import write_text
+from msun_lite.config import METHODS, TrainConfig, make_parser, parse
+from msun_lite.errors import one_line_errors
+from msun_lite.figures import NAMES, accuracy_figure, save_figure
+from msun_lite.records import RunFolder, read_json
+from msun_lite.tables import accuracy_table, subnet_table
+from msun_lite.train import train
+
+
+def reproduce(options: dict) -> dict[str, dict]:
+    """Train and measure the three methods with the same `options` and write the report.
+
+    Args:
+        options: options of `TrainConfig` but `method` and `resume`; `out` is the folder for all.
+
+    Returns:
+        method -> its summary; the methods that `max_minutes` left no time for are missing.
+    """
+    out = Path(options["out"] or f"runs/reproduce-{options['preset']}")
+    deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
+    records = {}
+    for method in METHODS:
+        record = _run(method, out / method, options, deadline)
+        if record is None:
+            print(f"out of time; call the same command again to go on in {out}")
+            return records
+        records[method] = record
+    _report(records, out, options)
+    return records
+
+
+def _run(method: str, folder: Path, options: dict, deadline: float | None) -> dict | None:
+    """Train one method, or go on with it; return its summary, or None when the time is over."""
+    run = RunFolder(folder)
+    minutes = None
+    if deadline is not None:
+        minutes = (deadline - time.monotonic()) / 60
+        if minutes <= 0 and not run.summary.exists():
+            return None
+        minutes = max(minutes, 1e-3)
+    values = {"method": method, "out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
+    train(TrainConfig(**{**options, **values}))
+    return read_json(run.summary) if run.summary.exists() else None
+
+
+def _report(records: dict[str, dict], out: Path, options: dict) -> None:
+    """Print the table; write report.md and the figure."""
+    named = {NAMES[method]: record for method, record in records.items()}
+    first = next(iter(records.values()))
+    data, env = first["data"], first["env"]
+    title = f"{data['name']}, {first['arch']}, {data['val']} validation images, seed {first['seed']}"
+    save_figure(accuracy_figure(records, title), out / "accuracy")
+    seconds = sum(record["seconds"] + record["evaluation_seconds"] for record in records.values())
+    command = f"python -m msun_lite.reproduce --preset {options['preset']} --seed {options['seed']}"
+    text = f"""# Vanilla, MST and MSUN at {len(first["sizes"])} image sizes
+
+Top-1 accuracy (%) on {title}; mean FLOPs of one image over the sizes (2 x multiply-adds).
+
+{accuracy_table(named, "github")}
+
+![Accuracy against image size](accuracy.svg)
+
+MSUN's subnets one by one, and the rules that choose among them (`oracle` knows the labels: an upper bound):
+
+{subnet_table(records["msun"], "github")}
+
+* Vanilla from {_ends(records["vanilla"])}; MST from {_ends(records["mst"])}; MSUN from {_ends(records["msun"])}.
+* Trained for {first["epochs"]} epochs on {data["train"]} images; all three together took {seconds / 60:.1f} minutes
+  on {env["device"]}, {env["threads"]} threads, {env["precision"]}, torch {env["torch"]}.
+* Commit {env["commit"]}; data fingerprint {data["fingerprint"]}; started by `{command}` and, if any, further options
+  that stand in each run's config.yaml.
+"""
+    write_text(out / "report.md", text)
+    print(f"\n{accuracy_table(named)}\n\n{subnet_table(records['msun'])}\n")
+    print(f"report: {out / 'report.md'}   figure: {out / 'accuracy.png'}   ({seconds / 60:.1f} minutes)")
+
+
+def _ends(record: dict) -> str:
+    small, large = str(record["sizes"][0]), str(record["sizes"][-1])
+    return f"{record['top1'][small]:.1f} % at {small} px to {record['top1'][large]:.1f} % at {large} px"
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = make_parser(
+        "python -m msun_lite.reproduce",
+        "Train Vanilla, MST and MSUN with the same options and compare them at every image size.",
+        skip={"method", "resume"},
+    )
+    options = parse(parser, argv)
+    options.pop("config", None)
+    reproduce(options.as_dict())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
