@@ -56,6 +56,8 @@ class TrainConfig:
     """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped) or none."""
     lam: float = 0.01
     """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient."""
+    joint: bool = False
+    """Normalise all scales of a step as one batch (mst, msun) rather than one after the other."""
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy, 0 to below 1."""
 
@@ -229,7 +231,7 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     Beside jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
     """
     argv = _spell_out(parser, sys.argv[1:] if argv is None else argv)
-    preset = _early_preset(argv)
+    preset = _early_preset(argv) if "preset" in parser.get_defaults() else None
     if preset is not None:
         parser.set_defaults(preset_options(preset) | {"preset": preset})
     # jsonargparse prints a hint after some errors; the one line is ours.

@@ -5,7 +5,9 @@ engine makes the other scales from it on the device. What is random about an ima
 index) alone, never on a worker or on what was read before: an interrupted epoch goes on exactly.
 """
 
+import functools
 import hashlib
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -72,16 +74,20 @@ class MemorySource(ImageSource):
 
 
 class SceneSource(ImageSource):
-    """Drawn scenes, all made at once and kept in memory."""
+    """Drawn scenes, all drawn at once when the first is needed, and kept in memory."""
 
     def __init__(self, count: int, size: int, split: str, seed: int):
-        images, labels = scenes.draw_all(count, size, split, seed)
-        super().__init__(labels.tolist())
-        self._images = images
+        super().__init__([index % len(scenes.CLASSES) for index in range(count)])
+        self._arguments = (count, size, split, seed)
+
+    @functools.cached_property
+    def images(self) -> Tensor:
+        """All scenes [count, 3, size, size], uint8, drawn at the first use."""
+        return scenes.draw_all(*self._arguments)
 
     def read(self, index: int) -> Tensor:
         """Return scene `index` as uint8 [3, size, size]."""
-        return self._images[index]
+        return self.images[index]
 
 
 def decode(path: str | Path) -> Tensor:
@@ -112,6 +118,7 @@ class DataSet:
     train: ImageSource
     val: ImageSource
     fingerprint: str
+    bad_images: "BadImages"
 
     def describe(self) -> dict:
         """Return name, number of classes and of images, and fingerprint, as summary.json has them."""
@@ -124,8 +131,10 @@ class DataSet:
         }
 
 
-def load_data(config: TrainConfig) -> DataSet:
+def load_data(config: TrainConfig, train: bool = True) -> DataSet:
     """Open the data set that `config.data` names, decoding it into memory when `config.cache` says so.
+
+    Without `train` the training images are counted but not decoded, as evaluation wants it.
 
     Raises:
         DataError: if it is missing, empty, its two splits differ in classes, or too many of the images
@@ -134,17 +143,19 @@ def load_data(config: TrainConfig) -> DataSet:
     if config.data == "scenes":
         return _scenes(config)
     folder = imagenette_folder(Path(config.data_root)) if config.data == "imagenette" else Path(config.data)
-    train, val = _class_folder(folder, "train"), _class_folder(folder, "val")
-    if train.classes != val.classes:
-        raise DataError(f"{folder}: expected the same classes in train and val, {_difference(train, val)}")
-    sources = [FileSource(train.samples), FileSource(val.samples)]
+    train_folder, val_folder = _class_folder(folder, "train"), _class_folder(folder, "val")
+    if train_folder.classes != val_folder.classes:
+        difference = _difference(train_folder, val_folder)
+        raise DataError(f"{folder}: expected the same classes in train and val, {difference}")
+    train_source, val_source = FileSource(train_folder.samples), FileSource(val_folder.samples)
+    bad_images = BadImages(config.max_bad_images)
     if config.cache:
-        sources = [
-            _into_memory(sources[0], "train", config.workers, config.max_bad_images),
-            _into_memory(sources[1], "val", config.workers, max_bad=0),
-        ]
+        val_source = _into_memory(val_source, "val", config.workers, BadImages(limit=0))
+        if train:
+            train_source = _into_memory(train_source, "train", config.workers, bad_images)
     name = "imagenette" if config.data == "imagenette" else folder.resolve().name
-    return DataSet(name, tuple(train.classes), *sources, fingerprint=_fingerprint(folder, train, val))
+    fingerprint = _fingerprint(folder, train_folder, val_folder)
+    return DataSet(name, tuple(train_folder.classes), train_source, val_source, fingerprint, bad_images)
 
 
 def _scenes(config: TrainConfig) -> DataSet:
@@ -153,7 +164,8 @@ def _scenes(config: TrainConfig) -> DataSet:
     sources = {split: SceneSource(count, size, split, seed) for split, count in counts.items()}
     digest = hashlib.sha256(repr((seed, size, counts)).encode())
     digest.update(scenes.draw(0, size, "train", seed).tobytes())
-    return DataSet("scenes", tuple(scenes.CLASSES), **sources, fingerprint=digest.hexdigest()[:16])
+    fingerprint = digest.hexdigest()[:16]
+    return DataSet("scenes", tuple(scenes.CLASSES), sources["train"], sources["val"], fingerprint, BadImages(limit=0))
 
 
 def _class_folder(folder: Path, split: str) -> ImageFolder:
@@ -184,8 +196,8 @@ def _fingerprint(folder: Path, *splits: ImageFolder) -> str:
     return digest.hexdigest()[:16]
 
 
-def _into_memory(source: FileSource, split: str, workers: int, max_bad: int) -> MemorySource:
-    """Decode all files once, leaving out and naming at most `max_bad` unreadable ones."""
+def _into_memory(source: FileSource, split: str, workers: int, bad_images: "BadImages") -> MemorySource:
+    """Decode all files once; unreadable ones are left out and told to `bad_images`, which may stop the run."""
 
     def attempt(index: int) -> Tensor | UnreadableImage:
         try:
@@ -193,13 +205,13 @@ def _into_memory(source: FileSource, split: str, workers: int, max_bad: int) -> 
         except UnreadableImage as error:
             return error
 
-    images, labels, tally = [], [], BadImages(max_bad)
+    images, labels = [], []
     with ThreadPoolExecutor(max(workers, 2)) as pool:
         results = pool.map(attempt, range(len(source)))
         bar = progress(results, total=len(source), desc=f"decoding {split}", unit="image", leave=False)
         for image, label in zip(bar, source.labels, strict=True):
             if isinstance(image, UnreadableImage):
-                tally.add(str(image))
+                bad_images.add(str(image))
             else:
                 images.append(image)
                 labels.append(label)
@@ -333,7 +345,20 @@ def _loader(view: Dataset, workers: int, **kwargs) -> DataLoader:
     # The generator of its own keeps the loader from drawing on the global one, which a checkpoint restores.
     generator = torch.Generator().manual_seed(0)
     pin = torch.cuda.is_available()
-    return DataLoader(view, num_workers=workers, collate_fn=collate, generator=generator, pin_memory=pin, **kwargs)
+    return DataLoader(
+        view,
+        num_workers=workers,
+        collate_fn=collate,
+        generator=generator,
+        pin_memory=pin,
+        worker_init_fn=_ignore_interrupts,
+        **kwargs,
+    )
+
+
+def _ignore_interrupts(worker: int) -> None:
+    """Leave Ctrl-C, which a terminal sends to the workers too, to the main process: it stops cleanly."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _mix(*numbers: int) -> int:

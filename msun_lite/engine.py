@@ -11,7 +11,7 @@ from torch import Tensor
 
 from msun_lite.checkpoint import load_checkpoint, save_checkpoint
 from msun_lite.config import TrainConfig
-from msun_lite.data import BadImages, Batch, DataSet, TrainView, train_loader
+from msun_lite.data import Batch, DataSet, TrainView, train_loader
 from msun_lite.devices import arithmetic, pick_device, pick_precision, to_float
 from msun_lite.errors import CheckpointError, DataError, UserError
 from msun_lite.methods import Objective
@@ -83,7 +83,8 @@ class Trainer:
             raise DataError(
                 f"batch_size: expected at most the {len(data.train)} training images, got {config.batch_size}"
             )
-        self.bad_images = BadImages(config.max_bad_images)
+        self.bad_images = data.bad_images
+        self.interrupted = False
         self.epoch = self.batch = 0
         self.seconds = self.epoch_seconds = 0.0
         self.sums = self._zero_sums()
@@ -101,21 +102,22 @@ class Trainer:
         """Train to the end, or until asked to stop; a checkpoint is written either way.
 
         Returns:
-            Whether the run is finished.
+            Whether the run is finished. If not, `interrupted` tells Ctrl-C from the end of the time.
         """
         total = self.config.epochs * self.steps_per_epoch
         with StopRequest(self.config.max_minutes) as stop, progress(total=total, initial=self.step, unit="step") as bar:
             while self.epoch < self.config.epochs:
                 bar.set_description(f"{self.config.method} epoch {self.epoch + 1}/{self.config.epochs}")
-                if not self._run_epoch(stop, bar):
-                    return False
-                self._end_epoch()
+                finished_epoch = self._run_epoch(stop, bar)
+                if finished_epoch:
+                    self._end_epoch()
                 if stop and self.epoch < self.config.epochs:
+                    self.interrupted = stop.interrupted
                     return False
         return True
 
     def _run_epoch(self, stop: StopRequest, bar) -> bool:
-        """Train from the present batch to the end of the epoch; False if stopped within it."""
+        """Train from the present batch to the end of the epoch; False if stopped, and saved, within it."""
         self.model.train()
         saved = time.monotonic()
         for batch in self._timed(train_loader(self.view, self.config, self.epoch, self.batch)):
@@ -230,7 +232,7 @@ class Trainer:
             for name in ("epoch", "batch", "seconds", "epoch_seconds"):
                 setattr(self, name, state[name])
             self.sums = state["sums"].to(self.device)
-            self.bad_images.seen = dict.fromkeys(state["bad_images"])
+            self.bad_images.seen |= dict.fromkeys(state["bad_images"])
             torch.set_rng_state(state["rng"]["cpu"])
             if self.device.type == "cuda" and state["rng"]["cuda"]:
                 torch.cuda.set_rng_state_all(state["rng"]["cuda"])

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, parse, read_yaml
 from msun_lite.cost import flops, parameters
 from msun_lite.data import BadImages, eval_loader, load_data
-from msun_lite.devices import pick_device, pick_precision, to_float
+from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.model import MSUN, find_pretrained
 from msun_lite.progress import progress
@@ -118,7 +118,7 @@ def _keyed(row: dict[int, float]) -> dict[str, float]:
 
 def evaluate(model: MSUN, config: TrainConfig, sizes: Sequence[int], routing: str) -> dict:
     """Measure `model` on the validation images of `config.data`; see `accuracy_record` for the result."""
-    data = load_data(config)
+    data = load_data(config, train=False)
     if len(data.classes) != model.spec["num_classes"]:
         raise DataError(
             f"{config.data}: expected {model.spec['num_classes']} classes as the model has, got {len(data.classes)}"
@@ -127,7 +127,7 @@ def evaluate(model: MSUN, config: TrainConfig, sizes: Sequence[int], routing: st
     model = model.to(device, memory_format=torch.channels_last)
     loader = eval_loader(data.val, model.scales[-1], config.crop_ratio, BATCH, config.workers)
     record = accuracy_record(model, measure(model, loader, sizes, device), routing)
-    return {**record, "data": data.describe(), "env": environment(device, pick_precision("fp32", device))}
+    return {**record, "scales": config.scales, "data": data.describe(), "env": environment(device, "fp32")}
 
 
 def _parser() -> OneLineParser:

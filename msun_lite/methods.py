@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from msun_lite.config import TrainConfig
 from msun_lite.losses import overall_loss, pair_distances
-from msun_lite.model import MSUN
+from msun_lite.model import MSUN, in_batches
 from msun_lite.scales import pyramid, resize
 
 
@@ -43,9 +43,8 @@ def make_model(config: TrainConfig, num_classes: int) -> MSUN:
 class Objective(nn.Module):
     """What one training step computes, in one forward call.
 
-    `vanilla` sees the largest scale alone. `mst` sees every scale, upsampled to the largest, as one
-    batch through the one network. `msun` sees every scale through its subnet. Cross-entropies are summed
-    over the scales.
+    `vanilla` sees the largest scale alone. `mst` sees every scale, upsampled to the largest, through
+    the one network. `msun` sees every scale through its subnet. Cross-entropies are summed over the scales.
     """
 
     def __init__(self, model: MSUN, config: TrainConfig):
@@ -75,9 +74,9 @@ class Objective(nn.Module):
     def _mst(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         scales = self.config.scales
         views = pyramid(images, scales, self.config.antialias).values()
-        logits = self.model(torch.cat([resize(view, scales[-1]) for view in views]))
-        return [], list(logits.chunk(len(scales)))
+        return [], in_batches(self.model, [resize(view, scales[-1]) for view in views], self.config.joint)
 
     def _msun(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        features, logits = self.model.forward_scales(pyramid(images, self.config.scales, self.config.antialias))
+        views = pyramid(images, self.config.scales, self.config.antialias)
+        features, logits = self.model.forward_scales(views, self.config.joint)
         return list(features.values()), list(logits.values())

@@ -10,6 +10,7 @@ methods `vanilla` and `mst` train: one class, one way to load, to measure and to
 
 import copy
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from msun_lite.scales import check_scales, image_size, resize, resize_features, 
 SHIPPED = Path(__file__).parent / "weights"
 """Where the weights that come with the package lie, a folder each."""
 
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+"""Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
 
 
 class MSUN(nn.Module):
@@ -55,7 +57,7 @@ class MSUN(nn.Module):
         route(self.scales[0], self.scales, routing)  # refuses an unknown rule now, not at the first image
         self.routing = routing
         self.antialias = antialias
-        self.spec = spec or {}
+        self.spec = {"normalisation": IMAGENET_NORMALISATION, **(spec or {})}
         self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
         self.unified = unified
         self.feature_shape = _feature_shape(subnets[self.scales[-1]], self.scales[-1])
@@ -105,7 +107,6 @@ class MSUN(nn.Module):
     @classmethod
     def _build(cls, arch, scales, blocks, num_classes, medium_stem, routing, antialias, normalisation) -> "MSUN":
         check_arch(arch, blocks)
-        normalisation = normalisation or {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)}
         spec = {
             "arch": arch,
             "blocks": blocks,
@@ -114,7 +115,7 @@ class MSUN(nn.Module):
             "medium_stem": medium_stem,
             "routing": routing,
             "antialias": antialias,
-            "normalisation": normalisation,
+            "normalisation": normalisation or IMAGENET_NORMALISATION,
         }
         largest = scales[-1]
         f_largest, unified = cut(build(arch, num_classes), blocks)
@@ -149,28 +150,30 @@ class MSUN(nn.Module):
         order = torch.tensor([i for members in groups.values() for i in members], device=logits.device)
         return logits[order.argsort()]
 
-    def forward_scales(self, views: dict[int, Tensor]) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
+    def forward_scales(
+        self, views: dict[int, Tensor], joint: bool = False
+    ) -> tuple[dict[int, Tensor], dict[int, Tensor]]:
         """Run all scales in one call (Eq. 4), as training does.
 
         Args:
             views: scale -> x_i [B, 3, scale, scale].
+            joint: pass all features through g as one batch rather than one batch a scale. In training
+                BatchNorm then normalises all scales by the statistics of their mixture, as it does in
+                evaluation; in evaluation the result is the same.
 
         Returns:
-            features {scale: f_i(x_i) [B, C, h, w]} and logits {scale: g(f_i(x_i)) [B, classes]}. All
-            features pass g as one batch, so that its BatchNorm statistics in training are those of the
-            mixture of scales, which its running averages describe.
+            features {scale: f_i(x_i) [B, C, h, w]} and logits {scale: g(f_i(x_i)) [B, classes]}.
         """
         features = {scale: self.features(images, scale) for scale, images in views.items()}
-        logits = self.unified(torch.cat(list(features.values())))
-        parts = logits.split([len(images) for images in views.values()])
-        return features, dict(zip(views, parts, strict=True))
+        return features, dict(zip(views, in_batches(self.unified, list(features.values()), joint), strict=True))
 
     def save(self, folder: str | Path) -> None:
-        """Write model.safetensors and model.json into `folder`."""
+        """Write model.json and model.safetensors into `folder`; the weights appear whole or not at all."""
         folder = Path(folder)
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(state, folder / "model.safetensors")
         (folder / "model.json").write_text(json.dumps(self.spec, indent=2) + "\n")
+        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        save_file(state, folder / ".model.safetensors.part")
+        os.replace(folder / ".model.safetensors.part", folder / "model.safetensors")
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
@@ -197,6 +200,13 @@ class MSUN(nn.Module):
         model = cls.from_spec(_read_spec(folder / "model.json"))
         load_weights(model, folder / "model.safetensors")
         return model.eval()
+
+
+def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> list[Tensor]:
+    """Return `network` of each of the `batches`: one after the other, or `joint`ly as one batch."""
+    if not joint:
+        return [network(batch) for batch in batches]
+    return list(network(torch.cat(list(batches))).split([len(batch) for batch in batches]))
 
 
 def _feature_shape(f: nn.Module, scale: int) -> tuple[int, int]:

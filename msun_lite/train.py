@@ -38,6 +38,7 @@ def train(config: TrainConfig) -> Path:
 
     Raises:
         UserError: for options, data or a checkpoint that cannot be used; see `errors`.
+        KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
     config.check()
     folder = RunFolder(config.out)
@@ -55,6 +56,8 @@ def train(config: TrainConfig) -> Path:
             f"stopped in epoch {trainer.epoch + 1} of {config.epochs} at step {trainer.step}, everything saved; "
             f"go on with: python -m msun_lite.train --out {folder.path} --resume"
         )
+        if trainer.interrupted:
+            raise KeyboardInterrupt
         return folder.path
     _finish(trainer, data)
     return folder.path

@@ -1,0 +1,34 @@
+# `make reproduce` runs the main job, `make test` the tests; both set up .venv first if it is not there.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help setup reproduce test lint benchmark clean
+
+help:  ## List the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+
+setup: $(READY)  ## Make .venv with the pinned requirements and this package
+
+$(READY): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "MSUN Lite needs Python 3.11 or newer")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+reproduce: $(READY)  ## Train Vanilla, MST and MSUN on drawn scenes; table, figure and report in runs/reproduce-quick
+	$(BIN)/python -m msun_lite.reproduce --preset quick
+
+test: $(READY) lint  ## Run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+benchmark: $(READY)  ## Measure the speed claims
+	$(BIN)/python benchmarks/scenes.py
+
+clean:  ## Remove .venv and caches, keep runs and data
+	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info

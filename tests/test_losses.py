@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from msun_lite.errors import UserError
+from msun_lite.losses import constrain, overall_loss, pair_distances, scale_invariance
+
+
+def features():
+    """Return three feature maps whose distances are 1, 9 and 4, worked out by hand."""
+    return [torch.full((2, 3, 4, 4), value) for value in (0.0, 1.0, 3.0)]
+
+
+def test_equation_7_sums_the_mean_squared_errors_of_all_pairs():
+    assert pair_distances(features()).tolist() == [1.0, 9.0, 4.0]
+    assert scale_invariance(features()) == 14.0
+
+
+@pytest.mark.parametrize(
+    ("constraint", "lam", "value"),
+    [("sum", 5.0, 14.0), ("sum", 20.0, 20.0), ("pair", 5.0, 9.0), ("pair", 0.0, 14.0), ("none", 5.0, 0.0)],
+)
+def test_lambda_is_a_tolerance_on_the_sum_or_on_each_pair(constraint, lam, value):
+    assert constrain(pair_distances(features()), lam, constraint) == value
+
+
+def test_equation_8_adds_the_cross_entropies():
+    loss = overall_loss(torch.tensor([0.5, 0.25]), torch.tensor([3.0]), lam=1.0)
+    assert loss == 3.75
+
+
+@pytest.mark.parametrize(
+    ("constraint", "lam", "moves"), [("sum", 15.0, False), ("sum", 13.0, True), ("pair", 9.5, False)]
+)
+def test_no_gradient_below_the_tolerance(constraint, lam, moves):
+    maps = [feature.requires_grad_() for feature in features()]
+    constrain(pair_distances(maps), lam, constraint).backward()
+    assert any(feature.grad.abs().sum() > 0 for feature in maps) == moves
+
+
+def test_both_sides_of_a_pair_are_pulled_towards_each_other():
+    a, b = torch.zeros(1, 1, 1, 2, requires_grad=True), torch.ones(1, 1, 1, 2, requires_grad=True)
+    scale_invariance([a, b]).backward()
+    assert a.grad.flatten().tolist() == [-1.0, -1.0]
+    assert b.grad.flatten().tolist() == [1.0, 1.0]
+
+
+def test_half_precision_features_are_compared_in_single_precision():
+    a, b = torch.zeros(1, 1, 1, 1, dtype=torch.bfloat16), torch.full((1, 1, 1, 1), 1 / 256, dtype=torch.bfloat16)
+    assert scale_invariance([a, b]) == 2.0**-16
+    assert scale_invariance([a, b]).dtype == torch.float32
+
+
+def test_an_unknown_constraint_is_refused():
+    with pytest.raises(UserError, match="weight"):
+        constrain(torch.ones(3), 1.0, "weight")

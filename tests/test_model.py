@@ -1,0 +1,122 @@
+import json
+
+import pytest
+import torch
+import torchvision
+
+from msun_lite import MSUN
+from msun_lite.errors import CheckpointError, UserError
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return MSUN.from_backbone("resnet_lite", scales=(8, 16, 32), num_classes=5).eval()
+
+
+def test_the_large_subnet_and_g_are_torchvisions_resnet50():
+    torch.manual_seed(0)
+    reference = torchvision.models.resnet50(num_classes=7).eval()
+    model = MSUN.from_backbone("resnet50", num_classes=7).eval()
+    weights = reference.state_dict()
+    large, unified = model.subnets["224"], model.unified
+    assert set(weights) == set(large.state_dict()) | set(unified.state_dict())
+    large.load_state_dict({name: weights[name] for name in large.state_dict()})
+    unified.load_state_dict({name: weights[name] for name in unified.state_dict()})
+    images = torch.rand(2, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(model(images), reference(images))
+
+
+@pytest.mark.parametrize("size", [5, 8, 12, 16, 20, 24, 28, 32, 50])
+def test_any_size_gives_one_logits_tensor_through_the_routed_subnet(model, size):
+    images = torch.rand(2, 3, size, size)
+    logits = model(images)
+    assert logits.shape == (2, 5)
+    scale = min((8, 16, 32), key=lambda s: (abs(s - size), s))
+    assert torch.equal(logits, model.forward_at(images, scale))
+
+
+def test_images_need_not_be_square(model):
+    images = torch.rand(2, 3, 9, 30)
+    assert torch.equal(model(images), model.forward_at(images, 8))
+
+
+@torch.no_grad()
+def test_a_list_of_mixed_sizes_gives_each_image_the_logits_it_has_alone(model):
+    images = [torch.rand(3, size, size) for size in (32, 8, 17, 9, 40)]
+    alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(model(images), alone)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("joint", [False, True])
+def test_all_scales_in_one_call_equal_each_scale_alone(model, joint):
+    views = {scale: torch.rand(3, 3, scale, scale) for scale in model.scales}
+    features, logits = model.forward_scales(views, joint)
+    assert list(features) == list(logits) == [8, 16, 32]
+    for scale in model.scales:
+        assert features[scale].shape == (3, 32, 8, 8)
+        torch.testing.assert_close(logits[scale], model.forward_at(views[scale], scale))
+
+
+def test_subnets_are_private_and_g_is_shared(model):
+    views = {scale: torch.rand(2, 3, scale, scale) for scale in model.scales}
+    model.forward_scales(views)[1][8].sum().backward()
+    touched = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert any(name.startswith("subnets.8.") for name in touched)
+    assert any(name.startswith("unified.") for name in touched)
+    own = [p.grad for n, p in model.named_parameters() if n.startswith(("subnets.16.", "subnets.32."))]
+    assert all(grad is None or grad.abs().sum() == 0 for grad in own)
+
+
+def test_vanilla_resizes_every_image_to_its_one_scale():
+    model = MSUN.vanilla("resnet_lite", 32, num_classes=5).eval()
+    images = torch.rand(2, 3, 10, 10)
+    upsampled = torch.nn.functional.interpolate(images, (32, 32), mode="bilinear")
+    torch.testing.assert_close(model(images), model(upsampled))
+    assert model.scales == (32,)
+
+
+def test_oracle_routing_is_for_evaluation_only():
+    with pytest.raises(UserError, match="oracle"):
+        MSUN.from_backbone("resnet_lite", routing="oracle")
+
+
+def test_building_a_model_leaves_batchnorm_statistics_untouched():
+    model = MSUN.from_backbone("resnet_lite", scales=(8, 32))
+    fresh = [b for name, b in model.named_buffers() if name.endswith("num_batches_tracked")]
+    assert fresh
+    assert all(count == 0 for count in fresh)
+
+
+def test_a_saved_model_comes_back_bit_for_bit(model, tmp_path):
+    model.save(tmp_path)
+    again = MSUN.from_pretrained(tmp_path)
+    assert not again.training
+    assert again.spec == model.spec
+    assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_pretrained_sources_that_cannot_be_used_are_named(model, tmp_path):
+    with pytest.raises(CheckpointError, match="no-such-run"):
+        MSUN.from_pretrained("no-such-run")
+    model.save(tmp_path)
+    spec = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(spec | {"blocks": 2}))
+    with pytest.raises(CheckpointError, match=r"another model: subnets.16.layer2.0.bn1.bias"):
+        MSUN.from_pretrained(tmp_path)
+    (tmp_path / "model.json").write_text(json.dumps({"arch": "resnet_lite"}))
+    with pytest.raises(CheckpointError, match="missing scales"):
+        MSUN.from_pretrained(tmp_path)
+    (tmp_path / "model.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"model\.json"):
+        MSUN.from_pretrained(tmp_path)
+
+
+def test_truncated_weights_are_refused(model, tmp_path):
+    model.save(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        MSUN.from_pretrained(tmp_path)

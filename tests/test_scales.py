@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from msun_lite.errors import UserError
+from msun_lite.scales import check_scales, image_size, pyramid, resize, resize_features, route
+
+SCALES = (32, 128, 224)
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"),
+    [(1, 32), (32, 32), (79, 32), (80, 32), (81, 128), (128, 128), (175, 128), (176, 128), (177, 224), (500, 224)],
+)
+def test_nearest_follows_equation_6_and_sends_ties_to_the_smaller_scale(size, scale):
+    assert route(size, SCALES) == scale
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"), [(1, 32), (32, 32), (33, 128), (128, 128), (129, 224), (224, 224), (300, 224)]
+)
+def test_ceil_takes_the_smallest_scale_not_below_the_size(size, scale):
+    assert route(size, SCALES, "ceil") == scale
+
+
+@pytest.mark.parametrize("rule", ["oracle", "farthest"])
+def test_a_rule_that_needs_more_than_the_size_is_refused(rule):
+    with pytest.raises(UserError, match=rule):
+        route(32, SCALES, rule)
+
+
+@pytest.mark.parametrize("scales", [(), (32,), (128, 32), (32, 32, 64), (0, 32)])
+def test_scales_must_be_two_or_more_positive_and_rising(scales):
+    with pytest.raises(UserError, match="scales"):
+        check_scales(scales)
+
+
+def test_antialiased_halving_averages_and_plain_bilinear_aliases():
+    stripes = torch.tensor([1.0, 0.0]).repeat(8).expand(1, 3, 16, 16)
+    assert resize(stripes, 4, antialias=True).std() < 0.05
+    fine = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(4).expand(1, 3, 16, 16)
+    interior = resize(fine, 4, antialias=True)[..., 1:-1]
+    assert torch.allclose(interior, torch.full_like(interior, 0.25), atol=0.02)
+    assert not torch.allclose(resize(fine, 4, antialias=False), torch.full((1, 3, 4, 4), 0.25), atol=0.02)
+
+
+def test_resizing_to_the_present_size_is_the_identity():
+    images = torch.rand(2, 3, 8, 8)
+    assert resize(images, 8) is images
+    assert resize_features(images, (8, 8)) is images
+
+
+def test_pyramid_has_one_square_view_a_scale():
+    views = pyramid(torch.rand(2, 3, 16, 16), (4, 8, 16))
+    assert {scale: tuple(view.shape) for scale, view in views.items()} == {s: (2, 3, s, s) for s in (4, 8, 16)}
+
+
+def test_the_size_of_an_image_is_its_shorter_side():
+    assert image_size(torch.empty(3, 40, 30)) == 30
