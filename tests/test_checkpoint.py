@@ -1,0 +1,128 @@
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from msun_lite.checkpoint import load_checkpoint, save_checkpoint
+from msun_lite.errors import CheckpointError, UserError
+
+STATE = {"model": {"weight": torch.arange(6.0)}, "epoch": 3, "names": ["a"], "rng": torch.get_rng_state()}
+
+
+def test_a_state_comes_back_equal(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, STATE)
+    again = load_checkpoint(path)
+    assert torch.equal(again["model"]["weight"], STATE["model"]["weight"])
+    assert (again["epoch"], again["names"]) == (3, ["a"])
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+class Hostile:
+    """A pickle that would make a file if anything of it ran."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_hostile_pickle_is_refused_and_nothing_of_it_runs(tmp_path, how):
+    path, trace = tmp_path / "checkpoint.pt", tmp_path / "trace"
+    state = {"model": Hostile(trace)}
+    if how == "torch":
+        torch.save(state, path)
+    else:
+        path.write_bytes(pickle.dumps(state))
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt: refused"):
+        load_checkpoint(path)
+    assert not trace.exists()
+
+
+@pytest.mark.parametrize("length", [0, 10, 500, -1])
+def test_a_truncated_checkpoint_is_refused(tmp_path, length):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, STATE)
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
+        load_checkpoint(path)
+
+
+def test_a_missing_or_foreign_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="no such checkpoint"):
+        load_checkpoint(tmp_path / "checkpoint.pt")
+    torch.save([1, 2], tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"other\.pt"):
+        load_checkpoint(tmp_path / "other.pt")
+
+
+def test_a_full_disk_keeps_the_previous_checkpoint(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, STATE)
+    real, written = torch.save, []
+
+    def half_then_full(state, file):
+        real(state, file)
+        written.append(file.tell())
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", half_then_full)
+    with pytest.raises(UserError, match=r"checkpoint\.pt.*No space left.*previous one is kept"):
+        save_checkpoint(path, {"model": {}, "epoch": 4})
+    assert written[0] > 0
+    assert load_checkpoint(path)["epoch"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_really_full_disk_keeps_the_previous_checkpoint(tmp_path):
+    """A file-size limit stands in for the full disk: the kernel itself refuses the write."""
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, STATE)
+    script = f"""
+import resource, signal, torch
+from pathlib import Path
+from msun_lite.checkpoint import save_checkpoint
+from msun_lite.errors import UserError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+try:
+    save_checkpoint(Path({str(path)!r}), {{"model": {{"weight": torch.zeros(1_000_000)}}, "epoch": 4}})
+except UserError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "cannot be written" in done.stdout
+    assert "previous one is kept" in done.stdout
+    assert load_checkpoint(path)["epoch"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_a_kill_during_saves_leaves_a_whole_checkpoint(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    script = f"""
+import torch
+from pathlib import Path
+from msun_lite.checkpoint import save_checkpoint
+weight, epoch = torch.zeros(500_000), 0
+while True:
+    save_checkpoint(Path({str(path)!r}), {{"model": {{"weight": weight + epoch}}, "epoch": epoch}})
+    epoch += 1
+"""
+    for delay in (0.0, 0.013, 0.029, 0.041):
+        writer = subprocess.Popen([sys.executable, "-c", script])
+        while not path.exists():
+            assert writer.poll() is None
+            time.sleep(0.01)
+        time.sleep(delay)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        state = load_checkpoint(path)
+        assert torch.equal(state["model"]["weight"], torch.full((500_000,), float(state["epoch"])))
+        path.unlink()

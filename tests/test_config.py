@@ -1,0 +1,122 @@
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from msun_lite import evaluate, reproduce, train
+from msun_lite.config import METHODS, PRESETS, TrainConfig, dump_yaml, make_config, make_parser, parse
+from msun_lite.errors import UserError
+
+BAD = {
+    "unknown option": (["--epocs", "3"], "unknown option --epocs, did you mean --epochs?"),
+    "abbreviated option": (["--epoch", "3"], "unknown option --epoch, did you mean --epochs?"),
+    "wrong type": (["--epochs", "three"], "epochs: expected int, got 'three'"),
+    "wrong optional type": (["--clip_norm", "a"], "clip_norm: expected float, got 'a'"),
+    "wrong list": (["--scales", "8,x"], "scales: expected"),
+    "unknown method": (["--method", "msn"], "method: expected one of vanilla, mst, msun, got 'msn'"),
+    "unknown preset": (["--preset", "tiny"], "preset: unknown preset 'tiny', expected one of"),
+    "unknown arch": (["--arch", "resnet51"], "arch: unknown architecture 'resnet51'"),
+    "blocks": (["--blocks", "4"], "blocks: expected 0 to 3"),
+    "unsorted scales": (["--scales", "32,8"], "scales: expected rising numbers without repeats, got [32, 8]"),
+    "repeated scales": (["--scales", "8,8"], "scales: expected rising numbers without repeats, got [8, 8]"),
+    "one scale": (["--scales", "8"], "scales: expected at least 2, got [8]"),
+    "sizes": (["--sizes", "16,8"], "sizes: expected rising positive numbers"),
+    "constraint": (["--constraint", "weight"], "constraint: expected one of sum, pair, none, got 'weight'"),
+    "stem": (["--medium_stem", "big"], "medium_stem: expected one of coarse, fine, got 'big'"),
+    "no epochs": (["--epochs", "0"], "epochs: expected more than 0, got 0"),
+    "smoothing": (["--label_smoothing", "1"], "label_smoothing: expected less than 1"),
+    "crop": (["--crop_min", "1.5"], "crop_min: expected at most 1"),
+    "device": (["--device", "gpu"], "device: expected auto, cpu or a device of this machine, got 'gpu'"),
+    "missing config": (["--config", "nowhere.yaml"], "nowhere.yaml: expected a YAML file"),
+    "missing data": (["--data", "nowhere"], "nowhere: no such data folder"),
+    "nothing to resume": (["--resume"], "expected a run to resume"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("command", [train, reproduce])
+def test_bad_input_is_one_line_and_exit_code_2(name, command, tmp_path, capsys):
+    words, message = BAD[name]
+    if command is reproduce and name in ("unknown method", "nothing to resume"):
+        pytest.skip("not an option of this command")
+    small = ["--scenes_train", "20", "--scenes_val", "10", "--out", str(tmp_path / "run")]
+    assert command.main([*small, *words]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert message in errors[0]
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_real_process_exits_2_without_a_traceback(tmp_path):
+    command = [sys.executable, "-m", "msun_lite.train", "--epochs", "three"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: epochs: expected int, got 'three'\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", ["epocs: 3", "- 1", "a: [", "epochs: three"])
+def test_a_bad_config_file_is_one_line_and_exit_code_2(tmp_path, capsys, content):
+    path = tmp_path / "options.yaml"
+    path.write_text(content)
+    assert train.main(["--config", str(path), "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
+def test_presets_are_valid_and_share_one_shape(preset):
+    config = make_config(preset)
+    small, medium, large = config.scales
+    assert len(config.sizes) == 13
+    assert (config.sizes[0], config.sizes[-1]) == (small, large)
+    assert medium == large * 4 // 7
+
+
+@pytest.mark.parametrize(("module", "options"), [(train, True), (evaluate, False), (reproduce, True)])
+def test_help_explains_every_option(module, options, capsys):
+    with pytest.raises(SystemExit) as stop:
+        module.main(["--help"])
+    assert stop.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "--print_config" in text
+    if options:
+        hidden = {"method", "resume"} if module is reproduce else set()
+        for field in dataclasses.fields(TrainConfig):
+            assert (f"--{field.name}" in text) == (field.name not in hidden)
+        assert text.count("(type:") >= len(dataclasses.fields(TrainConfig)) - 3
+
+
+def _parse(*words):
+    options = parse(make_parser("test", "test"), list(words))
+    options.pop("config", None)
+    return TrainConfig(**options.as_dict())
+
+
+def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path):
+    path = tmp_path / "options.yaml"
+    path.write_text("preset: lite\nepochs: 7\nlr: 0.3\n")
+    config = _parse("--config", str(path), "--lr", "0.2")
+    assert (config.preset, config.scales, config.epochs, config.lr) == ("lite", [16, 64, 112], 7, 0.2)
+
+
+def test_switches_and_lists_have_a_short_form():
+    config = _parse("--resume", "--scales", "8,16,24", "--flip=false")
+    assert (config.resume, config.scales, config.flip) == (True, [8, 16, 24], False)
+
+
+def test_a_written_configuration_reads_back_equal(tmp_path):
+    for method in METHODS:
+        config = make_config("lite", method=method, clip_norm=1.0, seed=3)
+        path = tmp_path / "config.yaml"
+        path.write_text(dump_yaml(config))
+        assert _parse("--config", str(path)) == config
+        assert yaml.safe_load(path.read_text())["out"] == f"runs/lite-{method}-seed3"
+
+
+def test_a_mistyped_option_in_python_is_named():
+    with pytest.raises(UserError, match="did you mean epochs"):
+        make_config("quick", epochz=3)

@@ -1,0 +1,260 @@
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from data_scripts import get_imagenette as script
+from msun_lite.data import (
+    BadImages,
+    EpochSampler,
+    EvalView,
+    TrainView,
+    UnreadableImage,
+    collate,
+    decode,
+    eval_loader,
+    load_data,
+    train_loader,
+)
+from msun_lite.errors import DataError
+from msun_lite.imagenette import get_imagenette
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1", "I;16", "RGB"])
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_every_colour_mode_becomes_rgb(tmp_path, mode, ending):
+    if mode == "CMYK" and ending == "png":
+        ending = "jpg"
+    if mode == "I;16":
+        image = Image.fromarray(np.full((5, 7), 102 * 256, np.uint16))
+    else:
+        image = Image.new("RGB", (7, 5), (102, 102, 102)).convert(mode)
+    path = tmp_path / f"image.{ending}"
+    image.save(path)
+    pixels = decode(path)
+    assert pixels.shape == (3, 5, 7)
+    assert pixels.dtype == torch.uint8
+    if mode != "1":
+        assert (pixels.float() - 102).abs().max() <= 3
+
+
+def test_a_palette_with_transparency_becomes_rgb(tmp_path):
+    Image.new("P", (7, 5), 1).save(tmp_path / "image.png", transparency=bytes([0, 128]))
+    assert decode(tmp_path / "image.png").shape == (3, 5, 7)
+
+
+def _damage(path, how):
+    content = path.read_bytes()
+    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "no image": b"hello" * 50}[how])
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "no image"])
+def test_an_unreadable_image_is_named(photos, how):
+    path = photos / "train" / "cat" / "0.png"
+    _damage(path, how)
+    with pytest.raises(UnreadableImage, match=r"cat.0\.png"):
+        decode(path)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_training_leaves_out_unreadable_images_up_to_the_limit(photos, tiny, cache):
+    _damage(photos / "train" / "cat" / "0.png", "truncated")
+    _damage(photos / "train" / "dog" / "1.png", "empty")
+    config = tiny(data=str(photos), cache=cache, batch_size=6, max_bad_images=2)
+    data = load_data(config)
+    view = TrainView(data.train, 16, 0, 0.35, flip=True)
+    batches = list(train_loader(view, config, epoch=0))
+    bad = [message for batch in batches for message in batch.bad]
+    seen = list(data.bad_images.seen) if cache else bad
+    assert len(seen) == 2
+    assert sum(len(batch.labels) for batch in batches) + len(bad) == len(data.train) // 6 * 6
+    assert ["0.png" in message or "1.png" in message for message in seen] == [True, True]
+
+
+def test_training_stops_past_the_limit_and_names_the_images(photos, tiny):
+    for index in range(2):
+        _damage(photos / "train" / "cat" / f"{index}.png", "no image")
+    with pytest.raises(DataError, match=r"2 unreadable.*expected at most 1.*0\.png.*1\.png"):
+        load_data(tiny(data=str(photos), max_bad_images=1))
+
+
+def test_one_image_seen_twice_counts_once():
+    tally = BadImages(limit=1)
+    for _ in range(3):
+        tally.add("a.png: empty")
+    assert list(tally.seen) == ["a.png: empty"]
+    with pytest.raises(DataError):
+        tally.add("b.png: empty")
+
+
+def test_evaluation_never_leaves_an_image_out(photos, tiny):
+    _damage(photos / "val" / "cat" / "0.png", "truncated")
+    with pytest.raises(DataError, match=r"val.cat.0\.png"):
+        load_data(tiny(data=str(photos)))
+
+
+def test_missing_empty_and_unequal_folders_are_refused(photos, tiny, tmp_path):
+    with pytest.raises(DataError, match="nowhere"):
+        load_data(tiny(data=str(tmp_path / "nowhere")))
+    (tmp_path / "hollow" / "train").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"hollow.train"):
+        load_data(tiny(data=str(tmp_path / "hollow")))
+    (photos / "val" / "dog").rename(photos / "val" / "bird")
+    with pytest.raises(DataError, match=r"missing in val \(dog\) and 1 in val alone \(bird\)"):
+        load_data(tiny(data=str(photos)))
+    (photos / "val").rename(photos / "test")
+    with pytest.raises(DataError, match="val/"):
+        load_data(tiny(data=str(photos)))
+
+
+def test_a_class_without_images_is_refused(photos, tiny):
+    for path in (photos / "train" / "dog").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="dog"):
+        load_data(tiny(data=str(photos)))
+
+
+def test_the_fingerprint_tells_data_sets_apart(photos, tiny):
+    config = tiny(data=str(photos))
+    before = load_data(config)
+    assert before.fingerprint == load_data(config).fingerprint
+    assert (before.name, before.classes) == ("photos", ("cat", "dog"))
+    (photos / "train" / "cat" / "0.png").rename(photos / "train" / "cat" / "zero.png")
+    assert before.fingerprint != load_data(config).fingerprint
+    assert load_data(tiny()).fingerprint != load_data(tiny(scenes_seed=1)).fingerprint
+
+
+def test_in_memory_and_on_disk_are_the_same_images(photos, tiny):
+    cached, streamed = (load_data(tiny(data=str(photos), cache=cache)).train for cache in (True, False))
+    assert cached.labels == streamed.labels
+    assert all(torch.equal(cached.read(i), streamed.read(i)) for i in range(len(cached)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_epoch_goes_on_where_it_stopped(tiny, workers):
+    config = tiny(workers=workers)
+    view = TrainView(load_data(config).train, 16, seed=0, crop_min=0.35, flip=True)
+    whole = list(train_loader(view, config, epoch=1))
+    torch.rand(3)
+    rest = list(train_loader(view, config, epoch=1, start=2))
+    assert len(whole) == 4
+    assert len(rest) == 2
+    for a, b in zip(whole[2:], rest, strict=True):
+        assert torch.equal(a.images, b.images)
+        assert torch.equal(a.labels, b.labels)
+
+
+def test_an_image_is_cropped_anew_every_epoch_and_leaves_global_randomness_alone(tiny):
+    view = TrainView(load_data(tiny()).train, 16, seed=0, crop_min=0.35, flip=True)
+    state = torch.get_rng_state()
+    first, again, other = view[(0, 5)][0], view[(0, 5)][0], view[(1, 5)][0]
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_loader_does_not_draw_on_global_randomness(tiny):
+    config = tiny()
+    view = TrainView(load_data(config).train, 16, seed=0, crop_min=0.35, flip=True)
+    state = torch.get_rng_state()
+    list(train_loader(view, config, epoch=0))
+    assert torch.equal(state, torch.get_rng_state())
+
+
+def test_every_epoch_is_another_shuffle_of_whole_batches():
+    epochs = [[index for batch in EpochSampler(25, 10, 0, epoch) for _, index in batch] for epoch in (0, 1)]
+    assert all(len(set(order)) == len(order) == 20 for order in epochs)
+    assert epochs[0] != epochs[1]
+
+
+def test_the_evaluation_crop_is_the_centre_of_the_resized_image(photos, tiny):
+    source = load_data(tiny(data=str(photos))).val
+    image, label = EvalView(source, 16, crop_ratio=0.8)[0]
+    assert image.shape == (3, 16, 16)
+    whole = torch.nn.functional.interpolate(source.read(0)[None].float(), (20, 24), mode="bilinear")[0]
+    assert (image.float() - whole[:, 2:18, 4:20]).abs().max() <= 1
+    assert label == 0
+
+
+def test_evaluation_sees_every_image_once_in_order(tiny):
+    source = load_data(tiny()).val
+    batches = list(eval_loader(source, 16, 1.0, batch_size=7, workers=0))
+    assert torch.cat([batch.labels for batch in batches]).tolist() == list(source.labels)
+
+
+def test_a_batch_of_unreadable_images_is_empty_not_an_error():
+    batch = collate(["a.png: empty", "b.png: empty"])
+    assert len(batch.labels) == 0
+    assert len(batch.bad) == 2
+
+
+def _jpeg(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "one.JPEG")
+    return (tmp_path / "one.JPEG").read_bytes()
+
+
+def _members(tmp_path, top="imagenette224"):
+    image = _jpeg(tmp_path)
+    return {f"{top}/{split}/{name}/{name}_1.JPEG": image for split in ("train", "val") for name in ("n01", "n02")}
+
+
+def test_imagenette_comes_from_a_folder_of_tars(tmp_path, tar, tiny):
+    members = _members(tmp_path)
+    (tmp_path / "tars").mkdir()
+    for split in ("train", "val"):
+        part = {name: content for name, content in members.items() if f"/{split}/" in name}
+        tar(f"tars/{split}.tar", part)
+    assert script.main(["--source", str(tmp_path / "tars"), "--data_root", str(tmp_path / "data")]) == 0
+    data = load_data(tiny(data="imagenette", data_root=str(tmp_path / "data")))
+    assert (data.name, data.classes, len(data.train), len(data.val)) == ("imagenette", ("n01", "n02"), 2, 2)
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["imagenette"]
+
+
+def test_imagenette_comes_from_a_web_server(tmp_path, tar):
+    archive = tar("imagenette2-320.tgz", _members(tmp_path, "imagenette2-320"))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}/"
+        folder = get_imagenette(tmp_path / "data", address + archive.name)
+        assert len(list(folder.rglob("*.JPEG"))) == 4
+        with pytest.raises(DataError, match=r"missing\.tgz.*failed"):
+            get_imagenette(tmp_path / "other", address + "missing.tgz")
+        server.shutdown()
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["truncated", "no archive", "wrong content", "missing", "no tars"])
+def test_a_bad_source_leaves_no_half_built_folder(tmp_path, tar, how, capsys):
+    source = tar("source.tgz", _members(tmp_path) if how != "wrong content" else {"a/b.txt": b"x"})
+    if how == "truncated":
+        source.write_bytes(source.read_bytes()[:300])
+    elif how == "no archive":
+        source.write_bytes(b"hello")
+    elif how == "missing":
+        source = tmp_path / "nowhere.tgz"
+    elif how == "no tars":
+        source = tmp_path / "empty"
+        source.mkdir()
+    assert script.main(["--source", str(source), "--data_root", str(tmp_path / "data")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_an_archive_cannot_write_outside_its_folder(tmp_path, tar):
+    source = tar("hostile.tar", {"../../escaped.txt": b"x", **_members(tmp_path)})
+    with pytest.raises(DataError, match=r"hostile\.tar"):
+        get_imagenette(tmp_path / "data", str(source))
+    assert not list(tmp_path.rglob("escaped.txt"))
+
+
+def test_data_that_is_there_is_not_replaced(tmp_path, tar):
+    source = tar("source.tar", _members(tmp_path))
+    get_imagenette(tmp_path / "data", str(source))
+    with pytest.raises(DataError, match="exists already"):
+        get_imagenette(tmp_path / "data", str(source))

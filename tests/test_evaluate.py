@@ -1,0 +1,108 @@
+import json
+
+import pytest
+import torch
+
+from msun_lite import MSUN
+from msun_lite.cost import flops
+from msun_lite.data import eval_loader, load_data
+from msun_lite.devices import to_float
+from msun_lite.evaluate import accuracy_record, main, measure, routed
+from msun_lite.scales import resize
+from msun_lite.train import train
+
+TABLE = {8: {8: 60.0, 12: 50.0, 16: 40.0}, 16: {8: 30.0, 12: 50.0, 16: 80.0}}
+
+
+@pytest.mark.parametrize(
+    ("routing", "served"),
+    [("nearest", {8: 8, 12: 8, 16: 16}), ("ceil", {8: 8, 12: 16, 16: 16}), ("oracle", {8: 8, 12: 8, 16: 16})],
+)
+def test_each_rule_sends_each_size_to_its_subnet(routing, served):
+    assert routed(TABLE, routing) == served
+
+
+def test_the_oracle_is_the_best_subnet_at_each_size():
+    table = {8: {8: 10.0, 16: 90.0}, 16: {8: 20.0, 16: 80.0}}
+    assert routed(table, "oracle") == {8: 16, 16: 8}
+
+
+def test_a_record_has_the_routed_accuracies_and_costs():
+    model = MSUN.from_backbone("resnet_lite", (8, 16), num_classes=10)
+    record, costs = accuracy_record(model, TABLE, "nearest"), flops(model)
+    assert record["top1"] == {"8": 60.0, "12": 50.0, "16": 80.0}
+    assert record["mean_top1"] == 63.33
+    assert record["flops"] == {"8": costs[8], "12": costs[8], "16": costs[16]}
+    assert record["routings"]["ceil"]["scale"] == {"8": 8, "12": 16, "16": 16}
+
+
+def test_flops_are_twice_the_multiply_adds():
+    with torch.device("meta"):
+        vanilla = MSUN.vanilla("resnet50")
+    assert flops(vanilla)[224] == 2 * 4_089_184_256
+
+
+@torch.no_grad()
+def test_measured_accuracy_is_that_of_the_models_own_forward(tiny):
+    torch.manual_seed(0)
+    data = load_data(tiny())
+    model = MSUN.from_backbone("resnet_lite", (8, 16), num_classes=10).eval()
+    loader = eval_loader(data.val, 16, 1.0, batch_size=7, workers=0)
+    table = measure(model, loader, [8, 12, 16], torch.device("cpu"))
+    images = to_float(
+        torch.stack([data.val.read(i) for i in range(20)]), torch.device("cpu"), model.spec["normalisation"]
+    )
+    labels = torch.tensor(data.val.labels)
+    record = accuracy_record(model, table, "nearest")
+    for size in (8, 12, 16):
+        own = 100 * (model(resize(images, size)).argmax(1) == labels).float().mean().item()
+        assert record["top1"][str(size)] == pytest.approx(own, abs=0.01)
+
+
+def test_measuring_leaves_the_model_as_it_was(tiny):
+    model = MSUN.vanilla("resnet_lite", 16, num_classes=10).train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    measure(model, eval_loader(load_data(tiny()).val, 16, 1.0, 10, 0), [8], torch.device("cpu"))
+    assert model.training
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_the_command_repeats_the_summary_of_a_run(tiny, tmp_path, capsys):
+    folder = train(tiny())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert main([str(folder), "--json", str(tmp_path / "result.json"), "--device", "cpu"]) == 0
+    record = json.loads((tmp_path / "result.json").read_text())
+    for key in ("scales", "sizes", "routing", "top1", "mean_top1", "per_subnet", "routings", "params", "flops", "data"):
+        assert record[key] == summary[key]
+    assert "f2 (16 px)" in capsys.readouterr().out
+
+
+def test_sizes_and_routing_can_be_chosen(tiny, tmp_path):
+    folder, result = train(tiny(method="vanilla")), tmp_path / "result.json"
+    assert main([str(folder), "--sizes", "10,20", "--routing", "oracle", "--json", str(result)]) == 0
+    record = json.loads(result.read_text())
+    assert list(record["top1"]) == ["10", "20"]
+    assert record["routing"] == "oracle"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--sizes", "32,x"], "sizes: expected whole numbers"),
+        (["--sizes", "32,16"], "sizes: expected rising"),
+        (["--routing", "best"], "routing: expected one of nearest, ceil, oracle"),
+        (["--data", "PHOTOS"], "expected 10 classes as the model has, got 2"),
+        (["--wrokers", "1"], "did you mean --workers?"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(tiny, photos, words, message, capsys):
+    folder = train(tiny(epochs=1))
+    capsys.readouterr()
+    words = [str(photos) if word == "PHOTOS" else word for word in words]
+    assert main([str(folder), *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_an_unknown_run_is_named(capsys):
+    assert main(["no-such-run"]) == 2
+    assert "no-such-run: expected a run folder" in capsys.readouterr().err

@@ -1,0 +1,52 @@
+import json
+
+import pytest
+from PIL import Image
+
+from msun_lite.reproduce import main
+
+SMALL = ["--scales", "8,16", "--sizes", "8,12,16", "--scenes_train", "40", "--scenes_val", "20", "--batch_size", "10"]
+
+
+@pytest.fixture
+def command(tmp_path):
+    return [*SMALL, "--epochs", "1", "--out", str(tmp_path / "all")]
+
+
+def test_one_command_trains_measures_and_reports(command, tmp_path, capsys):
+    assert main(command) == 0
+    out = tmp_path / "all"
+    assert {path.name for path in out.iterdir()} == {
+        "vanilla",
+        "mst",
+        "msun",
+        "report.md",
+        "accuracy.png",
+        "accuracy.svg",
+    }
+    report, printed = (out / "report.md").read_text(), capsys.readouterr().out
+    for method, name in (("vanilla", "Vanilla"), ("mst", "MST"), ("msun", "MSUN")):
+        summary = json.loads((out / method / "summary.json").read_text())
+        assert summary["method"] == method
+        for text in (report, printed):
+            assert any(name in line and f"{summary['mean_top1']:.2f}" in line for line in text.splitlines())
+    assert Image.open(out / "accuracy.png").size[0] > 1000
+    assert "<svg" in (out / "accuracy.svg").read_text()[:1000]
+
+
+def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(command, tmp_path, capsys):
+    assert main([*command, "--max_minutes", "0.000001"]) == 0
+    out = tmp_path / "all"
+    assert (out / "vanilla" / "checkpoint.pt").exists()
+    assert not (out / "report.md").exists()
+    assert "call the same command again" in capsys.readouterr().out
+    assert main(command) == 0
+    weights = {method: (out / method / "model.safetensors").stat().st_mtime_ns for method in ("vanilla", "mst", "msun")}
+    assert main(command) == 0
+    assert weights == {method: (out / method / "model.safetensors").stat().st_mtime_ns for method in weights}
+
+
+def test_other_options_in_the_same_folder_are_refused(command, capsys):
+    main(command)
+    assert main([*command, "--lr", "0.2"]) == 2
+    assert "cannot resume with another lr" in capsys.readouterr().err

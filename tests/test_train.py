@@ -1,0 +1,219 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from msun_lite import MSUN
+from msun_lite.engine import Trainer, learning_rate
+from msun_lite.errors import CheckpointError, UserError
+from msun_lite.records import RunFolder
+from msun_lite.train import main, train
+
+
+def weights(folder):
+    return load_file(folder / "model.safetensors")
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Return a function that makes the next training stop cleanly after so many steps, as a time limit does."""
+
+    def patch(steps):
+        real = Trainer._train_batch
+        state = {"steps": 0}
+
+        def counted(self, batch):
+            real(self, batch)
+            state["steps"] += 1
+
+        monkeypatch.setattr(Trainer, "_train_batch", counted)
+        monkeypatch.setattr("msun_lite.engine.StopRequest.__bool__", lambda self: state["steps"] >= steps)
+
+    yield patch
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("method", ["vanilla", "mst", "msun"])
+def test_a_run_leaves_the_files_the_design_names(tiny, method):
+    config = tiny(method=method)
+    folder = train(config)
+    names = {"config.yaml", "metrics.jsonl", "checkpoint.pt", "model.safetensors", "model.json", "summary.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in metrics] == [1, 2]
+    assert [row["step"] for row in metrics] == [4, 8]
+    assert {"epoch", "step", "lr", "loss", "ce", "si", "seconds", "images_per_second"} <= set(metrics[0])
+    assert (metrics[0]["si"] > 0) == (method == "msun")
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["method"] == method
+    assert summary["scales"] == [8, 16]
+    assert list(summary["top1"]) == list(summary["flops"]) == ["8", "12", "16"]
+    assert list(summary["per_subnet"]) == (["8", "16"] if method == "msun" else ["16"])
+    assert summary["mean_top1"] == pytest.approx(sum(summary["top1"].values()) / 3, abs=0.01)
+    assert summary["data"] == {
+        "name": "scenes",
+        "classes": 10,
+        "train": 40,
+        "val": 20,
+        "fingerprint": summary["data"]["fingerprint"],
+    }
+    assert set(summary["env"]) >= {"python", "torch", "device", "commit"}
+    assert yaml.safe_load((folder / "config.yaml").read_text())["method"] == method
+    model = MSUN.from_pretrained(folder)
+    assert summary["params"] == sum(parameter.numel() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("steps", [2, 4, 7])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tiny, stop_after, tmp_path, workers, steps):
+    whole = train(tiny(out=str(tmp_path / "whole"), workers=workers))
+    stop_after(steps)
+    folder = train(tiny(workers=workers))
+    assert not (folder / "summary.json").exists()
+    stop_after(1000)
+    torch.rand(5)
+    train(tiny(workers=workers, resume=True))
+    assert same(weights(whole), weights(folder))
+    rows = [RunFolder(path).read_metrics() for path in (whole, folder)]
+    for a, b in zip(*rows, strict=True):
+        assert {k: a[k] for k in ("epoch", "step", "lr", "loss", "ce", "si")} == {
+            k: b[k] for k in ("epoch", "step", "lr", "loss", "ce", "si")
+        }
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (whole, folder)]
+    assert summaries[0]["top1"] == summaries[1]["top1"]
+
+
+def test_the_number_of_workers_does_not_change_what_is_learnt(tiny, tmp_path):
+    runs = [train(tiny(workers=workers, out=str(tmp_path / str(workers)))) for workers in (0, 2)]
+    assert same(*map(weights, runs))
+
+
+def test_config_yaml_repeats_a_run(tiny, tmp_path):
+    folder = train(tiny())
+    assert main(["--config", str(folder / "config.yaml"), "--out", str(tmp_path / "again")]) == 0
+    assert same(weights(folder), weights(tmp_path / "again"))
+
+
+def test_another_seed_gives_another_run(tiny, tmp_path):
+    assert not same(weights(train(tiny())), weights(train(tiny(seed=1, out=str(tmp_path / "other")))))
+
+
+def test_max_minutes_stops_with_everything_saved(tiny, capsys):
+    folder = train(tiny(max_minutes=1e-6))
+    assert "go on with" in capsys.readouterr().out
+    assert (folder / "checkpoint.pt").exists()
+    assert not (folder / "summary.json").exists()
+    assert main(["--out", str(folder), "--resume", "--max_minutes", "5"]) == 0
+    assert (folder / "summary.json").exists()
+
+
+def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(tiny, tmp_path):
+    folder = tmp_path / "run"
+    config = tmp_path / "options.yaml"
+    options = "scales: [8, 16]\nsizes: [8, 16]\nscenes_train: 40\nscenes_val: 10\nbatch_size: 10\nworkers: 2\n"
+    config.write_text(f"{options}epochs: 5000\nout: {folder}\n")
+    command = [sys.executable, "-m", "msun_lite.train", "--config", str(config)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
+    while not (folder / "metrics.jsonl").exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's workers as well
+    output, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors.decode()
+    assert b"everything saved" in output
+    assert b"Traceback" not in errors
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    assert state["epoch"] >= 1
+
+
+def test_a_folder_with_a_run_is_not_overwritten(tiny):
+    folder = train(tiny())
+    before = weights(folder)
+    with pytest.raises(UserError, match="holds a run already"):
+        train(tiny(seed=5))
+    assert same(before, weights(folder))
+
+
+def test_resuming_with_other_options_names_the_option(tiny):
+    train(tiny(max_minutes=1e-6))
+    with pytest.raises(UserError, match=r"another lr: expected 0\.1, got 0\.2"):
+        train(tiny(lr=0.2, resume=True))
+
+
+def test_a_finished_run_is_not_trained_again(tiny, capsys):
+    folder = train(tiny())
+    before = (folder / "summary.json").stat().st_mtime_ns
+    train(tiny(resume=True))
+    assert "finished already" in capsys.readouterr().out
+    assert (folder / "summary.json").stat().st_mtime_ns == before
+
+
+def test_a_checkpoint_of_another_architecture_or_a_damaged_one_is_refused(tiny, tmp_path):
+    folder = train(tiny(max_minutes=1e-6))
+    other = train(tiny(max_minutes=1e-6, method="vanilla", out=str(tmp_path / "other")))
+    whole = (folder / "checkpoint.pt").read_bytes()
+    shutil.copy(other / "checkpoint.pt", folder / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="made for another model"):
+        train(tiny(resume=True))
+    (folder / "checkpoint.pt").write_bytes(whole[:2000])
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
+        train(tiny(resume=True))
+
+
+def test_a_line_cut_short_by_a_kill_is_written_anew(tiny, stop_after):
+    stop_after(6)
+    folder = train(tiny())
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"epoch": 2, "st')
+    stop_after(1000)
+    train(tiny(resume=True))
+    assert [row["epoch"] for row in RunFolder(folder).read_metrics()] == [1, 2]
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny):
+    config = tiny(lr=1e30)
+    with pytest.raises(UserError, match="not finite"):
+        train(config)
+    state = torch.load(f"{config.out}/checkpoint.pt", weights_only=True)
+    assert all(torch.isfinite(tensor).all() for tensor in state["model"].values())
+
+
+def test_too_large_a_batch_is_refused_before_the_folder_is_made(tiny, tmp_path):
+    with pytest.raises(UserError, match="batch_size: expected at most the 40"):
+        train(tiny(batch_size=50))
+    assert not (tmp_path / "run").exists()
+
+
+def test_unreadable_images_are_named_in_the_summary(photos, tiny):
+    (photos / "train" / "cat" / "0.png").write_bytes(b"")
+    folder = train(tiny(data=str(photos), batch_size=5))
+    summary = json.loads((folder / "summary.json").read_text())
+    assert len(summary["bad_images"]) == 1
+    assert "0.png" in summary["bad_images"][0]
+    assert summary["data"]["train"] == 11
+
+
+def test_the_learning_rate_warms_up_and_follows_a_cosine(tiny):
+    config = tiny(lr=1.0, epochs=10, warmup_epochs=2)
+    rates = [learning_rate(step, 100, config) for step in (0, 100, 200, 600, 1000)]
+    assert rates == pytest.approx([0.01, 0.505, 1.0, 0.505, 0.01])
+
+
+@pytest.mark.parametrize(
+    "options", [{"constraint": "sum"}, {"constraint": "none"}, {"joint": True}, {"precision": "bf16"}]
+)
+def test_every_way_of_training_runs(tiny, options):
+    summary = json.loads((train(tiny(**options, epochs=1)) / "summary.json").read_text())
+    assert f"--{next(iter(options))}" in summary["command"]
