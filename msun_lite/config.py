@@ -228,15 +228,37 @@ def make_parser(prog: str, description: str, skip: set[str] | None = None) -> On
 def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     """Parse `argv` (the command line by default): the preset, then --config, then the options.
 
-    Beside jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
+    With --resume the options stored in the run folder --out take the place of the preset's. Beside
+    jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
     """
     argv = _spell_out(parser, sys.argv[1:] if argv is None else argv)
-    preset = _early_preset(argv) if "preset" in parser.get_defaults() else None
-    if preset is not None:
-        parser.set_defaults(preset_options(preset) | {"preset": preset})
+    known = parser.get_defaults()
+    if "preset" in known:
+        _set_defaults(parser, _given(argv, "--preset"), _given(argv, "--config"))
+    if "resume" in known and _given(argv, "--resume") == "true" and _given(argv, "--out"):
+        stored = Path(_given(argv, "--out")) / "config.yaml"
+        if stored.is_file():
+            parser.set_defaults(read_yaml(stored))
     # jsonargparse prints a hint after some errors; the one line is ours.
     with contextlib.redirect_stderr(io.StringIO()):
         return parser.parse_args(argv)
+
+
+def _set_defaults(parser: OneLineParser, preset: str | None, config: str | None) -> None:
+    """Make the options of the preset that the command line or its --config file names the defaults."""
+    if preset is None and config is not None:
+        preset = read_yaml(Path(config)).get("preset")
+    if preset is not None:
+        parser.set_defaults(preset_options(preset) | {"preset": preset})
+
+
+def _given(argv: list[str], option: str) -> str | None:
+    """Return the value that `argv` gives to `option`, before it is parsed; None if it does not."""
+    for word, after in zip(argv, [*argv[1:], None], strict=True):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else after
+    return None
 
 
 def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
@@ -252,18 +274,6 @@ def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
             word = f"[{word}]"
         words.append(word)
     return words
-
-
-def _early_preset(argv: list[str]) -> str | None:
-    """Return the preset that the command line or its --config file names: it sets the defaults of the rest."""
-    values = {"--preset": None, "--config": None}
-    for position, word in enumerate(argv):
-        name, equals, value = word.partition("=")
-        if name in values:
-            values[name] = value if equals else (argv[position + 1] if position + 1 < len(argv) else None)
-    if values["--preset"] is None and values["--config"] is not None:
-        return read_yaml(Path(values["--config"])).get("preset")
-    return values["--preset"]
 
 
 def read_yaml(path: Path) -> dict:

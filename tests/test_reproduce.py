@@ -30,7 +30,8 @@ def test_one_command_trains_measures_and_reports(command, tmp_path, capsys):
         assert summary["method"] == method
         for text in (report, printed):
             assert any(name in line and f"{summary['mean_top1']:.2f}" in line for line in text.splitlines())
-    assert Image.open(out / "accuracy.png").size[0] > 1000
+    with Image.open(out / "accuracy.png") as image:
+        assert image.size[0] > 1000
     assert "<svg" in (out / "accuracy.svg").read_text()[:1000]
 
 
