@@ -51,6 +51,7 @@ def train(config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     trainer = Trainer(config, data, make_model(config, len(data.classes)), folder)
     _open(trainer, config)
+    env = environment(trainer.device, trainer.precision)  # now: the checkout may move on while the run goes
     if not trainer.fit():
         print(
             f"stopped in epoch {trainer.epoch + 1} of {config.epochs} at step {trainer.step}, everything saved; "
@@ -59,7 +60,7 @@ def train(config: TrainConfig) -> Path:
         if trainer.interrupted:
             raise KeyboardInterrupt
         return folder.path
-    _finish(trainer, data)
+    _finish(trainer, data, env)
     return folder.path
 
 
@@ -94,7 +95,7 @@ def _open(trainer: Trainer, config: TrainConfig) -> None:
     trainer.save()
 
 
-def _finish(trainer: Trainer, data: DataSet) -> None:
+def _finish(trainer: Trainer, data: DataSet, env: dict) -> None:
     """Write the weights, measure them, write and print the summary."""
     config, folder, model = trainer.config, trainer.folder, trainer.model
     model.eval().save(folder.path)
@@ -113,7 +114,7 @@ def _finish(trainer: Trainer, data: DataSet) -> None:
         "evaluation_seconds": round(time.perf_counter() - start, 1),
         "bad_images": list(trainer.bad_images.seen),
         "data": data.describe(),
-        "env": environment(trainer.device, trainer.precision),
+        "env": env,
         "seed": config.seed,
         "command": _command(config),
     }
