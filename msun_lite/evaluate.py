@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, parse, read_yaml
 from msun_lite.cost import flops, parameters
-from msun_lite.data import BadImages, eval_loader, load_data
+from msun_lite.data import BadImages, DataSet, eval_loader, load_data
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.model import MSUN, find_pretrained
@@ -119,10 +119,7 @@ def _keyed(row: dict[int, float]) -> dict[str, float]:
 def evaluate(model: MSUN, config: TrainConfig, sizes: Sequence[int], routing: str) -> dict:
     """Measure `model` on the validation images of `config.data`; see `accuracy_record` for the result."""
     data = load_data(config, train=False)
-    if len(data.classes) != model.spec["num_classes"]:
-        raise DataError(
-            f"{config.data}: expected {model.spec['num_classes']} classes as the model has, got {len(data.classes)}"
-        )
+    _check_classes(model, data)
     device = pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
     loader = eval_loader(data.val, model.scales[-1], config.crop_ratio, BATCH, config.workers)
@@ -130,12 +127,24 @@ def evaluate(model: MSUN, config: TrainConfig, sizes: Sequence[int], routing: st
     return {**record, "scales": config.scales, "data": data.describe(), "env": environment(device, "fp32")}
 
 
+def _check_classes(model: MSUN, data: DataSet) -> None:
+    """Raise a `DataError` unless the data set's classes are those the model was trained on."""
+    count, names = model.spec["classes"], model.spec["class_names"]
+    if len(data.classes) != count:
+        raise DataError(f"{data.name}: expected {count} classes as the model has, got {len(data.classes)}")
+    if names is not None and list(data.classes) != names:
+        wrong, right = next(pair for pair in zip(data.classes, names, strict=True) if pair[0] != pair[1])
+        raise DataError(f"{data.name}: expected the model's classes, such as {right!r}, got {wrong!r} in its place")
+
+
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="python -m msun_lite.evaluate", description="Accuracy at every image size.")
     parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
     parser.add_argument("--config", action="config", help="YAML file of options.")
     parser.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default.")
-    parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
+    parser.add_argument(
+        "--data_root", type=str | None, default=None, help="Folder of data sets; that of the run by default."
+    )
     parser.add_argument("--sizes", type=str | None, default=None, help="Sizes in pixels, as 32,48,64.")
     parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil or oracle.")
     parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
@@ -159,9 +168,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(_parser(), argv)
     folder = find_pretrained(options.run)
     stored = read_yaml(RunFolder(folder).config)
-    overrides = {"data_root": options.data_root, "device": options.device, "workers": options.workers}
-    if options.data is not None:
-        overrides["data"] = options.data
+    overrides = {"device": options.device, "workers": options.workers}
+    overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
     config = make_config(**{**stored, **overrides})
     sizes = _parse_sizes(options.sizes) if options.sizes else config.sizes
     routing = options.routing or config.routing

@@ -1,5 +1,6 @@
 """The three methods as one module: a batch of images and labels in, the terms of the loss out."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,19 +26,14 @@ class Terms:
     correct: Tensor
 
 
-def make_model(config: TrainConfig, num_classes: int) -> MSUN:
+def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     """Return the network that `config.method` trains, with fresh weights."""
-    if config.method == "msun":
-        return MSUN.from_backbone(
-            config.arch,
-            config.scales,
-            config.blocks,
-            num_classes,
-            config.medium_stem,
-            config.routing,
-            config.antialias,
-        )
-    return MSUN.vanilla(config.arch, config.scales[-1], num_classes, config.antialias)
+    count = len(class_names)
+    options = {"antialias": config.antialias, "class_names": class_names}
+    if config.method != "msun":
+        return MSUN.vanilla(config.arch, config.scales[-1], count, **options)
+    options |= {"medium_stem": config.medium_stem, "routing": config.routing}
+    return MSUN.from_backbone(config.arch, config.scales, config.blocks, count, **options)
 
 
 class Objective(nn.Module):

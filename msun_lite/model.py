@@ -73,6 +73,7 @@ class MSUN(nn.Module):
         routing: str = "nearest",
         antialias: bool = True,
         normalisation: dict | None = None,
+        class_names: Sequence[str] | None = None,
     ) -> "MSUN":
         """Turn the CNN `arch` into an MSUN with fresh weights.
 
@@ -85,42 +86,38 @@ class MSUN(nn.Module):
             routing: `nearest` or `ceil`.
             antialias: low-pass images before making them smaller.
             normalisation: {"mean": [3], "std": [3]} of the images it expects; ImageNet's by default.
+            class_names: what the logits stand for, if known.
 
         Raises:
             UserError: for an unknown name or scales that are unsorted, repeated or fewer than two.
         """
-        scales = check_scales(scales)
-        return cls._build(arch, scales, blocks, num_classes, medium_stem, routing, antialias, normalisation)
+        options = (num_classes, blocks, medium_stem, routing, antialias, normalisation, class_names)
+        return cls.from_spec(_spec(arch, check_scales(scales), *options))
 
     @classmethod
-    def vanilla(
-        cls,
-        arch: str,
-        scale: int = 224,
-        num_classes: int = 1000,
-        antialias: bool = True,
-        normalisation: dict | None = None,
-    ) -> "MSUN":
-        """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`."""
-        return cls._build(arch, (scale,), 1, num_classes, "coarse", "nearest", antialias, normalisation)
+    def vanilla(cls, arch: str, scale: int = 224, num_classes: int = 1000, **options) -> "MSUN":
+        """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`.
+
+        `options` are `antialias`, `normalisation` and `class_names` of `from_backbone`.
+        """
+        return cls.from_spec(_spec(arch, (scale,), num_classes, **options))
 
     @classmethod
-    def _build(cls, arch, scales, blocks, num_classes, medium_stem, routing, antialias, normalisation) -> "MSUN":
+    def from_spec(cls, spec: dict) -> "MSUN":
+        """Build the model that a model.json describes, with fresh weights.
+
+        Raises:
+            CheckpointError: if the description lacks something.
+            UserError: if a value in it cannot be used.
+        """
+        needed = ("arch", "blocks", "scales", "classes", "medium_stem", "routing", "antialias", "normalisation")
+        if missing := [name for name in needed if name not in spec]:
+            raise CheckpointError(f"model.json: expected the keys {', '.join(needed)}, missing {', '.join(missing)}")
+        arch, blocks, largest = spec["arch"], spec["blocks"], max(spec["scales"])
         check_arch(arch, blocks)
-        spec = {
-            "arch": arch,
-            "blocks": blocks,
-            "scales": list(scales),
-            "num_classes": num_classes,
-            "medium_stem": medium_stem,
-            "routing": routing,
-            "antialias": antialias,
-            "normalisation": normalisation or IMAGENET_NORMALISATION,
-        }
-        largest = scales[-1]
-        f_largest, unified = cut(build(arch, num_classes), blocks)
-        subnets = {scale: subnet(arch, blocks, scale, largest, medium_stem) for scale in scales[:-1]}
-        return cls({**subnets, largest: f_largest}, unified, routing, antialias, spec)
+        f_largest, unified = cut(build(arch, spec["classes"]), blocks)
+        subnets = {s: subnet(arch, blocks, s, largest, spec["medium_stem"]) for s in spec["scales"] if s != largest}
+        return cls({**subnets, largest: f_largest}, unified, spec["routing"], spec["antialias"], spec)
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
@@ -176,17 +173,6 @@ class MSUN(nn.Module):
         os.replace(folder / ".model.safetensors.part", folder / "model.safetensors")
 
     @classmethod
-    def from_spec(cls, spec: dict) -> "MSUN":
-        """Build the model that a model.json describes, with fresh weights."""
-        names = ("arch", "scales", "blocks", "num_classes", "medium_stem", "routing", "antialias", "normalisation")
-        missing = [name for name in names if name not in spec]
-        if missing:
-            raise CheckpointError(f"model.json: expected the keys {', '.join(names)}, missing {', '.join(missing)}")
-        model = cls._build(**{name: spec[name] for name in names})
-        model.spec = spec
-        return model
-
-    @classmethod
     def from_pretrained(cls, source: str | Path) -> "MSUN":
         """Load a trained model, ready for evaluation, on the CPU.
 
@@ -200,6 +186,31 @@ class MSUN(nn.Module):
         model = cls.from_spec(_read_spec(folder / "model.json"))
         load_weights(model, folder / "model.safetensors")
         return model.eval()
+
+
+def _spec(
+    arch: str,
+    scales: Sequence[int],
+    num_classes: int,
+    blocks: int = 1,
+    medium_stem: str = "coarse",
+    routing: str = "nearest",
+    antialias: bool = True,
+    normalisation: dict | None = None,
+    class_names: Sequence[str] | None = None,
+) -> dict:
+    """Return the description of a model, as model.json has it."""
+    return {
+        "arch": arch,
+        "blocks": blocks,
+        "scales": list(scales),
+        "classes": num_classes,
+        "class_names": list(class_names) if class_names else None,
+        "medium_stem": medium_stem,
+        "routing": routing,
+        "antialias": antialias,
+        "normalisation": normalisation or IMAGENET_NORMALISATION,
+    }
 
 
 def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> list[Tensor]:

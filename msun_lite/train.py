@@ -49,7 +49,7 @@ def train(config: TrainConfig) -> Path:
         torch.set_num_threads(config.threads)
     data = load_data(config)
     torch.manual_seed(config.seed)
-    trainer = Trainer(config, data, make_model(config, len(data.classes)), folder)
+    trainer = Trainer(config, data, make_model(config, data.classes), folder)
     _open(trainer, config)
     env = environment(trainer.device, trainer.precision)  # now: the checkout may move on while the run goes
     if not trainer.fit():

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -92,13 +93,19 @@ def test_sizes_and_routing_can_be_chosen(tiny, tmp_path):
         (["--sizes", "32,16"], "sizes: expected rising"),
         (["--routing", "best"], "routing: expected one of nearest, ceil, oracle"),
         (["--data", "PHOTOS"], "expected 10 classes as the model has, got 2"),
+        (["--data", "RENAMED"], "expected the model's classes, such as 'sun', got 'class0' in its place"),
         (["--wrokers", "1"], "did you mean --workers?"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_2(tiny, photos, words, message, capsys):
+def test_bad_input_is_one_line_and_exit_code_2(tiny, photos, tmp_path, words, message, capsys):
     folder = train(tiny(epochs=1))
     capsys.readouterr()
-    words = [str(photos) if word == "PHOTOS" else word for word in words]
+    renamed = tmp_path / "renamed"
+    for split in ("train", "val"):
+        for label in range(10):
+            shutil.copytree(photos / split / "cat", renamed / split / f"class{label}")
+    folders = {"PHOTOS": str(photos), "RENAMED": str(renamed)}
+    words = [folders.get(word, word) for word in words]
     assert main([str(folder), *words]) == 2
     assert message in capsys.readouterr().err
 

@@ -1,0 +1,75 @@
+"""Ship a finished run: its weights into the package, its record into the book.
+
+    python tools/publish.py runs/lite/msun --name lite-msun --record book/results/lite/msun-seed0
+    python tools/publish.py runs/reproduce-quick/msun --record book/results/quick/msun-seed0
+
+Shipped convolution and linear weights are rounded to half precision, which halves the download. The record then
+holds the accuracy of exactly these weights, measured here once more, and says by how much the rounding moved it.
+"""
+
+import hashlib
+import shutil
+import sys
+from pathlib import Path
+
+from jsonargparse import ArgumentParser
+from safetensors.torch import load_file, save_file
+
+from msun_lite.config import TrainConfig, make_config, read_yaml
+from msun_lite.errors import CheckpointError, one_line_errors
+from msun_lite.evaluate import evaluate
+from msun_lite.model import MSUN, SHIPPED
+from msun_lite.records import RunFolder, read_json, write_json
+
+
+def ship(run: RunFolder, target: Path) -> None:
+    """Copy a run's model to `target`, its weight matrices in half precision, its statistics as they are."""
+    target.mkdir(parents=True, exist_ok=True)
+    state = load_file(run.weights)
+    halved = {name: tensor.half() if tensor.ndim >= 2 else tensor for name, tensor in state.items()}
+    save_file(halved, target / "model.safetensors")
+    for path in (run.path / "model.json", run.config):
+        shutil.copy(path, target)
+
+
+def shipped_summary(summary: dict, target: Path, config: TrainConfig) -> dict:
+    """Return the run's summary with the accuracy of the shipped weights in place of the run's own."""
+    measured = evaluate(MSUN.from_pretrained(target), config, config.sizes, config.routing)
+    names = ("top1", "mean_top1", "per_subnet", "routings")
+    moved = max(abs(measured["top1"][size] - value) for size, value in summary["top1"].items())
+    weights = (target / "model.safetensors").read_bytes()
+    shipped = {
+        "name": target.name,
+        "bytes": len(weights),
+        "sha256": hashlib.sha256(weights).hexdigest(),
+        "largest_change_of_top1_by_rounding": round(moved, 2),
+    }
+    return {**summary, **{name: measured[name] for name in names}, "shipped": shipped}
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = ArgumentParser(description="Ship a finished run: weights into the package, record into the book.")
+    parser.add_argument("run", type=str, help="Folder of a finished run.")
+    parser.add_argument("--record", type=str, required=True, help="Folder for summary.json and metrics.jsonl.")
+    parser.add_argument("--name", type=str | None, default=None, help="Ship the weights under this name.")
+    parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
+    options = parser.parse_args(argv)
+    run, record = RunFolder(options.run), Path(options.record)
+    if not run.summary.exists():
+        raise CheckpointError(f"{run.path}: expected a finished run, found no summary.json")
+    summary = read_json(run.summary)
+    if options.name is not None:
+        ship(run, SHIPPED / options.name)
+        config = make_config(**{**read_yaml(run.config), "data_root": options.data_root})
+        summary = shipped_summary(summary, SHIPPED / options.name, config)
+        print(f"{options.name}: {summary['shipped']}")
+    record.mkdir(parents=True, exist_ok=True)
+    write_json(record / "summary.json", summary)
+    shutil.copy(run.metrics, record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
