@@ -8,8 +8,7 @@ python data_scripts/get_imagenette.py --source FOLDER_OF_TARS
 import sys
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
+from msun_lite.config import OneLineParser, parse
 from msun_lite.errors import one_line_errors
 from msun_lite.imagenette import get_imagenette, imagenette_folder
 
@@ -17,10 +16,10 @@ from msun_lite.imagenette import get_imagenette, imagenette_folder
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = ArgumentParser(description="Put Imagenette where --data imagenette finds it.")
+    parser = OneLineParser(description="Put Imagenette where --data imagenette finds it.")
     parser.add_argument("--source", type=str | None, default=None, help="Archive, its address, or a folder of tars.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of data sets.")
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
     root = Path(options.data_root)
     folder = get_imagenette(root, options.source) if options.source else imagenette_folder(root)
     counts = {split: sum(1 for _ in (folder / split).rglob("*.JPEG")) for split in ("train", "val")}

@@ -151,8 +151,6 @@ def restem(f: nn.Sequential, stem: Stem) -> nn.Sequential:
 
 
 def subnet(arch: str, blocks: int, scale: int, largest: int, medium_stem: str = "coarse") -> nn.Sequential:
-    """Return a fresh private subnet f_i of `arch` for `scale`."""
-    check_arch(arch, blocks)
-    stem = stem_for(scale, largest, medium_stem)
+    """Return a fresh private subnet f_i of `arch` for a `scale` below the `largest`."""
     f, _ = cut(build(arch, num_classes=1), blocks)
-    return f if stem == LARGE else restem(f, stem)
+    return restem(f, stem_for(scale, largest, medium_stem))

@@ -1,42 +1,13 @@
 """Checkpoints: written atomically, read without executing anything."""
 
-import contextlib
-import os
 import pickle
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
-from msun_lite.errors import CheckpointError, UserError
-
-
-@contextlib.contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the name `path` only once it is whole and on the disk.
-
-    Raises:
-        UserError: if it cannot be written (a full disk, no permission); what was at `path` stays.
-    """
-    temporary = None
-    try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch.save reports a failed write as a RuntimeError of its zip writer.
-        kept = "; the previous one is kept" if path.exists() else ""
-        raise UserError(f"{path}: cannot be written: {error}{kept}") from None
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+from msun_lite.errors import CheckpointError
+from msun_lite.files import atomic_write
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
@@ -60,21 +31,9 @@ def load_checkpoint(path: Path) -> dict:
         raise CheckpointError(f"{path}: no such checkpoint") from None
     except pickle.UnpicklingError:
         raise CheckpointError(f"{path}: refused: expected tensors and plain values alone, or it is damaged") from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # a damaged file can raise nearly anything in the unpickler
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: expected a whole checkpoint, got: {first}") from None
     if not isinstance(state, dict) or "model" not in state:
         raise CheckpointError(f"{path}: expected a checkpoint of a training run, got something else")
     return state
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file atomically."""
-    with atomic_write(path) as file:
-        file.write(text.encode())
-
-
-def write_with(path: Path, writer: Callable[[BinaryIO], None]) -> None:
-    """Let `writer(file)` write a file atomically."""
-    with atomic_write(path) as file:
-        writer(file)

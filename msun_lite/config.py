@@ -5,7 +5,7 @@ import difflib
 import io
 import re
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -19,6 +19,7 @@ from msun_lite.scales import check_scales
 
 PRESETS = Path(__file__).parent / "presets"
 METHODS = ("vanilla", "mst", "msun")
+DEFAULT_PRESET = "quick"
 PRECISIONS = ("auto", "fp32", "bf16")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -28,12 +29,12 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 class TrainConfig:
     """The options of one training run."""
 
-    preset: str = "quick"
+    preset: str = DEFAULT_PRESET
     """Named set of options to start from: quick, lite, imagenette or imagenet."""
     method: Literal["vanilla", "mst", "msun"] = "msun"
     """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale."""
     out: str | None = None
-    """Run folder; runs/PRESET-METHOD-seedSEED by default. Nothing is written outside it."""
+    """Run folder; runs/PRESET-METHOD-seedSEED by default. Nothing is written outside it but downloaded data."""
     resume: bool = False
     """Continue the run in the run folder exactly where its checkpoint is."""
 
@@ -72,7 +73,7 @@ class TrainConfig:
     scenes_seed: int = 0
     """Seed of the scenes; runs with other training seeds see the same ones."""
     cache: bool = True
-    """Decode all images once and keep them in memory."""
+    """Decode all files once and keep them in memory, training images at most twice the largest scale."""
     crop_min: float = 0.35
     """Smallest part of an image's area that a random training crop keeps."""
     crop_ratio: float = 1.0
@@ -117,6 +118,11 @@ class TrainConfig:
         if self.out is None:
             self.out = f"runs/{self.preset}-{self.method}-seed{self.seed}"
 
+    @property
+    def test_size(self) -> int:
+        """Side in pixels of the centre crop that test images of every size are made from."""
+        return max(self.scales[-1], self.sizes[-1])
+
     def check(self) -> None:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
         _one_of("method", self.method, METHODS)
@@ -126,13 +132,16 @@ class TrainConfig:
         check_arch(self.arch, self.blocks)
         check_scales(self.scales)
         check_sizes(self.sizes)
-        for name in ("epochs", "batch_size", "scenes_train", "scenes_val", "lr", "checkpoint_minutes"):
+        _within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
+        for name in ("epochs", "scenes_train", "scenes_val", "lr", "checkpoint_minutes"):
             _within(name, getattr(self, name), above=0)
         for name in ("threads", "max_minutes", "clip_norm"):
             if getattr(self, name) is not None:
                 _within(name, getattr(self, name), above=0)
-        for name in ("lam", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "seed"):
+        for name in ("lam", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images"):
             _within(name, getattr(self, name), least=0)
+        for name in ("seed", "scenes_seed"):
+            _within(name, getattr(self, name), least=0, below=2**63)
         _within("label_smoothing", self.label_smoothing, least=0, below=1)
         _within("crop_min", self.crop_min, above=0, most=1)
         _within("crop_ratio", self.crop_ratio, above=0, most=1)
@@ -170,15 +179,27 @@ def preset_options(preset: str) -> dict:
     return yaml.safe_load(path.read_text())
 
 
-def make_config(preset: str = "quick", **options) -> TrainConfig:
+def make_config(preset: str = DEFAULT_PRESET, **options) -> TrainConfig:
     """Return the checked configuration of a preset with `options` on top, as the chapters need it."""
-    names = [field.name for field in fields(TrainConfig)]
-    unknown = [name for name in options if name not in names]
-    if unknown:
-        raise UserError(f"unknown option {unknown[0]!r}{_suggestion(unknown[0], names)}")
-    config = TrainConfig(**{"preset": preset, **preset_options(preset), **options})
+    parser = make_parser("make_config", "")
+    with contextlib.redirect_stderr(io.StringIO()):
+        checked = parser.parse_object({"preset": preset, **preset_options(preset), **options})
+    checked.pop("config", None)
+    config = TrainConfig(**checked.as_dict())
     config.check()
     return config
+
+
+def read_config(path: Path) -> TrainConfig:
+    """Return the checked configuration that a run's config.yaml holds.
+
+    Raises:
+        UserError: naming the file and what is wrong in it.
+    """
+    try:
+        return make_config(**read_yaml(path))
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 class OneLineParser(ArgumentParser):
@@ -195,7 +216,7 @@ class OneLineParser(ArgumentParser):
             raise UserError(f"unknown option {unknown[1]}{_suggestion(unknown[1], known)}")
         if unknown := re.match(r"Option '(.+)' is not accepted", message):
             names = [action.dest for action in self._actions]
-            raise UserError(f"unknown option {unknown[1]!r} in the --config file{_suggestion(unknown[1], names)}")
+            raise UserError(f"unknown option {unknown[1]!r}{_suggestion(unknown[1], names)}")
         if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: (.*)', message):
             kinds = [kind for kind in re.findall(r"'(\w+)'", wrong[2]) if kind != "NoneType"]
             raise UserError(f"{wrong[1]}: expected {' or '.join(kinds)}, got {wrong[3]!r}")
@@ -220,7 +241,7 @@ def _suggestion(word: str, known: list[str]) -> str:
 def make_parser(prog: str, description: str, skip: set[str] | None = None) -> OneLineParser:
     """Return a parser of all options of `TrainConfig` but `skip`, with --config and --print_config."""
     parser = OneLineParser(prog=prog, description=description)
-    parser.add_argument("--config", action="config", help="YAML file of options; a run's config.yaml repeats it.")
+    parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
     parser.add_class_arguments(TrainConfig, skip=skip or set())
     return parser
 
@@ -238,7 +259,7 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     if "resume" in known and _given(argv, "--resume") == "true" and _given(argv, "--out"):
         stored = Path(_given(argv, "--out")) / "config.yaml"
         if stored.is_file():
-            parser.set_defaults(read_yaml(stored))
+            parser.set_defaults(asdict(read_config(stored)) | {"resume": True, "max_minutes": None})
     # jsonargparse prints a hint after some errors; the one line is ours.
     with contextlib.redirect_stderr(io.StringIO()):
         return parser.parse_args(argv)
@@ -248,8 +269,8 @@ def _set_defaults(parser: OneLineParser, preset: str | None, config: str | None)
     """Make the options of the preset that the command line or its --config file names the defaults."""
     if preset is None and config is not None:
         preset = read_yaml(Path(config)).get("preset")
-    if preset is not None:
-        parser.set_defaults(preset_options(preset) | {"preset": preset})
+    preset = DEFAULT_PRESET if preset is None else preset
+    parser.set_defaults(preset_options(preset) | {"preset": preset})
 
 
 def _given(argv: list[str], option: str) -> str | None:
@@ -268,10 +289,13 @@ def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
     for position, word in enumerate(argv):
         after = argv[position + 1] if position + 1 < len(argv) else "--"
         before = argv[position - 1] if position else ""
+        name, equals, value = word.partition("=")
         if isinstance(defaults.get(word), bool) and after.startswith("--"):
             word = f"{word}=true"
         elif isinstance(defaults.get(before), list | tuple) and re.fullmatch(r"[\d,]+", word):
             word = f"[{word}]"
+        elif isinstance(defaults.get(name), list | tuple) and equals and re.fullmatch(r"[\d,]+", value):
+            word = f"{name}=[{value}]"
         words.append(word)
     return words
 

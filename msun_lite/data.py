@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import ImageFolder
 from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import pil_to_tensor
+from torchvision.transforms.v2.functional import pil_to_tensor, resize
 
 from msun_lite import scenes
 from msun_lite.config import TrainConfig
@@ -60,13 +60,21 @@ class FileSource(ImageSource):
 
 
 class MemorySource(ImageSource):
-    """Images in memory, of mixed sizes, in one buffer that worker processes share without a copy."""
+    """Images in memory, of mixed sizes, in one buffer that worker processes share without a copy.
 
-    def __init__(self, images: Sequence[Tensor], labels: Sequence[int]):
+    Args:
+        images: uint8 [3, H, W] each; the list is emptied.
+        labels: the class of each.
+    """
+
+    def __init__(self, images: list[Tensor], labels: Sequence[int]):
         super().__init__(labels)
         self._shapes = [tuple(image.shape) for image in images]
         self._starts = np.cumsum([0] + [image.numel() for image in images])
-        self._buffer = torch.cat([image.flatten() for image in images])
+        self._buffer = torch.empty(int(self._starts[-1]), dtype=torch.uint8)
+        for index, start in reversed(list(enumerate(self._starts[:-1]))):
+            image = images.pop()  # freed at once: the images are never in memory twice
+            self._buffer[start : self._starts[index + 1]] = image.flatten()
 
     def read(self, index: int) -> Tensor:
         """Return image `index` as uint8 [3, H, W], a view into the buffer."""
@@ -78,12 +86,12 @@ class SceneSource(ImageSource):
 
     def __init__(self, count: int, size: int, split: str, seed: int):
         super().__init__([index % len(scenes.CLASSES) for index in range(count)])
-        self._arguments = (count, size, split, seed)
+        self.size, self.split, self.seed = size, split, seed
 
     @functools.cached_property
     def images(self) -> Tensor:
         """All scenes [count, 3, size, size], uint8, drawn at the first use."""
-        return scenes.draw_all(*self._arguments)
+        return scenes.draw_all(len(self), self.size, self.split, self.seed)
 
     def read(self, index: int) -> Tensor:
         """Return scene `index` as uint8 [3, size, size]."""
@@ -141,7 +149,7 @@ def load_data(config: TrainConfig, train: bool = True) -> DataSet:
             to be held in memory are unreadable.
     """
     if config.data == "scenes":
-        return _scenes(config)
+        return _scenes(config, train)
     folder = imagenette_folder(Path(config.data_root)) if config.data == "imagenette" else Path(config.data)
     train_folder, val_folder = _class_folder(folder, "train"), _class_folder(folder, "val")
     if train_folder.classes != val_folder.classes:
@@ -150,20 +158,29 @@ def load_data(config: TrainConfig, train: bool = True) -> DataSet:
     train_source, val_source = FileSource(train_folder.samples), FileSource(val_folder.samples)
     bad_images = BadImages(config.max_bad_images)
     if config.cache:
-        val_source = _into_memory(val_source, "val", config.workers, BadImages(limit=0))
+        val_source, unreadable = _into_memory(val_source, "val", config)
+        refuse_unreadable(unreadable)
         if train:
-            train_source = _into_memory(train_source, "train", config.workers, bad_images)
+            train_source, unreadable = _into_memory(train_source, "train", config, at_most=2 * config.scales[-1])
+            for message in unreadable:
+                bad_images.add(message)
     name = "imagenette" if config.data == "imagenette" else folder.resolve().name
     fingerprint = _fingerprint(folder, train_folder, val_folder)
     return DataSet(name, tuple(train_folder.classes), train_source, val_source, fingerprint, bad_images)
 
 
-def _scenes(config: TrainConfig) -> DataSet:
-    size, seed = max(config.sizes), config.scenes_seed
-    counts = {"train": config.scenes_train, "val": config.scenes_val}
-    sources = {split: SceneSource(count, size, split, seed) for split, count in counts.items()}
-    digest = hashlib.sha256(repr((seed, size, counts)).encode())
-    digest.update(scenes.draw(0, size, "train", seed).tobytes())
+def _scenes(config: TrainConfig, train: bool) -> DataSet:
+    seed = config.scenes_seed
+    sources = {
+        "train": SceneSource(config.scenes_train, config.scales[-1], "train", seed),
+        "val": SceneSource(config.scenes_val, config.test_size, "val", seed),
+    }
+    digest = hashlib.sha256()
+    for split, source in sources.items():
+        if train or split == "val":
+            _ = source.images  # drawn here and now, so that worker processes share them
+        digest.update(repr((split, seed, source.size, len(source))).encode())
+        digest.update(scenes.draw(0, source.size, split, seed).tobytes())
     fingerprint = digest.hexdigest()[:16]
     return DataSet("scenes", tuple(scenes.CLASSES), sources["train"], sources["val"], fingerprint, BadImages(limit=0))
 
@@ -176,7 +193,7 @@ def _class_folder(folder: Path, split: str) -> ImageFolder:
         raise DataError(f"{folder}: expected class folders under {split}/, found no {split}/")
     try:
         return ImageFolder(str(folder / split))
-    except (FileNotFoundError, RuntimeError) as error:
+    except (OSError, RuntimeError) as error:
         raise DataError(f"{folder / split}: expected a folder of images for each class, got: {error}") from None
 
 
@@ -192,32 +209,50 @@ def _fingerprint(folder: Path, *splits: ImageFolder) -> str:
     """Return a short hash of all relative paths and file sizes: quick, and different for other data."""
     digest = hashlib.sha256()
     for path, _ in sorted(sample for split in splits for sample in split.samples):
-        digest.update(f"{Path(path).relative_to(folder).as_posix()} {Path(path).stat().st_size}\n".encode())
+        size = Path(path).stat().st_size if Path(path).exists() else "missing"
+        digest.update(f"{Path(path).relative_to(folder).as_posix()} {size}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def _into_memory(source: FileSource, split: str, workers: int, bad_images: "BadImages") -> MemorySource:
-    """Decode all files once; unreadable ones are left out and told to `bad_images`, which may stop the run."""
+def _into_memory(
+    source: FileSource, split: str, config: TrainConfig, at_most: int | None = None
+) -> tuple[MemorySource, list[str]]:
+    """Decode all files once; return the readable ones, and a message for each that is not.
+
+    Images whose shorter side is above `at_most` pixels are reduced to it, to save memory.
+    """
 
     def attempt(index: int) -> Tensor | UnreadableImage:
         try:
-            return source.read(index)
+            image = source.read(index)
         except UnreadableImage as error:
             return error
+        return resize(image, at_most) if at_most is not None and min(image.shape[1:]) > at_most else image
 
-    images, labels = [], []
-    with ThreadPoolExecutor(max(workers, 2)) as pool:
+    images, labels, unreadable = [], [], []
+    with ThreadPoolExecutor(max(config.workers, 2)) as pool:
         results = pool.map(attempt, range(len(source)))
         bar = progress(results, total=len(source), desc=f"decoding {split}", unit="image", leave=False)
-        for image, label in zip(bar, source.labels, strict=True):
-            if isinstance(image, UnreadableImage):
-                bad_images.add(str(image))
-            else:
-                images.append(image)
-                labels.append(label)
+        try:
+            for image, label in zip(bar, source.labels, strict=True):
+                if isinstance(image, UnreadableImage):
+                    unreadable.append(str(image))
+                else:
+                    images.append(image)
+                    labels.append(label)
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
     if not images:
-        raise DataError(f"{split}: expected images, not one of {len(source)} can be read")
-    return MemorySource(images, labels)
+        raise DataError(f"{split}: expected images, not one of {len(source)} can be read: {unreadable[0]}")
+    return MemorySource(images, labels), unreadable
+
+
+def refuse_unreadable(messages: Sequence[str]) -> None:
+    """Raise a `DataError` that counts and names the unreadable images of an evaluation, if there are any."""
+    if messages:
+        named = "; ".join(messages[:10]) + ("; ..." if len(messages) > 10 else "")
+        raise DataError(f"{len(messages)} unreadable image(s) to evaluate, expected none: {named}")
 
 
 class BadImages:

@@ -39,7 +39,9 @@ def pick_precision(precision: str, device: torch.device) -> str:
 
 def _cpu_has_bf16() -> bool:
     """Return whether the processor has AVX512-BF16 or AMX; elsewhere bf16 is emulated and slow."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    if not hasattr(torch.cpu, "get_capabilities"):  # PyTorch 2.10
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 

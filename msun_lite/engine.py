@@ -17,7 +17,7 @@ from msun_lite.errors import CheckpointError, DataError, UserError
 from msun_lite.methods import Objective
 from msun_lite.model import MSUN, load_state
 from msun_lite.progress import progress
-from msun_lite.records import RunFolder
+from msun_lite.records import RunFolder, environment
 
 SUMS = ("loss", "ce", "si", "correct", "images", "batches")
 """What is summed over the batches of an epoch."""
@@ -69,9 +69,10 @@ class Trainer:
     """
 
     def __init__(self, config: TrainConfig, data: DataSet, model: MSUN, folder: RunFolder):
-        self.config, self.folder = config, folder
+        self.config, self.data, self.folder = config, data, folder
         self.device = pick_device(config.device)
         self.precision = pick_precision(config.precision, self.device)
+        self.env = environment(self.device, self.precision)  # now: the checkout may move on during the run
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.objective = Objective(self.model, config)
         self.optimizer = torch.optim.SGD(
@@ -111,8 +112,8 @@ class Trainer:
                 finished_epoch = self._run_epoch(stop, bar)
                 if finished_epoch:
                     self._end_epoch()
-                if stop and self.epoch < self.config.epochs:
-                    self.interrupted = stop.interrupted
+                self.interrupted = stop.interrupted
+                if self.interrupted or (stop and self.epoch < self.config.epochs):
                     return False
         return True
 
@@ -203,9 +204,7 @@ class Trainer:
     def save(self) -> None:
         """Write the full state to the run folder's checkpoint.pt."""
         self._means()
-        cuda = torch.cuda.get_rng_state_all() if self.device.type == "cuda" else []
         state = {
-            "spec": self.model.spec,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
@@ -214,7 +213,10 @@ class Trainer:
             "epoch_seconds": self.epoch_seconds,
             "sums": self.sums,
             "bad_images": list(self.bad_images.seen),
-            "rng": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "rng": self._rng_state(),
+            "data": self.data.describe(),
+            "precision": self.precision,
+            "env": self.env,
         }
         save_checkpoint(self.folder.checkpoint, state)
 
@@ -222,20 +224,37 @@ class Trainer:
         """Continue from the run folder's checkpoint.pt.
 
         Raises:
-            CheckpointError: if it is damaged or belongs to another model.
+            CheckpointError: if it is damaged, or belongs to another model, data set or precision.
         """
         path = self.folder.checkpoint
         state = load_checkpoint(path)
         try:
+            self._check_same("data", state["data"], self.data.describe())
+            self._check_same("precision", state["precision"], self.precision)
             load_state(self.model, state["model"], path)
             self.optimizer.load_state_dict(state["optimizer"])
-            for name in ("epoch", "batch", "seconds", "epoch_seconds"):
+            for name in ("epoch", "batch", "seconds", "epoch_seconds", "env"):
                 setattr(self, name, state[name])
-            self.sums = state["sums"].to(self.device)
+            self.sums = self._zero_sums().copy_(state["sums"])
             self.bad_images.seen |= dict.fromkeys(state["bad_images"])
-            torch.set_rng_state(state["rng"]["cpu"])
-            if self.device.type == "cuda" and state["rng"]["cuda"]:
-                torch.cuda.set_rng_state_all(state["rng"]["cuda"])
+            self._set_rng_state(state["rng"])
         except (KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{path}: expected a checkpoint of a training run, missing {error}") from None
         self.folder.drop_metrics_after(self.epoch)
+
+    def _check_same(self, name: str, stored: object, present: object) -> None:
+        """Raise a `CheckpointError` if what the run began with is not what is here now."""
+        if stored != present:
+            raise CheckpointError(
+                f"{self.folder.checkpoint}: cannot go on with another {name}: expected {stored}, got {present}"
+            )
+
+    def _rng_state(self) -> dict[str, Tensor]:
+        """Return the states of the random generators that the model may draw on."""
+        state = {"cpu": torch.get_rng_state()}
+        return state | ({"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {})
+
+    def _set_rng_state(self, state: dict[str, Tensor]) -> None:
+        torch.set_rng_state(state["cpu"])
+        if self.device.type == "cuda" and "cuda" in state:
+            torch.cuda.set_rng_state(state["cuda"], self.device)

@@ -3,21 +3,23 @@
     python -m msun_lite.evaluate runs/quick-msun-seed0
     python -m msun_lite.evaluate lite-msun --data imagenette --routing ceil --json result.json
 
-The protocol: centre crop at the largest scale, resize to the size under test (this is the small image),
-then to the scale of the subnet that serves it, or to the largest scale for Vanilla and MST.
+The protocol: centre crop at the largest scale (or at the largest size, if that is above it), resize to the
+size under test (this is the small image), then to the scale of the subnet that serves it, or to the largest
+scale for Vanilla and MST.
 """
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, parse, read_yaml
+from msun_lite.config import OneLineParser, TrainConfig, check_sizes, parse, read_config
 from msun_lite.cost import flops, parameters
-from msun_lite.data import BadImages, DataSet, eval_loader, load_data
+from msun_lite.data import DataSet, eval_loader, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.model import MSUN, find_pretrained
@@ -39,19 +41,20 @@ def measure(model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch
 
     Args:
         model: put into evaluation mode for the measurement, and left in the mode it was found in.
-        loader: `Batch`es at the largest scale.
+        loader: `Batch`es of centre crops, no smaller than any of the sizes.
         sizes: sizes in pixels.
         device: where `model` is.
 
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
     """
-    training, correct, total = model.training, {}, 0
+    training, correct, total, unreadable = model.training, {}, 0, []
     model.eval()
     try:
         for batch in progress(loader, desc=f"measuring at {len(sizes)} sizes", unit="batch", leave=False):
-            for message in batch.bad:
-                BadImages(limit=0).add(message)
+            unreadable += batch.bad
+            if unreadable:
+                continue  # all that is left to do is to name them all
             images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
             total += len(labels)
             for size in sizes:
@@ -61,6 +64,7 @@ def measure(model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch
                     correct[scale, size] = correct.get((scale, size), 0) + hits
     finally:
         model.train(training)
+    refuse_unreadable(unreadable)
     return {scale: {size: 100 * int(correct[scale, size]) / total for size in sizes} for scale in model.scales}
 
 
@@ -116,20 +120,20 @@ def _keyed(row: dict[int, float]) -> dict[str, float]:
     return {str(size): round(accuracy, 2) for size, accuracy in row.items()}
 
 
-def evaluate(model: MSUN, config: TrainConfig, sizes: Sequence[int], routing: str) -> dict:
-    """Measure `model` on the validation images of `config.data`; see `accuracy_record` for the result."""
+def evaluate(model: MSUN, config: TrainConfig, routing: str) -> dict:
+    """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`."""
     data = load_data(config, train=False)
     _check_classes(model, data)
     device = pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
-    loader = eval_loader(data.val, model.scales[-1], config.crop_ratio, BATCH, config.workers)
-    record = accuracy_record(model, measure(model, loader, sizes, device), routing)
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers)
+    record = accuracy_record(model, measure(model, loader, config.sizes, device), routing)
     return {**record, "scales": config.scales, "data": data.describe(), "env": environment(device, "fp32")}
 
 
 def _check_classes(model: MSUN, data: DataSet) -> None:
     """Raise a `DataError` unless the data set's classes are those the model was trained on."""
-    count, names = model.spec["classes"], model.spec["class_names"]
+    count, names = model.spec["classes"], model.spec.get("class_names")
     if len(data.classes) != count:
         raise DataError(f"{data.name}: expected {count} classes as the model has, got {len(data.classes)}")
     if names is not None and list(data.classes) != names:
@@ -167,15 +171,16 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     options = parse(_parser(), argv)
     folder = find_pretrained(options.run)
-    stored = read_yaml(RunFolder(folder).config)
     overrides = {"device": options.device, "workers": options.workers}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
-    config = make_config(**{**stored, **overrides})
-    sizes = _parse_sizes(options.sizes) if options.sizes else config.sizes
+    if options.sizes is not None:
+        overrides["sizes"] = _parse_sizes(options.sizes)
+    config = replace(read_config(RunFolder(folder).config), **overrides)
+    config.check()
     routing = options.routing or config.routing
     if routing not in ROUTINGS:
         raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
-    record = {"run": options.run, **evaluate(MSUN.from_pretrained(folder), config, sizes, routing)}
+    record = {"run": options.run, **evaluate(MSUN.from_pretrained(folder), config, routing)}
     print(accuracy_table({Path(options.run).name: record}))
     if len(record["per_subnet"]) > 1:
         print(subnet_table(record))

@@ -6,7 +6,7 @@ import seaborn
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
-from msun_lite.checkpoint import atomic_write
+from msun_lite.files import atomic_write
 
 NAMES = {"vanilla": "Vanilla", "mst": "MST", "msun": "MSUN"}
 """How a method is called in figures, tables and text."""
@@ -40,24 +40,15 @@ def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
         sizes, scales = first["sizes"], first["scales"]
         for scale in scales:
             axes.axvline(scale, color=".55", linewidth=1, linestyle=(0, (2, 3)), zorder=0)
-            axes.annotate(
-                "scale",
-                (scale, 1),
-                (0, -3),
-                xycoords=("data", "axes fraction"),
-                va="top",
-                ha="right",
-                textcoords="offset points",
-                rotation=90,
-                fontsize=8,
-                color=".4",
-            )
+            axes.annotate("scale", (scale, 1), (-3, 0), textcoords="offset points", rotation=90,
+                          va="bottom", ha="right", fontsize=8, color=".4")  # fmt: skip
         axes.set(
             xlabel="size of the input image (pixels)",
             ylabel="top-1 accuracy (%)",
             title=title,
             xticks=sizes,
-            ylim=(0, 100),
+            ylim=(0, 102),
+            yticks=range(0, 101, 20),
         )
         axes.legend(loc="lower right", title="mean over all sizes", framealpha=1)
         seaborn.despine(figure)

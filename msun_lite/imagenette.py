@@ -4,9 +4,11 @@ It ends up as `DATA_ROOT/imagenette/{train,val}/<wordnet id>/*.JPEG`, whole or n
 unpacked in a folder beside it, which takes its name at the very end.
 """
 
+import lzma
 import tarfile
 import tempfile
 import urllib.parse
+import zlib
 from pathlib import Path
 
 from torchvision.datasets import Imagenette
@@ -87,11 +89,13 @@ def _download(url: str, folder: Path) -> Path:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack regular files only; Python's `data` filter refuses members that would leave the folder."""
+    """Unpack an archive; Python's `data` filter refuses members that would leave the folder."""
     try:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")
-    except (OSError, EOFError, tarfile.TarError) as error:
+            while tar.fileobj.read(1 << 20):
+                pass  # to the very end, where a compressed archive has its checksum
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise DataError(f"{archive}: expected a whole tar archive, got: {error}") from None
 
 

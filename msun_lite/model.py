@@ -10,17 +10,16 @@ methods `vanilla` and `mst` train: one class, one way to load, to measure and to
 
 import copy
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import safetensors
+import safetensors.torch
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from msun_lite.backbones import build, check_arch, cut, subnet
-from msun_lite.errors import CheckpointError
+from msun_lite.errors import CheckpointError, UserError
+from msun_lite.files import atomic_write, write_text
 from msun_lite.scales import check_scales, image_size, resize, resize_features, route
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -165,12 +164,12 @@ class MSUN(nn.Module):
         return features, dict(zip(views, in_batches(self.unified, list(features.values()), joint), strict=True))
 
     def save(self, folder: str | Path) -> None:
-        """Write model.json and model.safetensors into `folder`; the weights appear whole or not at all."""
+        """Write model.json and model.safetensors into `folder`, each whole or not at all."""
         folder = Path(folder)
-        (folder / "model.json").write_text(json.dumps(self.spec, indent=2) + "\n")
+        write_text(folder / "model.json", json.dumps(self.spec, indent=2) + "\n")
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        save_file(state, folder / ".model.safetensors.part")
-        os.replace(folder / ".model.safetensors.part", folder / "model.safetensors")
+        with atomic_write(folder / "model.safetensors") as file:
+            file.write(safetensors.torch.save(state))
 
     @classmethod
     def from_pretrained(cls, source: str | Path) -> "MSUN":
@@ -183,7 +182,11 @@ class MSUN(nn.Module):
             CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
         """
         folder = find_pretrained(source)
-        model = cls.from_spec(_read_spec(folder / "model.json"))
+        spec = _read_spec(folder / "model.json")
+        try:
+            model = cls.from_spec(spec)
+        except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
+            raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {error}") from None
         load_weights(model, folder / "model.safetensors")
         return model.eval()
 
@@ -254,7 +257,7 @@ def load_weights(model: MSUN, path: Path) -> None:
         CheckpointError: if the file is damaged or belongs to another architecture.
     """
     try:
-        state = load_file(path)
+        state = safetensors.torch.load_file(path)
     except (OSError, safetensors.SafetensorError) as error:
         raise CheckpointError(f"{path}: expected a whole safetensors file, got {error}") from None
     load_state(model, state, path)

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 import torchvision
 
-from msun_lite.checkpoint import write_text
 from msun_lite.errors import CheckpointError, UserError
+from msun_lite.files import remove_parts, write_text
 
 
 class RunFolder:
@@ -24,16 +24,21 @@ class RunFolder:
         self.summary = self.path / "summary.json"
 
     def create(self) -> None:
-        """Make the folder, or raise a `UserError` that says why it cannot be made."""
+        """Make the folder and clear what a kill left half-written, or raise a `UserError` that says why not."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            for path in (self.config, self.metrics, self.checkpoint, self.weights, self.summary):
+                remove_parts(path)
         except OSError as error:
             raise UserError(f"{self.path}: the run folder cannot be made: {error}") from None
 
     def append_metrics(self, row: dict) -> None:
-        """Add one epoch's line to metrics.jsonl."""
-        with self.metrics.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        """Add one epoch's line to metrics.jsonl, or raise a `UserError` if the disk does not take it."""
+        try:
+            with self.metrics.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise UserError(f"{self.metrics}: cannot be written: {error}") from None
 
     def read_metrics(self) -> list[dict]:
         """Return the lines of metrics.jsonl; none if it does not exist yet."""
@@ -73,8 +78,8 @@ def environment(device: torch.device, precision: str) -> dict:
     """Return what a record says of the machine and the code: versions, device, precision, commit."""
     return {
         "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torch": str(torch.__version__),  # a plain string: checkpoints hold nothing else
+        "torchvision": str(torchvision.__version__),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "precision": precision,
@@ -100,6 +105,7 @@ def commit() -> str:
     """Return the commit of the package's checkout, marked `-dirty` if changed, or `unknown` outside of one."""
     folder = Path(__file__).parent
     try:
+        _git(folder, "ls-files", "--error-unmatch", Path(__file__).name)  # else the package is no checkout's
         head = _git(folder, "rev-parse", "HEAD")
         return head + ("-dirty" if _git(folder, "status", "--porcelain", "--", ".") else "")
     except (OSError, subprocess.CalledProcessError):

@@ -179,8 +179,8 @@ def _background(x: Field, y: Field, colour: np.ndarray, rng: np.random.Generator
 
 def _cover(shape: Shape, x: Field, y: Field, rng: np.random.Generator) -> Field:
     """Return how much of each pixel the shape covers, at a random place, size and tilt."""
-    angle, zoom = np.float32(rng.uniform(-0.4, 0.4)), np.float32(rng.uniform(0.55, 1.0))
-    dx, dy = np.float32(rng.uniform(-0.22, 0.22, 2))
+    angle, zoom = np.float32(rng.uniform(-0.35, 0.35)), np.float32(rng.uniform(0.66, 1.0))
+    dx, dy = np.float32(rng.uniform(-0.18, 0.18, 2))
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     x, y = x - dx, y - dy
     distance = shape(cos * x + sin * y, cos * y - sin * x) * zoom

@@ -10,20 +10,23 @@ model.safetensors, model.json and summary.json in its folder.
 """
 
 import dataclasses
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
 
 import torch
 
-from msun_lite.checkpoint import write_text
 from msun_lite.config import TrainConfig, dump_yaml, make_config, make_parser, parse, read_yaml
 from msun_lite.data import DataSet, eval_loader, load_data
+from msun_lite.devices import pick_device
 from msun_lite.engine import Trainer
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.evaluate import BATCH, accuracy_record, measure
+from msun_lite.files import write_text
 from msun_lite.methods import make_model
-from msun_lite.records import RunFolder, environment, write_json
+from msun_lite.records import RunFolder, write_json
 from msun_lite.tables import accuracy_table, subnet_table
 
 FREE_ON_RESUME = ("out", "resume", "max_minutes", "checkpoint_minutes", "workers", "threads", "device", "data_root")
@@ -41,6 +44,7 @@ def train(config: TrainConfig) -> Path:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
     config.check()
+    pick_device(config.device)
     folder = RunFolder(config.out)
     if _is_finished(folder, config):
         print(f"{folder.path}: finished already")
@@ -51,16 +55,15 @@ def train(config: TrainConfig) -> Path:
     torch.manual_seed(config.seed)
     trainer = Trainer(config, data, make_model(config, data.classes), folder)
     _open(trainer, config)
-    env = environment(trainer.device, trainer.precision)  # now: the checkout may move on while the run goes
     if not trainer.fit():
         print(
-            f"stopped in epoch {trainer.epoch + 1} of {config.epochs} at step {trainer.step}, everything saved; "
+            f"stopped after step {trainer.step} of {config.epochs * trainer.steps_per_epoch}, everything saved; "
             f"go on with: python -m msun_lite.train --out {folder.path} --resume"
         )
         if trainer.interrupted:
             raise KeyboardInterrupt
         return folder.path
-    _finish(trainer, data, env)
+    _finish(trainer, data)
     return folder.path
 
 
@@ -95,12 +98,12 @@ def _open(trainer: Trainer, config: TrainConfig) -> None:
     trainer.save()
 
 
-def _finish(trainer: Trainer, data: DataSet, env: dict) -> None:
+def _finish(trainer: Trainer, data: DataSet) -> None:
     """Write the weights, measure them, write and print the summary."""
     config, folder, model = trainer.config, trainer.folder, trainer.model
     model.eval().save(folder.path)
     start = time.perf_counter()
-    loader = eval_loader(data.val, config.scales[-1], config.crop_ratio, BATCH, config.workers)
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers)
     per_subnet = measure(model, loader, config.sizes, trainer.device)
     summary = {
         "method": config.method,
@@ -114,7 +117,7 @@ def _finish(trainer: Trainer, data: DataSet, env: dict) -> None:
         "evaluation_seconds": round(time.perf_counter() - start, 1),
         "bad_images": list(trainer.bad_images.seen),
         "data": data.describe(),
-        "env": env,
+        "env": trainer.env,
         "seed": config.seed,
         "command": _command(config),
     }
@@ -127,11 +130,18 @@ def _finish(trainer: Trainer, data: DataSet, env: dict) -> None:
 def _command(config: TrainConfig) -> str:
     """Return a command line that repeats the run, from its preset and what differs from it."""
     base = dataclasses.asdict(make_config(config.preset, method=config.method, seed=config.seed))
-    words = [f"--preset {config.preset} --method {config.method} --seed {config.seed}"]
+    words = ["--preset", config.preset, "--method", config.method, "--seed", str(config.seed)]
     for name, value in dataclasses.asdict(config).items():
         if name not in FREE_ON_RESUME and base[name] != value:
-            words.append(f"--{name} {value}")
-    return f"python -m msun_lite.train {' '.join(words)}"
+            words += [f"--{name}", _as_word(value)]
+    return f"python -m msun_lite.train {shlex.join(words)}"
+
+
+def _as_word(value: object) -> str:
+    """Return an option's value as the command line takes it."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool | None) else str(value)
 
 
 @one_line_errors
@@ -140,6 +150,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser("python -m msun_lite.train", "Train one network by one method and measure it.")
     options = parse(parser, argv)
     options.pop("config", None)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UserError("WORLD_SIZE: training runs in one process so far, expected 1, got " + os.environ["WORLD_SIZE"])
     train(TrainConfig(**options.as_dict()))
     return 0
 

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from data_scripts import get_imagenette as script
+from msun_lite import MSUN
 from msun_lite.data import (
     BadImages,
     EpochSampler,
@@ -21,6 +22,7 @@ from msun_lite.data import (
     train_loader,
 )
 from msun_lite.errors import DataError
+from msun_lite.evaluate import measure
 from msun_lite.imagenette import get_imagenette
 
 
@@ -93,8 +95,13 @@ def test_one_image_seen_twice_counts_once():
 
 def test_evaluation_never_leaves_an_image_out(photos, tiny):
     _damage(photos / "val" / "cat" / "0.png", "truncated")
-    with pytest.raises(DataError, match=r"val.cat.0\.png"):
+    _damage(photos / "val" / "dog" / "2.png", "empty")
+    with pytest.raises(DataError, match=r"2 unreadable.*val.cat.0\.png.*val.dog.2\.png"):
         load_data(tiny(data=str(photos)))
+    data = load_data(tiny(data=str(photos), cache=False))
+    model = MSUN.vanilla("resnet_lite", 16, num_classes=2)
+    with pytest.raises(DataError, match=r"2 unreadable.*val.cat.0\.png.*val.dog.2\.png"):
+        measure(model, eval_loader(data.val, 16, 1.0, batch_size=2, workers=0), [8], torch.device("cpu"))
 
 
 def test_missing_empty_and_unequal_folders_are_refused(photos, tiny, tmp_path):
@@ -126,6 +133,31 @@ def test_the_fingerprint_tells_data_sets_apart(photos, tiny):
     (photos / "train" / "cat" / "0.png").rename(photos / "train" / "cat" / "zero.png")
     assert before.fingerprint != load_data(config).fingerprint
     assert load_data(tiny()).fingerprint != load_data(tiny(scenes_seed=1)).fingerprint
+
+
+def test_training_photographs_in_memory_are_at_most_twice_the_largest_scale(photos, tiny):
+    data = load_data(tiny(data=str(photos), scales=[4, 8], sizes=[4, 8]))
+    assert data.train.read(0).shape == (3, 16, 19)
+    assert data.val.read(0).shape == (3, 20, 24)
+
+
+def test_sizes_above_the_largest_scale_are_tested_on_crops_that_large(tiny):
+    data = load_data(tiny(sizes=[8, 24]))
+    assert data.train.read(0).shape == (3, 16, 16)
+    assert data.val.read(0).shape == (3, 24, 24)
+    assert load_data(tiny(sizes=[8])).train.read(0).shape == (3, 16, 16)
+
+
+def test_scenes_are_drawn_before_worker_processes_start(tiny):
+    data = load_data(tiny(), train=False)
+    assert "images" in vars(data.val)
+    assert "images" not in vars(data.train)
+    assert "images" in vars(load_data(tiny()).train)
+
+
+def test_a_dangling_link_counts_as_unreadable(photos, tiny):
+    (photos / "train" / "cat" / "lost.png").symlink_to(photos / "nowhere.png")
+    assert "lost.png" in next(iter(load_data(tiny(data=str(photos))).bad_images.seen))
 
 
 def test_in_memory_and_on_disk_are_the_same_images(photos, tiny):
@@ -173,10 +205,11 @@ def test_every_epoch_is_another_shuffle_of_whole_batches():
 
 def test_the_evaluation_crop_is_the_centre_of_the_resized_image(photos, tiny):
     source = load_data(tiny(data=str(photos))).val
-    image, label = EvalView(source, 16, crop_ratio=0.8)[0]
-    assert image.shape == (3, 16, 16)
-    whole = torch.nn.functional.interpolate(source.read(0)[None].float(), (20, 24), mode="bilinear")[0]
-    assert (image.float() - whole[:, 2:18, 4:20]).abs().max() <= 1
+    image, label = EvalView(source, 8, crop_ratio=0.8)[0]
+    assert image.shape == (3, 8, 8)
+    original = source.read(0)[None].float()
+    whole = torch.nn.functional.interpolate(original, (10, 12), mode="bilinear", antialias=True)[0]
+    assert (image.float() - whole[:, 1:9, 2:10]).abs().max() <= 1
     assert label == 0
 
 
@@ -228,11 +261,15 @@ def test_imagenette_comes_from_a_web_server(tmp_path, tar):
     assert list((tmp_path / "other").iterdir()) == []
 
 
-@pytest.mark.parametrize("how", ["truncated", "no archive", "wrong content", "missing", "no tars"])
+@pytest.mark.parametrize("how", ["truncated", "damaged", "no archive", "wrong content", "missing", "no tars"])
 def test_a_bad_source_leaves_no_half_built_folder(tmp_path, tar, how, capsys):
     source = tar("source.tgz", _members(tmp_path) if how != "wrong content" else {"a/b.txt": b"x"})
     if how == "truncated":
         source.write_bytes(source.read_bytes()[:300])
+    elif how == "damaged":
+        content = bytearray(source.read_bytes())
+        content[-8:-4] = bytes(4)  # the checksum of the whole
+        source.write_bytes(content)
     elif how == "no archive":
         source.write_bytes(b"hello")
     elif how == "missing":

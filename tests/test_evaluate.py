@@ -80,9 +80,9 @@ def test_the_command_repeats_the_summary_of_a_run(tiny, tmp_path, capsys):
 
 def test_sizes_and_routing_can_be_chosen(tiny, tmp_path):
     folder, result = train(tiny(method="vanilla")), tmp_path / "result.json"
-    assert main([str(folder), "--sizes", "10,20", "--routing", "oracle", "--json", str(result)]) == 0
+    assert main([str(folder), "--sizes", "10,24", "--routing", "oracle", "--json", str(result)]) == 0
     record = json.loads(result.read_text())
-    assert list(record["top1"]) == ["10", "20"]
+    assert list(record["top1"]) == ["10", "24"]
     assert record["routing"] == "oracle"
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -115,7 +116,7 @@ def test_max_minutes_stops_with_everything_saved(tiny, capsys):
     assert "go on with" in capsys.readouterr().out
     assert (folder / "checkpoint.pt").exists()
     assert not (folder / "summary.json").exists()
-    assert main(["--out", str(folder), "--resume", "--max_minutes", "5"]) == 0
+    assert main(["--out", str(folder), "--resume"]) == 0
     assert (folder / "summary.json").exists()
 
 
@@ -134,8 +135,10 @@ def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(tiny, tmp_path):
     assert process.returncode == 130, errors.decode()
     assert b"everything saved" in output
     assert b"Traceback" not in errors
-    state = torch.load(folder / "checkpoint.pt", weights_only=True)
-    assert state["epoch"] >= 1
+    epochs = torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"]
+    assert epochs >= 1
+    assert main(["--out", str(folder), "--resume", "--max_minutes", "0.02"]) == 0
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] > epochs
 
 
 def test_a_folder_with_a_run_is_not_overwritten(tiny):
@@ -150,6 +153,43 @@ def test_resuming_with_other_options_names_the_option(tiny):
     train(tiny(max_minutes=1e-6))
     with pytest.raises(UserError, match=r"another lr: expected 0\.1, got 0\.2"):
         train(tiny(lr=0.2, resume=True))
+
+
+@pytest.mark.parametrize("change", ["added", "unreadable"])
+def test_resuming_on_other_images_is_refused(photos, tiny, change):
+    train(tiny(data=str(photos), batch_size=5, max_minutes=1e-6))
+    if change == "added":
+        shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / "new.png")
+    else:
+        (photos / "train" / "cat" / "0.png").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="another data"):
+        train(tiny(data=str(photos), batch_size=5, resume=True))
+
+
+def test_a_stored_configuration_that_was_damaged_is_named(tiny, capsys):
+    folder = train(tiny(max_minutes=1e-6))
+    text = (folder / "config.yaml").read_text()
+    for line, message in (("epocs: 3", "did you mean epochs?"), ("epochs: three", "epochs: expected int, got 'three'")):
+        (folder / "config.yaml").write_text(text.replace("epochs: 2", line))
+        assert main(["--out", str(folder), "--resume"]) == 2
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert error.startswith(f"error: {folder / 'config.yaml'}")
+        assert error.endswith(message)
+
+
+def test_the_recorded_command_repeats_the_run(tiny, tmp_path):
+    folder = train(tiny(epochs=1, flip=False))
+    words = shlex.split(json.loads((folder / "summary.json").read_text())["command"])
+    assert words[:3] == ["python", "-m", "msun_lite.train"]
+    assert main([*words[3:], "--device", "cpu", "--out", str(tmp_path / "again")]) == 0
+    assert same(weights(folder), weights(tmp_path / "again"))
+
+
+def test_what_a_kill_left_half_written_is_cleared(tiny):
+    folder = train(tiny(max_minutes=1e-6))
+    (folder / ".checkpoint.pt.part-abc").write_bytes(b"half")
+    train(tiny(resume=True))
+    assert not list(folder.glob(".*"))
 
 
 def test_a_finished_run_is_not_trained_again(tiny, capsys):

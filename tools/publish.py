@@ -10,12 +10,12 @@ holds the accuracy of exactly these weights, measured here once more, and says b
 import hashlib
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from safetensors.torch import load_file, save_file
 
-from msun_lite.config import TrainConfig, make_config, read_yaml
+from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
 from msun_lite.errors import CheckpointError, one_line_errors
 from msun_lite.evaluate import evaluate
 from msun_lite.model import MSUN, SHIPPED
@@ -34,7 +34,7 @@ def ship(run: RunFolder, target: Path) -> None:
 
 def shipped_summary(summary: dict, target: Path, config: TrainConfig) -> dict:
     """Return the run's summary with the accuracy of the shipped weights in place of the run's own."""
-    measured = evaluate(MSUN.from_pretrained(target), config, config.sizes, config.routing)
+    measured = evaluate(MSUN.from_pretrained(target), config, config.routing)
     names = ("top1", "mean_top1", "per_subnet", "routings")
     moved = max(abs(measured["top1"][size] - value) for size, value in summary["top1"].items())
     weights = (target / "model.safetensors").read_bytes()
@@ -50,19 +50,19 @@ def shipped_summary(summary: dict, target: Path, config: TrainConfig) -> dict:
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = ArgumentParser(description="Ship a finished run: weights into the package, record into the book.")
+    parser = OneLineParser(description="Ship a finished run: weights into the package, record into the book.")
     parser.add_argument("run", type=str, help="Folder of a finished run.")
     parser.add_argument("--record", type=str, required=True, help="Folder for summary.json and metrics.jsonl.")
     parser.add_argument("--name", type=str | None, default=None, help="Ship the weights under this name.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
-    options = parser.parse_args(argv)
+    options = parse(parser, argv)
     run, record = RunFolder(options.run), Path(options.record)
     if not run.summary.exists():
         raise CheckpointError(f"{run.path}: expected a finished run, found no summary.json")
     summary = read_json(run.summary)
     if options.name is not None:
         ship(run, SHIPPED / options.name)
-        config = make_config(**{**read_yaml(run.config), "data_root": options.data_root})
+        config = replace(read_config(run.config), data_root=options.data_root)
         summary = shipped_summary(summary, SHIPPED / options.name, config)
         print(f"{options.name}: {summary['shipped']}")
     record.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,63 @@
+"""What is published must be what was measured."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from msun_lite import MSUN
+from msun_lite.model import SHIPPED
+from msun_lite.records import commit
+from tools import tables
+
+METHODS = ("vanilla", "mst", "msun")
+
+
+def test_the_readme_and_the_index_agree_with_the_records():
+    text = (tables.ROOT / "README.md").read_text()
+    assert tables.readme(text) == text
+    assert all(f"| {name} |" in text.replace("  ", "") for name in ("Vanilla", "MSUN"))
+    assert (tables.RESULTS / "README.md").read_text() == tables.index()
+
+
+@pytest.mark.parametrize("path", sorted(tables.RESULTS.rglob("summary.json")), ids=lambda path: path.parent.name)
+def test_every_record_says_where_it_comes_from(path):
+    record = json.loads(path.read_text())
+    assert record["command"].startswith("python -m msun_lite.train --preset ")
+    assert len(record["env"]["commit"]) == 40
+    assert record["data"]["fingerprint"]
+    assert "/" not in record["data"]["name"]
+    metrics = [json.loads(line) for line in (path.parent / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in metrics] == list(range(1, record["epochs"] + 1))
+
+
+@pytest.mark.parametrize("grid", ["quick", "lite"])
+def test_the_records_show_the_papers_effect(grid):
+    runs = tables.records(grid)
+    vanilla, mst, msun = (runs[method] for method in METHODS)
+    small, large = str(vanilla["sizes"][0]), str(vanilla["sizes"][-1])
+    assert vanilla["top1"][small] < vanilla["top1"][large] / 2
+    assert msun["top1"][small] >= vanilla["top1"][small] + 20
+    assert msun["top1"][large] >= vanilla["top1"][large] - 2
+    assert msun["mean_top1"] > max(mst["mean_top1"], vanilla["mean_top1"] + 8)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_shipped_weights_are_those_of_the_record(method):
+    record = tables.records("lite")[method]
+    folder = SHIPPED / f"lite-{method}"
+    weights = (folder / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == record["shipped"]["sha256"]
+    assert len(weights) < 4_000_000
+    model = MSUN.from_pretrained(f"lite-{method}")
+    assert model(torch.rand(1, 3, 30, 30)).shape == (1, 10)
+    assert sum(parameter.numel() for parameter in model.parameters()) == record["params"]
+    assert model.spec["class_names"][0] == "n01440764"
+
+
+def test_the_commit_is_that_of_the_packages_checkout():
+    head = commit().removesuffix("-dirty")
+    assert head == "unknown" or len(head) == 40
+    assert (Path(__file__).parent.parent / ".git").exists() == (head != "unknown")
