@@ -160,7 +160,7 @@ def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarr
     chance.
     """
     hue, shift = rng.uniform(), rng.uniform(0.2, 0.8)
-    ground, contrast = rng.uniform(0.3, 0.9), rng.uniform(0.14, 0.4)
+    ground, contrast = rng.uniform(0.3, 0.9), rng.uniform(0.18, 0.42)
     middle = ground + contrast if ground < 0.6 else ground - contrast
     colours = (
         colorsys.hsv_to_rgb(hue, rng.uniform(0.15, 0.45), ground),
@@ -179,8 +179,8 @@ def _background(x: Field, y: Field, colour: np.ndarray, rng: np.random.Generator
 
 def _cover(shape: Shape, x: Field, y: Field, rng: np.random.Generator) -> Field:
     """Return how much of each pixel the shape covers, at a random place, size and tilt."""
-    angle, zoom = np.float32(rng.uniform(-0.35, 0.35)), np.float32(rng.uniform(0.66, 1.0))
-    dx, dy = np.float32(rng.uniform(-0.18, 0.18, 2))
+    angle, zoom = np.float32(rng.uniform(-0.3, 0.3)), np.float32(rng.uniform(0.74, 1.0))
+    dx, dy = np.float32(rng.uniform(-0.15, 0.15, 2))
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     x, y = x - dx, y - dy
     distance = shape(cos * x + sin * y, cos * y - sin * x) * zoom
