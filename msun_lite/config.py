@@ -83,7 +83,7 @@ class TrainConfig:
     max_bad_images: int = 10
     """Training stops when more images than this are unreadable; evaluation never leaves one out."""
 
-    epochs: int = 10
+    epochs: int = 8
     """Passes over the training images."""
     batch_size: int = 128
     """Images a step."""

@@ -156,16 +156,16 @@ def _grid(size: int) -> tuple[Field, Field]:
 def _colours(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the colours of the ground and of a weave's two threads, in [0, 1].
 
-    The ground is darker or lighter than the threads' mean by much or by little; which, and all hues, are
-    chance.
+    The ground is either darker or lighter than both threads; which one, and all hues, are chance.
     """
-    hue, shift = rng.uniform(), rng.uniform(0.2, 0.8)
-    ground, contrast = rng.uniform(0.3, 0.9), rng.uniform(0.18, 0.42)
-    middle = ground + contrast if ground < 0.6 else ground - contrast
+    hue, shift = rng.uniform(), rng.uniform(0.25, 0.75)
+    below = rng.uniform() < 0.5
+    ground = rng.uniform(0.22, 0.36) if below else rng.uniform(0.84, 0.95)
+    middle = rng.uniform(0.66, 0.76) if below else rng.uniform(0.40, 0.50)
     colours = (
         colorsys.hsv_to_rgb(hue, rng.uniform(0.15, 0.45), ground),
-        colorsys.hsv_to_rgb((hue + shift) % 1, rng.uniform(0.30, 0.60), middle + 0.16),
-        colorsys.hsv_to_rgb((hue + shift + 0.04) % 1, rng.uniform(0.40, 0.70), middle - 0.16),
+        colorsys.hsv_to_rgb((hue + shift) % 1, rng.uniform(0.35, 0.65), middle + 0.20),
+        colorsys.hsv_to_rgb((hue + shift + 0.04) % 1, rng.uniform(0.45, 0.75), middle - 0.20),
     )
     return tuple(np.array(colour, dtype=np.float32) for colour in colours)
 
@@ -179,8 +179,8 @@ def _background(x: Field, y: Field, colour: np.ndarray, rng: np.random.Generator
 
 def _cover(shape: Shape, x: Field, y: Field, rng: np.random.Generator) -> Field:
     """Return how much of each pixel the shape covers, at a random place, size and tilt."""
-    angle, zoom = np.float32(rng.uniform(-0.3, 0.3)), np.float32(rng.uniform(0.74, 1.0))
-    dx, dy = np.float32(rng.uniform(-0.15, 0.15, 2))
+    angle, zoom = np.float32(rng.uniform(-0.3, 0.3)), np.float32(rng.uniform(0.72, 1.0))
+    dx, dy = np.float32(rng.uniform(-0.16, 0.16, 2))
     cos, sin = np.cos(angle) / zoom, np.sin(angle) / zoom
     x, y = x - dx, y - dy
     distance = shape(cos * x + sin * y, cos * y - sin * x) * zoom
