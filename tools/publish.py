@@ -13,11 +13,12 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 
 from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
 from msun_lite.errors import CheckpointError, one_line_errors
 from msun_lite.evaluate import evaluate
+from msun_lite.files import atomic_write
 from msun_lite.model import MSUN, SHIPPED
 from msun_lite.records import RunFolder, read_json, write_json
 
@@ -27,7 +28,8 @@ def ship(run: RunFolder, target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     state = load_file(run.weights)
     halved = {name: tensor.half() if tensor.ndim >= 2 else tensor for name, tensor in state.items()}
-    save_file(halved, target / "model.safetensors")
+    with atomic_write(target / "model.safetensors") as file:
+        file.write(save(halved))
     for path in (run.path / "model.json", run.config):
         shutil.copy(path, target)
 
