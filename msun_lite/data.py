@@ -5,7 +5,6 @@ engine makes the other scales from it on the device. What is random about an ima
 index) alone, never on a worker or on what was read before: an interrupted epoch goes on exactly.
 """
 
-import functools
 import hashlib
 import signal
 from collections.abc import Iterator, Sequence
@@ -15,106 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import ImageFolder
 from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import pil_to_tensor, resize
+from torchvision.transforms.v2.functional import resize
 
 from msun_lite import scenes
 from msun_lite.config import TrainConfig
 from msun_lite.errors import DataError
 from msun_lite.imagenette import imagenette_folder
 from msun_lite.progress import note, progress
-
-
-class UnreadableImage(Exception):
-    """An image that cannot be decoded; the message names it and says why."""
-
-
-class ImageSource:
-    """Labelled images of one split: `read(i)` gives uint8 [3, H, W], `labels[i]` its class."""
-
-    def __init__(self, labels: Sequence[int]):
-        self.labels = labels
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def read(self, index: int) -> Tensor:
-        """Return image `index` as uint8 [3, H, W], or raise `UnreadableImage`."""
-        raise TypeError(f"{type(self).__name__} does not say how to read an image")
-
-
-class FileSource(ImageSource):
-    """Image files, decoded whenever they are read."""
-
-    def __init__(self, samples: Sequence[tuple[str, int]]):
-        super().__init__([label for _, label in samples])
-        self.paths = [path for path, _ in samples]
-
-    def read(self, index: int) -> Tensor:
-        """Decode file `index`: uint8 [3, H, W], or raise `UnreadableImage`."""
-        return decode(self.paths[index])
-
-
-class MemorySource(ImageSource):
-    """Images in memory, of mixed sizes, in one buffer that worker processes share without a copy.
-
-    Args:
-        images: uint8 [3, H, W] each; the list is emptied.
-        labels: the class of each.
-    """
-
-    def __init__(self, images: list[Tensor], labels: Sequence[int]):
-        super().__init__(labels)
-        self._shapes = [tuple(image.shape) for image in images]
-        self._starts = np.cumsum([0] + [image.numel() for image in images])
-        self._buffer = torch.empty(int(self._starts[-1]), dtype=torch.uint8)
-        for index, start in reversed(list(enumerate(self._starts[:-1]))):
-            image = images.pop()  # freed at once: the images are never in memory twice
-            self._buffer[start : self._starts[index + 1]] = image.flatten()
-
-    def read(self, index: int) -> Tensor:
-        """Return image `index` as uint8 [3, H, W], a view into the buffer."""
-        return self._buffer[self._starts[index] : self._starts[index + 1]].view(self._shapes[index])
-
-
-class SceneSource(ImageSource):
-    """Drawn scenes, all drawn at once when the first is needed, and kept in memory."""
-
-    def __init__(self, count: int, size: int, split: str, seed: int):
-        super().__init__([index % len(scenes.CLASSES) for index in range(count)])
-        self.size, self.split, self.seed = size, split, seed
-
-    @functools.cached_property
-    def images(self) -> Tensor:
-        """All scenes [count, 3, size, size], uint8, drawn at the first use."""
-        return scenes.draw_all(len(self), self.size, self.split, self.seed)
-
-    def read(self, index: int) -> Tensor:
-        """Return scene `index` as uint8 [3, size, size]."""
-        return self.images[index]
-
-
-def decode(path: str | Path) -> Tensor:
-    """Decode an image file of any colour mode to RGB: uint8 [3, H, W].
-
-    Grey, palette, CMYK and alpha images are converted, 16-bit grey is scaled to 8 bits.
-
-    Raises:
-        UnreadableImage: if the file is missing, empty, truncated or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith("I"):
-                image = image.convert("I").point(lambda level: level / 256).convert("L")
-            elif "transparency" in image.info:
-                image = image.convert("RGBA")
-            return pil_to_tensor(image.convert("RGB"))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"{path}: {error}") from None
+from msun_lite.sources import FileSource, ImageSource, MemorySource, SceneSource, UnreadableImage
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,7 @@ def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
             ylim=(0, 102),
             yticks=range(0, 101, 20),
         )
-        axes.legend(loc="lower right", title="mean over all sizes", framealpha=1)
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.1), title="mean over all sizes", framealpha=1)
         seaborn.despine(figure)
         return figure
 

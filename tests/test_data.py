@@ -14,9 +14,7 @@ from msun_lite.data import (
     EpochSampler,
     EvalView,
     TrainView,
-    UnreadableImage,
     collate,
-    decode,
     eval_loader,
     load_data,
     train_loader,
@@ -24,6 +22,7 @@ from msun_lite.data import (
 from msun_lite.errors import DataError
 from msun_lite.evaluate import measure
 from msun_lite.imagenette import get_imagenette
+from msun_lite.sources import UnreadableImage, decode
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1", "I;16", "RGB"])
