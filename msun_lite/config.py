@@ -234,7 +234,7 @@ def _plain_expectation(text: str) -> str:
 
 
 def _suggestion(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
     return f", did you mean {close[0]}?" if close else ""
 
 

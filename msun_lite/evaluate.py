@@ -180,6 +180,11 @@ def main(argv: list[str] | None = None) -> int:
     routing = options.routing or config.routing
     if routing not in ROUTINGS:
         raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
+    pick_device(config.device)
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise UserError(f"{options.json}: expected a file in an existing folder")
+    if config.test_size > config.scales[-1]:
+        print(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
     record = {"run": options.run, **evaluate(MSUN.from_pretrained(folder), config, routing)}
     print(accuracy_table({Path(options.run).name: record}))
     if len(record["per_subnet"]) > 1:

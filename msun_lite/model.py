@@ -132,7 +132,11 @@ class MSUN(nn.Module):
         Args:
             images: a batch [B, 3, H, W], routed by its size (the shorter side); or a list of B images
                 [3, H, W] of mixed sizes, grouped by subnet, the logits in the list's order.
+
+        Raises:
+            UserError: for anything else.
         """
+        _check_images(images)
         if isinstance(images, Tensor):
             return self.forward_at(images, route(image_size(images), self.scales, self.routing))
         groups: dict[int, list[int]] = {}
@@ -160,6 +164,10 @@ class MSUN(nn.Module):
         Returns:
             features {scale: f_i(x_i) [B, C, h, w]} and logits {scale: g(f_i(x_i)) [B, classes]}.
         """
+        for scale, images in views.items():
+            if scale not in self.scales or images.shape[-2:] != (scale, scale):
+                expected = f"[B, 3, s, s] for scales s of {list(self.scales)}"
+                raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
         features = {scale: self.features(images, scale) for scale, images in views.items()}
         return features, dict(zip(views, in_batches(self.unified, list(features.values()), joint), strict=True))
 
@@ -189,6 +197,17 @@ class MSUN(nn.Module):
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {error}") from None
         load_weights(model, folder / "model.safetensors")
         return model.eval()
+
+
+def _check_images(images: Tensor | Sequence[Tensor]) -> None:
+    """Raise a `UserError` unless `images` are floats [B, 3, H, W], or a list of floats [3, H, W]."""
+    single = isinstance(images, Tensor)
+    for image in (images,) if single else images:
+        if not image.is_floating_point() or image.ndim != (4 if single else 3) or image.shape[-3] != 3:
+            expected = "[B, 3, H, W]" if single else "[3, H, W] each"
+            raise UserError(f"images: expected floats {expected}, got {image.dtype} {list(image.shape)}")
+    if not len(images):
+        raise UserError("images: expected at least one, got none")
 
 
 def _spec(

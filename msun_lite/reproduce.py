@@ -38,7 +38,7 @@ def reproduce(options: dict) -> dict[str, dict]:
             print(f"out of time; call the same command again to go on in {out}")
             return records
         records[method] = record
-    _report(records, out, options)
+    _report(records, out)
     return records
 
 
@@ -52,11 +52,15 @@ def _run(method: str, folder: Path, options: dict, deadline: float | None) -> di
             return None
         minutes = max(minutes, 1e-3)
     values = {"method": method, "out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
-    train(TrainConfig(**{**options, **values}))
+    try:
+        train(TrainConfig(**{**options, **values}))
+    except KeyboardInterrupt:
+        print(f"or, for all three methods, call the same command again to go on in {folder.parent}")
+        raise
     return read_json(run.summary) if run.summary.exists() else None
 
 
-def _report(records: dict[str, dict], out: Path, options: dict) -> None:
+def _report(records: dict[str, dict], out: Path) -> None:
     """Print the table; write report.md and the figure."""
     named = {NAMES[method]: record for method, record in records.items()}
     first = next(iter(records.values()))
@@ -64,7 +68,7 @@ def _report(records: dict[str, dict], out: Path, options: dict) -> None:
     title = f"{data['name']}, {first['arch']}, {data['val']} validation images, seed {first['seed']}"
     save_figure(accuracy_figure(records, title), out / "accuracy")
     seconds = sum(record["seconds"] + record["evaluation_seconds"] for record in records.values())
-    command = f"python -m msun_lite.reproduce --preset {options['preset']} --seed {options['seed']}"
+    command = first["command"].replace("msun_lite.train", "msun_lite.reproduce").replace("--method vanilla ", "")
     text = f"""# Vanilla, MST and MSUN at {len(first["sizes"])} image sizes
 
 Top-1 accuracy (%) on {title}; mean FLOPs of one image over the sizes (2 x multiply-adds).
@@ -78,10 +82,9 @@ MSUN's subnets one by one, and the rules that choose among them (`oracle` knows 
 {subnet_table(records["msun"], "github")}
 
 * Vanilla from {_ends(records["vanilla"])}; MST from {_ends(records["mst"])}; MSUN from {_ends(records["msun"])}.
-* Trained for {first["epochs"]} epochs on {data["train"]} images; all three together took {seconds / 60:.1f} minutes
-  on {env["device"]}, {env["threads"]} threads, {env["precision"]}, torch {env["torch"]}.
-* Commit {env["commit"]}; data fingerprint {data["fingerprint"]}; started by `{command}` and, if any, further options
-  that stand in each run's config.yaml.
+* Epochs: {first["epochs"]}, on {data["train"]} images; training and measuring all three took {seconds / 60:.1f} minutes
+  on {env["device"]} with {env["threads"]} thread(s), {env["precision"]}, torch {env["torch"]}.
+* Commit {env["commit"]}; data fingerprint {data["fingerprint"]}; command `{command}`.
 """
     write_text(out / "report.md", text)
     print(f"\n{accuracy_table(named)}\n\n{subnet_table(records['msun'])}\n")

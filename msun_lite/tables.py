@@ -24,7 +24,7 @@ def subnet_table(record: dict, style: str = "simple") -> str:
     """Return each subnet at each size in the layout of Table IV, then the three routing rules."""
     sizes = [str(size) for size in record["sizes"]]
     rows = [
-        [f"f{i} ({scale} px)", "", *(f"{row[size]:.1f}" for size in sizes)]
+        [f"f{i} ({scale} px)", f"{sum(row.values()) / len(row):.2f}", *(f"{row[size]:.1f}" for size in sizes)]
         for i, (scale, row) in enumerate(record["per_subnet"].items(), 1)
     ]
     rows += [

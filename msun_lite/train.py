@@ -79,7 +79,8 @@ def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
     for name, value in wanted.items():
         if name not in FREE_ON_RESUME and stored.get(name) != value:
             raise UserError(
-                f"{folder.config}: cannot resume with another {name}: expected {stored.get(name)!r}, got {value!r}"
+                f"{folder.config}: cannot go on with another {name}: expected {stored.get(name)!r}, got {value!r}; "
+                "or choose another --out"
             )
     return folder.summary.exists()
 

@@ -120,3 +120,24 @@ def test_truncated_weights_are_refused(model, tmp_path):
     weights.write_bytes(weights.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match=r"model\.safetensors"):
         MSUN.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.rand(3, 20, 20),
+        torch.zeros(2, 3, 20, 20, dtype=torch.uint8),
+        torch.rand(2, 1, 20, 20),
+        [],
+        [torch.rand(1, 3, 20, 20)],
+    ],
+)
+def test_what_is_no_batch_of_images_is_refused_in_words(model, images):
+    with pytest.raises(UserError, match="images: expected"):
+        model(images)
+
+
+@pytest.mark.parametrize("views", [{20: torch.rand(1, 3, 20, 20)}, {16: torch.rand(1, 3, 20, 20)}])
+def test_views_must_be_at_the_models_scales(model, views):
+    with pytest.raises(UserError, match=r"scales s of \[8, 16, 32\]"):
+        model.forward_scales(views)

@@ -50,4 +50,4 @@ def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(command, tmp_path
 def test_other_options_in_the_same_folder_are_refused(command, capsys):
     main(command)
     assert main([*command, "--lr", "0.2"]) == 2
-    assert "cannot resume with another lr" in capsys.readouterr().err
+    assert "cannot go on with another lr" in capsys.readouterr().err
