@@ -1,5 +1,8 @@
 import io
+import os
 import tarfile
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are tiny: threads would only wait for each other
 
 import pytest
 import torch
