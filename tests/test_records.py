@@ -35,15 +35,24 @@ def test_every_record_says_where_it_comes_from(path):
     assert [row["epoch"] for row in metrics] == list(range(1, record["epochs"] + 1))
 
 
-@pytest.mark.parametrize(("grid", "at_most_below_vanilla"), [("quick", 2.0), ("lite", 3.0)])
-def test_the_records_show_the_papers_effect(grid, at_most_below_vanilla):
+@pytest.mark.parametrize("grid", ["quick", "lite"])
+def test_the_records_show_the_papers_effect(grid):
     runs = tables.records(grid)
     vanilla, mst, msun = (runs[method] for method in METHODS)
     small, large = str(vanilla["sizes"][0]), str(vanilla["sizes"][-1])
     assert vanilla["top1"][small] < vanilla["top1"][large] / 2
     assert msun["top1"][small] >= vanilla["top1"][small] + 20
-    assert msun["top1"][large] >= vanilla["top1"][large] - at_most_below_vanilla
     assert msun["mean_top1"] > max(mst["mean_top1"], vanilla["mean_top1"] + 8)
+
+
+BELOW = pytest.mark.xfail(strict=True, reason="the photographs' record misses this aim; the README says so")
+
+
+@pytest.mark.parametrize("grid", ["quick", pytest.param("lite", marks=BELOW)])
+def test_msun_is_within_two_points_of_vanilla_at_the_largest_size(grid):
+    runs = tables.records(grid)
+    large = str(runs["vanilla"]["sizes"][-1])
+    assert runs["msun"]["top1"][large] >= runs["vanilla"]["top1"][large] - 2
 
 
 @pytest.mark.parametrize("method", METHODS)
