@@ -15,6 +15,8 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from msun_lite.backbones import MEDIUM_STEMS, check_arch
 from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS
+from msun_lite.model import UNIFY
+from msun_lite.norms import NORMS
 from msun_lite.scales import check_scales
 
 PRESETS = Path(__file__).parent / "presets"
@@ -50,6 +52,10 @@ class TrainConfig:
     """Stem of the scales in between: coarse (never dearer than the largest scale's) or fine (stride 1)."""
     routing: Literal["nearest", "ceil"] = "nearest"
     """Which subnet serves a size: nearest scale (Eq. 6) or smallest scale not below it."""
+    unify: Literal["largest", "native"] = "largest"
+    """What g runs on (msun): features resized to the largest scale's shape, or at their native size."""
+    norm: Literal["shared", "per_scale"] = "shared"
+    """BatchNorm of g (msun): shared by all scales, or private to each."""
     antialias: bool = True
     """Low-pass images before making them smaller, in training and in testing."""
 
@@ -127,9 +133,13 @@ class TrainConfig:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
         _one_of("method", self.method, METHODS)
         _one_of("medium_stem", self.medium_stem, MEDIUM_STEMS)
+        _one_of("unify", self.unify, UNIFY)
+        _one_of("norm", self.norm, NORMS)
         _one_of("constraint", self.constraint, CONSTRAINTS)
         _one_of("precision", self.precision, PRECISIONS)
         check_arch(self.arch, self.blocks)
+        if self.joint and (self.unify, self.norm) != ("largest", "shared"):
+            raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
         check_scales(self.scales)
         check_sizes(self.sizes)
         _within("batch_size", self.batch_size, least=2)  # BatchNorm needs two

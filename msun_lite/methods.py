@@ -32,7 +32,7 @@ def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     options = {"antialias": config.antialias, "class_names": class_names}
     if config.method != "msun":
         return MSUN.vanilla(config.arch, config.scales[-1], count, **options)
-    options |= {"medium_stem": config.medium_stem, "routing": config.routing}
+    options |= {name: getattr(config, name) for name in ("medium_stem", "routing", "unify", "norm")}
     return MSUN.from_backbone(config.arch, config.scales, config.blocks, count, **options)
 
 

@@ -20,10 +20,14 @@ from torch import Tensor, nn
 from msun_lite.backbones import build, check_arch, cut, subnet
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.files import atomic_write, write_text
+from msun_lite.norms import NORMS, own_norms
 from msun_lite.scales import check_scales, image_size, resize, resize_features, route
 
 SHIPPED = Path(__file__).parent / "weights"
 """Where the weights that come with the package lie, a folder each."""
+
+UNIFY = ("largest", "native")
+"""What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size."""
 
 IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
@@ -37,6 +41,9 @@ class MSUN(nn.Module):
         unified: g, from the largest subnet's features to the logits.
         routing: `nearest` (Eq. 6) or `ceil`, see `scales.route`.
         antialias: low-pass images before making them smaller.
+        unify: `largest` resizes every subnet's features to the largest subnet's shape before g (Eq. 4);
+            `native` runs g on them as they are, so that small images cost less there too.
+        norm: `shared` BatchNorms in g, or `per_scale`: a private copy of each for every scale.
         spec: how the model was made, saved as model.json beside its weights; see `from_backbone`.
 
     Shapes: images [B, 3, H, W] of any size, normalised; features [B, C, h, w] of the shape the
@@ -49,6 +56,8 @@ class MSUN(nn.Module):
         unified: nn.Module,
         routing: str = "nearest",
         antialias: bool = True,
+        unify: str = "largest",
+        norm: str = "shared",
         spec: dict | None = None,
     ):
         super().__init__()
@@ -56,9 +65,11 @@ class MSUN(nn.Module):
         route(self.scales[0], self.scales, routing)  # refuses an unknown rule now, not at the first image
         self.routing = routing
         self.antialias = antialias
+        self.unify, self.norm = _known("unify", unify, UNIFY), _known("norm", norm, NORMS)
         self.spec = {"normalisation": IMAGENET_NORMALISATION, **(spec or {})}
         self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
         self.unified = unified
+        self._own_norms = own_norms(unified, self.scales) if norm == "per_scale" else []
         self.feature_shape = _feature_shape(subnets[self.scales[-1]], self.scales[-1])
 
     @classmethod
@@ -71,6 +82,8 @@ class MSUN(nn.Module):
         medium_stem: str = "coarse",
         routing: str = "nearest",
         antialias: bool = True,
+        unify: str = "largest",
+        norm: str = "shared",
         normalisation: dict | None = None,
         class_names: Sequence[str] | None = None,
     ) -> "MSUN":
@@ -84,13 +97,15 @@ class MSUN(nn.Module):
             medium_stem: `coarse` or `fine`, see `backbones.stem_for`.
             routing: `nearest` or `ceil`.
             antialias: low-pass images before making them smaller.
+            unify: `largest` or `native`, see the class.
+            norm: `shared` or `per_scale`, see the class.
             normalisation: {"mean": [3], "std": [3]} of the images it expects; ImageNet's by default.
             class_names: what the logits stand for, if known.
 
         Raises:
             UserError: for an unknown name or scales that are unsorted, repeated or fewer than two.
         """
-        options = (num_classes, blocks, medium_stem, routing, antialias, normalisation, class_names)
+        options = (num_classes, blocks, medium_stem, routing, antialias, unify, norm, normalisation, class_names)
         return cls.from_spec(_spec(arch, check_scales(scales), *options))
 
     @classmethod
@@ -116,15 +131,24 @@ class MSUN(nn.Module):
         check_arch(arch, blocks)
         f_largest, unified = cut(build(arch, spec["classes"]), blocks)
         subnets = {s: subnet(arch, blocks, s, largest, spec["medium_stem"]) for s in spec["scales"] if s != largest}
-        return cls({**subnets, largest: f_largest}, unified, spec["routing"], spec["antialias"], spec)
+        options = {name: spec[name] for name in ("routing", "antialias", "unify", "norm") if name in spec}
+        return cls({**subnets, largest: f_largest}, unified, **options, spec=spec)
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
         return resize_features(self.subnets[str(scale)](images), self.feature_shape)
 
+    def classify(self, features: Tensor, scale: int) -> Tensor:
+        """Return g of the features [B, C, h, w] that the subnet of `scale` gave: logits [B, classes]."""
+        if self.unify == "largest":
+            features = resize_features(features, self.feature_shape)
+        for norm in self._own_norms:
+            norm.scale = scale
+        return self.unified(features)
+
     def forward_at(self, images: Tensor, scale: int) -> Tensor:
         """Return g(f_i(x_i)) [B, classes]: images [B, 3, H, W] of any size, through the subnet of `scale`."""
-        return self.unified(self.features(resize(images, scale, self.antialias), scale))
+        return self.classify(self.subnets[str(scale)](resize(images, scale, self.antialias)), scale)
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the logits [B, classes] of images of any size (Eqs. 5 and 6).
@@ -142,11 +166,12 @@ class MSUN(nn.Module):
         groups: dict[int, list[int]] = {}
         for position, image in enumerate(images):
             groups.setdefault(route(image_size(image), self.scales, self.routing), []).append(position)
-        features = [
-            self.features(torch.stack([resize(images[i][None], scale, self.antialias)[0] for i in members]), scale)
-            for scale, members in groups.items()
-        ]
-        logits = self.unified(torch.cat(features))
+        logits = torch.cat(
+            [
+                self.forward_at(torch.cat([resize(images[i][None], scale, self.antialias) for i in members]), scale)
+                for scale, members in groups.items()
+            ]
+        )
         order = torch.tensor([i for members in groups.values() for i in members], device=logits.device)
         return logits[order.argsort()]
 
@@ -168,8 +193,15 @@ class MSUN(nn.Module):
             if scale not in self.scales or images.shape[-2:] != (scale, scale):
                 expected = f"[B, 3, s, s] for scales s of {list(self.scales)}"
                 raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
-        features = {scale: self.features(images, scale) for scale, images in views.items()}
-        return features, dict(zip(views, in_batches(self.unified, list(features.values()), joint), strict=True))
+        if joint and (self.unify, self.norm) != ("largest", "shared"):
+            raise UserError("joint: expected unify 'largest' and norm 'shared', as one batch has one shape and one norm")
+        own = {scale: self.subnets[str(scale)](images) for scale, images in views.items()}
+        features = {scale: resize_features(maps, self.feature_shape) for scale, maps in own.items()}
+        if joint:
+            batches = in_batches(self.unified, list(features.values()), joint)
+            return features, dict(zip(views, batches, strict=True))
+        served = own if self.unify == "native" else features
+        return features, {scale: self.classify(maps, scale) for scale, maps in served.items()}
 
     def save(self, folder: str | Path) -> None:
         """Write model.json and model.safetensors into `folder`, each whole or not at all."""
@@ -218,6 +250,8 @@ def _spec(
     medium_stem: str = "coarse",
     routing: str = "nearest",
     antialias: bool = True,
+    unify: str = "largest",
+    norm: str = "shared",
     normalisation: dict | None = None,
     class_names: Sequence[str] | None = None,
 ) -> dict:
@@ -231,8 +265,17 @@ def _spec(
         "medium_stem": medium_stem,
         "routing": routing,
         "antialias": antialias,
+        "unify": unify,
+        "norm": norm,
         "normalisation": normalisation or IMAGENET_NORMALISATION,
     }
+
+
+def _known(option: str, value: str, allowed: tuple[str, ...]) -> str:
+    """Return `value` if it is allowed, or raise a `UserError`."""
+    if value not in allowed:
+        raise UserError(f"{option}: expected one of {', '.join(allowed)}, got {value!r}")
+    return value
 
 
 def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> list[Tensor]:
