@@ -1,61 +1,40 @@
-"""A recipe for each CNN: its parts in order, and its stem at each scale.
+"""A recipe for each CNN: how it is built, where its lower layers end, and which strides its stem can give up.
 
-A recipe builds the plain network and names its parts, so that `cut` can split it into the lower
-layers f (the stem and the first `blocks` stages) and the deeper layers g (all the rest). The parts
-keep the names they have in torchvision, hence its weights fit the large subnet and g unchanged.
+Names as in torchvision, `resnet_lite` (ours), or `timm/NAME` for any model of timm. A network's layers keep their own
+names in f and g, hence published weights fit the large subnet and g unchanged.
 """
 
-from collections import OrderedDict
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import torch
 import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from msun_lite.errors import UserError
+from msun_lite.surgery import Place
 
-MEDIUM_STEMS = ("coarse", "fine")
-"""What the paper leaves open: how finely a stem between the smallest and the largest scale samples."""
+MAX_BLOCKS = 3
+"""Most stages that a subnet may own (the paper's B)."""
 
 
 @dataclass(frozen=True)
-class Stem:
-    """A stem as the paper varies it: the first convolution's kernel and stride, and max-pooling or not."""
+class Recipe:
+    """What turning a CNN into an MSUN takes.
 
-    kernel: int
-    stride: int
-    pool: bool
-
-    def map_size(self, scale: int) -> int:
-        """Return the side of the feature map that this stem makes of an image of `scale` pixels."""
-        side = -(-scale // self.stride)
-        return -(-side // 2) if self.pool else side
-
-
-SMALL, FINE, COARSE, LARGE = Stem(3, 1, False), Stem(5, 1, True), Stem(5, 2, True), Stem(7, 2, True)
-
-
-def stem_for(scale: int, largest: int, medium_stem: str = "coarse") -> Stem:
-    """Return the stem of the subnet for `scale` beside a largest scale of `largest` pixels.
-
-    The paper: "substitute the large convolutions with smaller ones and discard some max-pooling
-    layers". A scale whose image is no larger than the largest scale's feature map drops the pool and
-    every stride (3x3). A scale in between gets a 5x5 kernel and the pool; the paper does not say
-    with which stride. `fine` takes stride 1, as the authors' experiments did (their f2 costs more than
-    f3). `coarse`, the default, takes stride 1 only while the map stays within the largest scale's,
-    else stride 2, so that a smaller scale is always the cheaper one.
+    Args:
+        build: number of classes -> the plain network with fresh weights.
+        splits: last layer of f for `blocks` 0, 1, 2 and 3; None where there is no such cut. Empty: Vanilla only.
+        places: layers of the stem that can give up their stride, in the order of the forward; None: all that f has.
+        kernels: side of the stem's first kernel with all strides given up, and else; None: see `surgery.restem`.
     """
-    if medium_stem not in MEDIUM_STEMS:
-        raise UserError(f"medium_stem: expected one of {', '.join(MEDIUM_STEMS)}, got {medium_stem!r}")
-    limit = LARGE.map_size(largest)
-    if scale == largest:
-        return LARGE
-    if SMALL.map_size(scale) <= limit:
-        return SMALL
-    if medium_stem == "fine" or FINE.map_size(scale) <= limit:
-        return FINE
-    return COARSE
+
+    build: Callable[[int], nn.Module]
+    splits: tuple[str | None, ...] = ()
+    places: tuple[Place, ...] | None = None
+    kernels: tuple[int, int] | None = None
 
 
 class ResNetLite(nn.Module):
@@ -80,7 +59,7 @@ class ResNetLite(nn.Module):
         self.fc = nn.Linear(widths[3], num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                _initialise(module)
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits [B, num_classes] of images [B, 3, H, W]."""
@@ -97,60 +76,105 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut))
 
 
-def _initialise(conv: nn.Conv2d) -> None:
-    """He initialisation by fan-out, torchvision's choice for ResNets."""
-    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+def _torchvision(name: str, **options) -> Callable[[int], nn.Module]:
+    """Return what builds a network of torchvision with fresh weights."""
+    return lambda num_classes: torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
 
 
-ARCHS: dict[str, Callable[..., nn.Module]] = {
-    "resnet_lite": ResNetLite,
-    "resnet50": torchvision.models.resnet50,
-    "resnext50_32x4d": torchvision.models.resnext50_32x4d,
+_RESNET = {
+    "splits": ("maxpool", "layer1", "layer2", "layer3"),
+    "places": (("conv1",), ("maxpool",)),
+    "kernels": (3, 5),
 }
-"""Architecture name -> function that builds the plain network from `num_classes`."""
+# Their auxiliary heads serve training alone; their published weights expect the input scaled as transform_input does.
+_INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": True}
 
-STEM = ("conv1", "bn1", "relu", "maxpool")
-STAGES = ("layer1", "layer2", "layer3", "layer4")
+RECIPES: dict[str, Recipe] = {
+    "resnet_lite": Recipe(ResNetLite, **_RESNET),
+    "resnet50": Recipe(_torchvision("resnet50"), **_RESNET),
+    "resnext50_32x4d": Recipe(_torchvision("resnext50_32x4d"), **_RESNET),
+    "densenet121": Recipe(
+        _torchvision("densenet121"),
+        splits=("features.pool0", "features.transition1", "features.transition2", "features.transition3"),
+        places=(("features.conv0",), ("features.pool0",)),
+        kernels=(3, 5),
+    ),
+    # No stem: the paper's private part is conv1 to conv3, which is `blocks` 1 here.
+    "vgg16_bn": Recipe(
+        _torchvision("vgg16_bn"),
+        splits=("features.13", "features.23", "features.33", "features.43"),
+    ),
+    # The paper's private part, features 0 to 9, is `blocks` 1 here.
+    "mobilenet_v2": Recipe(
+        _torchvision("mobilenet_v2"),
+        splits=("features.6", "features.9", "features.13", "features.16"),
+        places=(("features.0.0",), ("features.2.conv.1.0",), ("features.4.conv.1.0",)),
+        kernels=(1, 3),
+    ),
+    "alexnet": Recipe(_torchvision("alexnet")),
+    "googlenet": Recipe(_torchvision("googlenet", **_INCEPTION)),
+    "inception_v3": Recipe(_torchvision("inception_v3", **_INCEPTION)),
+}
+"""Architecture name -> its recipe; the last three are for Vanilla only."""
+
+TIMM = "timm/"
+"""Prefix of the names of timm's models."""
 
 
-def check_arch(arch: str, blocks: int) -> None:
-    """Raise a `UserError` unless `arch` is known and `blocks` leaves at least one stage to g."""
-    if arch not in ARCHS:
-        raise UserError(f"arch: unknown architecture {arch!r}, expected one of {', '.join(ARCHS)}")
-    if not 0 <= blocks < len(STAGES):
-        raise UserError(f"blocks: expected 0 to {len(STAGES) - 1} stages in each subnet, got {blocks}")
+def find_recipe(arch: str) -> Recipe:
+    """Return the recipe of an architecture by its name.
 
-
-def build(arch: str, num_classes: int) -> nn.Module:
-    """Return the plain network `arch` with fresh weights and `num_classes` logits."""
-    check_arch(arch, blocks=0)
-    return ARCHS[arch](num_classes=num_classes)
-
-
-def cut(cnn: nn.Module, blocks: int) -> tuple[nn.Sequential, nn.Sequential]:
-    """Split a plain ResNet into f (the stem and `blocks` stages) and g (the other stages and the head).
-
-    g(f(x)) equals cnn(x); all three share their modules.
+    Raises:
+        UserError: if there is no such architecture, or timm is needed and missing.
     """
-    lower = STEM + STAGES[:blocks]
-    f = OrderedDict((name, getattr(cnn, name)) for name in lower)
-    g = OrderedDict((name, getattr(cnn, name)) for name in STAGES[blocks:])
-    g.update(avgpool=cnn.avgpool, flatten=nn.Flatten(), fc=cnn.fc)
-    return nn.Sequential(f), nn.Sequential(g)
+    if arch.startswith(TIMM):
+        return _timm_recipe(arch.removeprefix(TIMM))
+    if arch not in RECIPES:
+        raise UserError(f"arch: unknown architecture {arch!r}, expected timm/NAME or one of {', '.join(RECIPES)}")
+    return RECIPES[arch]
 
 
-def restem(f: nn.Sequential, stem: Stem) -> nn.Sequential:
-    """Return f with its stem replaced by `stem`: a fresh first convolution, its pool kept or dropped."""
-    conv = nn.Conv2d(3, f.conv1.out_channels, stem.kernel, stride=stem.stride, padding=stem.kernel // 2, bias=False)
-    _initialise(conv)
-    parts = OrderedDict(f.named_children())
-    parts["conv1"] = conv
-    if not stem.pool:
-        del parts["maxpool"]
-    return nn.Sequential(parts)
+def find_split(arch: str, blocks: int) -> str:
+    """Return the name of the last layer of f.
+
+    Raises:
+        UserError: if `arch` cannot be cut after that many stages.
+    """
+    splits = find_recipe(arch).splits
+    if not splits:
+        raise UserError(f"arch: {arch} has no stages to cut at, expected another, or --method vanilla")
+    possible = [count for count, split in enumerate(splits) if split is not None]
+    if blocks not in possible:
+        counts = ", ".join(map(str, possible))
+        raise UserError(f"blocks: expected one of {counts} stages in each subnet of {arch}, got {blocks}")
+    return splits[blocks]
 
 
-def subnet(arch: str, blocks: int, scale: int, largest: int, medium_stem: str = "coarse") -> nn.Sequential:
-    """Return a fresh private subnet f_i of `arch` for a `scale` below the `largest`."""
-    f, _ = cut(build(arch, num_classes=1), blocks)
-    return restem(f, stem_for(scale, largest, medium_stem))
+def import_timm():
+    """Return the module timm, or raise a `UserError` that says how to get it."""
+    try:
+        import timm
+    except ImportError:
+        raise UserError("arch: timm/NAME needs timm: pip install timm") from None
+    return timm
+
+
+def _timm_recipe(name: str) -> Recipe:
+    timm = import_timm()
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=1)
+        raise UserError(f"arch: timm has no model {name!r}" + (f", did you mean {close[0]}?" if close else ""))
+    return Recipe(lambda num_classes: timm.create_model(name, num_classes=num_classes), _timm_splits(name))
+
+
+def _timm_splits(name: str) -> tuple[str | None, ...]:
+    """Return where timm says the stages of a model end: those whose map is a quarter of the image or smaller.
+
+    Networks that keep one map size throughout, such as plain vision transformers, have no such stages.
+    """
+    with torch.device("meta"):
+        info = import_timm().create_model(name).feature_info or []
+    stages = {stage["reduction"]: stage["module"] for stage in info if stage["reduction"] >= 4}
+    if len(stages) < 2:
+        return ()
+    return (None, *list(stages.values())[:-1][:MAX_BLOCKS])

@@ -12,12 +12,13 @@ from typing import Literal
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from msun_lite.backbones import MEDIUM_STEMS, check_arch
+from msun_lite.backbones import find_recipe, find_split
 from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS
 from msun_lite.model import UNIFY
 from msun_lite.norms import NORMS
 from msun_lite.scales import check_scales
+from msun_lite.surgery import STEMS
 
 PRESETS = Path(__file__).parent / "presets"
 METHODS = ("vanilla", "mst", "msun")
@@ -41,15 +42,18 @@ class TrainConfig:
     """Continue the run in the run folder exactly where its checkpoint is."""
 
     arch: str = "resnet_lite"
-    """Backbone: resnet_lite, resnet50 or resnext50_32x4d."""
+    """Backbone: resnet_lite, resnet50, resnext50_32x4d, densenet121, vgg16_bn, mobilenet_v2, or timm/NAME; for
+    vanilla also alexnet, googlenet or inception_v3."""
+    weights: str | None = None
+    """Start from trained weights of the plain CNN: DEFAULT (published ones), a file, or a Vanilla run."""
     blocks: int = 1
     """Stages in every subnet beside its stem (the paper's B), 0 to 3."""
     scales: list[int] = (8, 32, 56)
     """Sizes in pixels that own a subnet, rising, two or more. Training sees each of them (mst, msun)."""
     sizes: list[int] = tuple(range(8, 57, 4))
     """Sizes in pixels at which accuracy is measured."""
-    medium_stem: str = "coarse"
-    """Stem of the scales in between: coarse (never dearer than the largest scale's) or fine (stride 1)."""
+    stems: str = "coarse"
+    """Stems below the largest scale (msun): coarse (never dearer than its) or fine (early strides given up)."""
     routing: Literal["nearest", "ceil"] = "nearest"
     """Which subnet serves a size: nearest scale (Eq. 6) or smallest scale not below it."""
     unify: Literal["largest", "native"] = "largest"
@@ -132,12 +136,13 @@ class TrainConfig:
     def check(self) -> None:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
         _one_of("method", self.method, METHODS)
-        _one_of("medium_stem", self.medium_stem, MEDIUM_STEMS)
+        _one_of("stems", self.stems, STEMS)
         _one_of("unify", self.unify, UNIFY)
         _one_of("norm", self.norm, NORMS)
         _one_of("constraint", self.constraint, CONSTRAINTS)
         _one_of("precision", self.precision, PRECISIONS)
-        check_arch(self.arch, self.blocks)
+        if find_recipe(self.arch).splits or self.method == "msun":
+            find_split(self.arch, self.blocks)
         if self.joint and (self.unify, self.norm) != ("largest", "shared"):
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
         check_scales(self.scales)

@@ -22,7 +22,8 @@ from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, eval_loader, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import DataError, UserError, one_line_errors
-from msun_lite.model import MSUN, find_pretrained
+from msun_lite.model import MSUN
+from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
 from msun_lite.records import RunFolder, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route

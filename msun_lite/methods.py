@@ -27,12 +27,12 @@ class Terms:
 
 
 def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
-    """Return the network that `config.method` trains, with fresh weights."""
+    """Return the network that `config.method` trains, with the weights it starts from."""
     count = len(class_names)
-    options = {"antialias": config.antialias, "class_names": class_names}
+    options = {"antialias": config.antialias, "class_names": class_names, "weights": config.weights}
     if config.method != "msun":
         return MSUN.vanilla(config.arch, config.scales[-1], count, **options)
-    options |= {name: getattr(config, name) for name in ("medium_stem", "routing", "unify", "norm")}
+    options |= {name: getattr(config, name) for name in ("stems", "routing", "unify", "norm")}
     return MSUN.from_backbone(config.arch, config.scales, config.blocks, count, **options)
 
 

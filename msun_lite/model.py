@@ -11,23 +11,26 @@ methods `vanilla` and `mst` train: one class, one way to load, to measure and to
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from msun_lite.backbones import build, check_arch, cut, subnet
+from msun_lite.backbones import find_recipe, find_split
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, own_norms
+from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors, read_spec
 from msun_lite.scales import check_scales, image_size, resize, resize_features, route
-
-SHIPPED = Path(__file__).parent / "weights"
-"""Where the weights that come with the package lie, a folder each."""
+from msun_lite.surgery import Stem, choose_stem, cut, fit_stem, map_shape
 
 UNIFY = ("largest", "native")
 """What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size."""
+
+SPEC_KEYS = ("arch", "blocks", "scales", "classes", "stems", "routing", "antialias", "unify", "norm", "normalisation")
+"""What a model.json must have."""
 
 IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
@@ -66,11 +69,12 @@ class MSUN(nn.Module):
         self.routing = routing
         self.antialias = antialias
         self.unify, self.norm = _known("unify", unify, UNIFY), _known("norm", norm, NORMS)
-        self.spec = {"normalisation": IMAGENET_NORMALISATION, **(spec or {})}
+        self.spec = {**(spec or {})}
+        self.spec["normalisation"] = self.spec.get("normalisation") or IMAGENET_NORMALISATION
         self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
         self.unified = unified
         self._own_norms = own_norms(unified, self.scales) if norm == "per_scale" else []
-        self.feature_shape = _feature_shape(subnets[self.scales[-1]], self.scales[-1])
+        self.feature_shape = map_shape(subnets[self.scales[-1]], self.scales[-1])
 
     @classmethod
     def from_backbone(
@@ -79,7 +83,57 @@ class MSUN(nn.Module):
         scales: Sequence[int] = (32, 128, 224),
         blocks: int = 1,
         num_classes: int = 1000,
-        medium_stem: str = "coarse",
+        stems: str | dict[int, Stem] = "coarse",
+        routing: str = "nearest",
+        antialias: bool = True,
+        unify: str = "largest",
+        norm: str = "shared",
+        normalisation: dict | None = None,
+        class_names: Sequence[str] | None = None,
+        weights: str | None = None,
+    ) -> "MSUN":
+        """Turn the CNN `arch` into an MSUN.
+
+        Args:
+            arch: a name in `backbones.RECIPES`, or timm/NAME.
+            scales: two or more sizes in pixels, rising; each gets its own subnet.
+            blocks: stages in every subnet beside its stem (the paper's B), 0 to 3.
+            num_classes: length of the logits.
+            stems: `coarse` or `fine`, see `surgery.choose_stem`; or your own, {scale: Stem}, for each but the largest.
+            routing: `nearest` or `ceil`.
+            antialias: low-pass images before making them smaller.
+            unify: `largest` or `native`, see the class.
+            norm: `shared` or `per_scale`, see the class.
+            normalisation: {"mean": [3], "std": [3]} of the images it expects; that of `weights`, or ImageNet's.
+            class_names: what the logits stand for, if known.
+            weights: trained weights of the plain CNN to start from, see `pretrained.find_plain`; fresh by default.
+                The large subnet and g take them as they are, smaller subnets with a resampled first kernel; the
+                classifier starts afresh if the number of classes differs.
+
+        Raises:
+            UserError: for an unknown name, or scales that are unsorted, repeated or fewer than two.
+            CheckpointError: if the weights do not fit.
+        """
+        options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names)
+        return cls._build(_spec(arch, check_scales(scales), *options), stems, weights)
+
+    @classmethod
+    def vanilla(
+        cls, arch: str, scale: int = 224, num_classes: int = 1000, weights: str | None = None, **options
+    ) -> "MSUN":
+        """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`.
+
+        `weights` and the other `options` (`antialias`, `normalisation`, `class_names`) are those of `from_backbone`.
+        """
+        return cls._build(_spec(arch, (scale,), num_classes, **options), weights=weights)
+
+    @classmethod
+    def from_module(
+        cls,
+        model: nn.Module,
+        split: str,
+        scales: Sequence[int] = (32, 128, 224),
+        stems: str | dict[int, Stem] = "coarse",
         routing: str = "nearest",
         antialias: bool = True,
         unify: str = "largest",
@@ -87,52 +141,71 @@ class MSUN(nn.Module):
         normalisation: dict | None = None,
         class_names: Sequence[str] | None = None,
     ) -> "MSUN":
-        """Turn the CNN `arch` into an MSUN with fresh weights.
+        """Turn a CNN of your own, trained or not, into an MSUN that starts from its weights.
 
         Args:
-            arch: a name in `backbones.ARCHS`.
-            scales: two or more sizes in pixels, rising; each gets its own subnet.
-            blocks: stages in every subnet beside its stem (the paper's B), 0 to 3.
-            num_classes: length of the logits.
-            medium_stem: `coarse` or `fine`, see `backbones.stem_for`.
-            routing: `nearest` or `ceil`.
-            antialias: low-pass images before making them smaller.
-            unify: `largest` or `native`, see the class.
-            norm: `shared` or `per_scale`, see the class.
-            normalisation: {"mean": [3], "std": [3]} of the images it expects; ImageNet's by default.
-            class_names: what the logits stand for, if known.
+            model: images [B, 3, H, W] -> logits [B, classes], copied. Its forward must be recordable by torch.fx
+                down to the layer `split`, and able to run on maps of several sizes.
+            split: name of the last layer of f, as in `model.named_modules()`; all that comes after it is g.
+
+        The other arguments are those of `from_backbone`. Such a model is saved as any other, but can only be
+        loaded into one built the same way, with `load`.
 
         Raises:
-            UserError: for an unknown name or scales that are unsorted, repeated or fewer than two.
+            UserError: if the model cannot be cut there, or cannot take images of these scales.
         """
-        options = (num_classes, blocks, medium_stem, routing, antialias, unify, norm, normalisation, class_names)
-        return cls.from_spec(_spec(arch, check_scales(scales), *options))
-
-    @classmethod
-    def vanilla(cls, arch: str, scale: int = 224, num_classes: int = 1000, **options) -> "MSUN":
-        """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`.
-
-        `options` are `antialias`, `normalisation` and `class_names` of `from_backbone`.
-        """
-        return cls.from_spec(_spec(arch, (scale,), num_classes, **options))
+        f, g = cut(copy.deepcopy(model), split)
+        scales = check_scales(scales)
+        stems = _choose_stems(f, scales, stems)
+        subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
+        with torch.no_grad():
+            ghost = copy.deepcopy(model).to("meta").eval()
+            classes = ghost(torch.empty(1, 3, scales[-1], scales[-1], device="meta")).shape[-1]
+        options = (classes, None, routing, antialias, unify, norm, normalisation, class_names)
+        spec = _spec(type(model).__name__, scales, *options) | {"split": split, "stems": _stems_to_json(stems)}
+        return cls({**subnets, scales[-1]: f}, g, routing, antialias, unify, norm, spec)
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
         """Build the model that a model.json describes, with fresh weights.
 
         Raises:
-            CheckpointError: if the description lacks something.
+            CheckpointError: if the description lacks something, or is that of a model made by `from_module`.
             UserError: if a value in it cannot be used.
         """
-        needed = ("arch", "blocks", "scales", "classes", "medium_stem", "routing", "antialias", "normalisation")
-        if missing := [name for name in needed if name not in spec]:
-            raise CheckpointError(f"model.json: expected the keys {', '.join(needed)}, missing {', '.join(missing)}")
-        arch, blocks, largest = spec["arch"], spec["blocks"], max(spec["scales"])
-        check_arch(arch, blocks)
-        f_largest, unified = cut(build(arch, spec["classes"]), blocks)
-        subnets = {s: subnet(arch, blocks, s, largest, spec["medium_stem"]) for s in spec["scales"] if s != largest}
-        options = {name: spec[name] for name in ("routing", "antialias", "unify", "norm") if name in spec}
-        return cls({**subnets, largest: f_largest}, unified, **options, spec=spec)
+        if missing := [name for name in SPEC_KEYS if name not in spec]:
+            expected = ", ".join(SPEC_KEYS)
+            raise CheckpointError(f"model.json: expected the keys {expected}, missing {', '.join(missing)}")
+        if "split" in spec:
+            raise CheckpointError(
+                f"model.json: made from a {spec['arch']} by MSUN.from_module, expected that to be called again and "
+                "the weights read with load(FOLDER)"
+            )
+        return cls._build(spec, {int(scale): Stem(**stem) for scale, stem in spec["stems"].items()})
+
+    @classmethod
+    def _build(cls, spec: dict, stems: str | dict[int, Stem] = "coarse", weights: str | None = None) -> "MSUN":
+        """Build the model of a description, its plain CNN's weights fresh or as `pretrained.find_plain` has them."""
+        arch, scales = spec["arch"], spec["scales"]
+        recipe, largest = find_recipe(arch), scales[-1]
+        cnn = recipe.build(spec["classes"])
+        if weights is not None:
+            found = find_plain(arch, weights)
+            fresh = load_plain(cnn, found, weights)
+            normalisation = spec["normalisation"] or found.normalisation
+            spec = {**spec, "normalisation": normalisation, "weights": {"source": weights, "fresh": fresh}}
+        options = {name: spec[name] for name in ("routing", "antialias", "unify", "norm")}
+        if len(scales) == 1 and not recipe.splits:
+            map_shape(nn.Sequential(cnn, nn.Unflatten(1, (-1, 1, 1))), largest)  # refuses an impossible scale now
+            return cls({largest: nn.Identity()}, cnn, **options, spec=spec)
+        split = find_split(arch, spec["blocks"])
+        f, g = cut(cnn, split)
+        stems = _choose_stems(f, scales, stems, recipe.places, recipe.kernels)
+        subnets = {}
+        for scale, stem in stems.items():
+            lower = cut(recipe.build(1), split)[0] if weights is None else copy.deepcopy(f)
+            subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
+        return cls({**subnets, largest: f}, g, **options, spec={**spec, "stems": _stems_to_json(stems)})
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
@@ -194,7 +267,7 @@ class MSUN(nn.Module):
                 expected = f"[B, 3, s, s] for scales s of {list(self.scales)}"
                 raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
         if joint and (self.unify, self.norm) != ("largest", "shared"):
-            raise UserError("joint: expected unify 'largest' and norm 'shared', as one batch has one shape and one norm")
+            raise UserError("joint: expected unify 'largest' and norm 'shared': one batch has one shape and one norm")
         own = {scale: self.subnets[str(scale)](images) for scale, images in views.items()}
         features = {scale: resize_features(maps, self.feature_shape) for scale, maps in own.items()}
         if joint:
@@ -222,13 +295,22 @@ class MSUN(nn.Module):
             CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
         """
         folder = find_pretrained(source)
-        spec = _read_spec(folder / "model.json")
+        spec = read_spec(folder / "model.json")
         try:
             model = cls.from_spec(spec)
         except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {error}") from None
-        load_weights(model, folder / "model.safetensors")
-        return model.eval()
+        return model.load(folder).eval()
+
+    def load(self, folder: str | Path) -> "MSUN":
+        """Load the model.safetensors of a run folder and return the model; half precision is widened.
+
+        Raises:
+            CheckpointError: if the file is damaged or belongs to another architecture.
+        """
+        path = Path(folder) / "model.safetensors"
+        load_state(self, read_safetensors(path), path)
+        return self
 
 
 def _check_images(images: Tensor | Sequence[Tensor]) -> None:
@@ -246,8 +328,7 @@ def _spec(
     arch: str,
     scales: Sequence[int],
     num_classes: int,
-    blocks: int = 1,
-    medium_stem: str = "coarse",
+    blocks: int | None = 1,
     routing: str = "nearest",
     antialias: bool = True,
     unify: str = "largest",
@@ -262,13 +343,27 @@ def _spec(
         "scales": list(scales),
         "classes": num_classes,
         "class_names": list(class_names) if class_names else None,
-        "medium_stem": medium_stem,
+        "stems": {},
         "routing": routing,
         "antialias": antialias,
         "unify": unify,
         "norm": norm,
-        "normalisation": normalisation or IMAGENET_NORMALISATION,
+        "normalisation": normalisation,
     }
+
+
+def _choose_stems(f: nn.Module, scales: Sequence[int], stems: str | dict[int, Stem], *recipe) -> dict[int, Stem]:
+    """Return the stem of each scale below the largest; `recipe` is what `surgery.choose_stem` takes of a recipe."""
+    smaller, largest = scales[:-1], scales[-1]
+    if isinstance(stems, str):
+        return {scale: choose_stem(f, scale, largest, stems, *recipe) for scale in smaller}
+    if sorted(stems) != list(smaller):
+        raise UserError(f"stems: expected one for each of the scales {list(smaller)}, got {sorted(stems)}")
+    return {scale: stems[scale] for scale in smaller}
+
+
+def _stems_to_json(stems: dict[int, Stem]) -> dict:
+    return {str(scale): asdict(stem) for scale, stem in stems.items()}
 
 
 def _known(option: str, value: str, allowed: tuple[str, ...]) -> str:
@@ -283,46 +378,6 @@ def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> li
     if not joint:
         return [network(batch) for batch in batches]
     return list(network(torch.cat(list(batches))).split([len(batch) for batch in batches]))
-
-
-def _feature_shape(f: nn.Module, scale: int) -> tuple[int, int]:
-    """Return the side lengths (h, w) of f's output for one image of `scale`; nothing is computed."""
-    ghost = copy.deepcopy(f).to("meta").eval()
-    return tuple(ghost(torch.empty(1, 3, scale, scale, device="meta")).shape[-2:])
-
-
-def find_pretrained(source: str | Path) -> Path:
-    """Return the folder of a run, or of shipped weights by their name; a folder wins over a name."""
-    for folder in (Path(source), SHIPPED / str(source)):
-        if (folder / "model.json").is_file() and (folder / "model.safetensors").is_file():
-            return folder
-    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))) or "none"
-    raise CheckpointError(
-        f"{source}: expected a run folder with model.json and model.safetensors, or a shipped name ({shipped})"
-    )
-
-
-def _read_spec(path: Path) -> dict:
-    try:
-        spec = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: expected the JSON description of a model, got {error}") from None
-    if not isinstance(spec, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(spec).__name__}")
-    return spec
-
-
-def load_weights(model: MSUN, path: Path) -> None:
-    """Load a safetensors file into `model`; half precision is widened to the model's own.
-
-    Raises:
-        CheckpointError: if the file is damaged or belongs to another architecture.
-    """
-    try:
-        state = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: expected a whole safetensors file, got {error}") from None
-    load_state(model, state, path)
 
 
 def load_state(model: MSUN, state: dict[str, Tensor], path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from msun_lite import MSUN
-from msun_lite.model import SHIPPED
+from msun_lite.pretrained import SHIPPED
 from msun_lite.records import commit
 from tools import tables
 

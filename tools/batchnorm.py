@@ -20,7 +20,8 @@ from msun_lite.data import EpochSampler, TrainView, eval_loader, load_data
 from msun_lite.devices import to_float
 from msun_lite.errors import one_line_errors
 from msun_lite.evaluate import BATCH, measure
-from msun_lite.model import MSUN, find_pretrained
+from msun_lite.model import MSUN
+from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
 from msun_lite.records import environment, write_json
 from msun_lite.scales import resize

@@ -19,7 +19,8 @@ from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
 from msun_lite.errors import CheckpointError, one_line_errors
 from msun_lite.evaluate import evaluate
 from msun_lite.files import atomic_write
-from msun_lite.model import MSUN, SHIPPED
+from msun_lite.model import MSUN
+from msun_lite.pretrained import SHIPPED
 from msun_lite.records import RunFolder, read_json, write_json
 
 

@@ -1,0 +1,167 @@
+"""Where trained weights come from: published ones by name, files, and finished Vanilla runs.
+
+All of them are states of the *plain* network, under its own layer names; `load_plain` puts one into a network that
+may have another number of classes.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from msun_lite.backbones import TIMM, import_timm
+from msun_lite.errors import CheckpointError, UserError
+
+SHIPPED = Path(__file__).parent / "weights"
+"""Where the weights that come with the package lie, a folder each."""
+
+DEFAULT = "DEFAULT"
+"""The best weights that torchvision or timm publishes for an architecture."""
+
+
+@dataclass
+class PlainWeights:
+    """The state of a plain network, and the normalisation it was trained with if that is not ImageNet's."""
+
+    state: dict[str, Tensor]
+    normalisation: dict | None = None
+
+
+def find_pretrained(source: str | Path) -> Path:
+    """Return the folder of a run, or of shipped weights by their name; a folder wins over a name."""
+    for folder in (Path(source), SHIPPED / str(source)):
+        if (folder / "model.json").is_file() and (folder / "model.safetensors").is_file():
+            return folder
+    shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))) or "none"
+    raise CheckpointError(
+        f"{source}: expected a run folder with model.json and model.safetensors, or a shipped name ({shipped})"
+    )
+
+
+def read_spec(path: Path) -> dict:
+    """Return the description of a model that a model.json holds."""
+    try:
+        spec = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: expected the JSON description of a model, got {error}") from None
+    if not isinstance(spec, dict):
+        raise CheckpointError(f"{path}: expected a JSON object, got {type(spec).__name__}")
+    return spec
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file."""
+    try:
+        return safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: expected a whole safetensors file, got {error}") from None
+
+
+def find_plain(arch: str, weights: str) -> PlainWeights:
+    """Return trained weights of the plain network `arch`.
+
+    Args:
+        arch: a name that `backbones.find_recipe` knows.
+        weights: DEFAULT, or another name that torchvision has for this architecture, such as IMAGENET1K_V1; a file
+            (.safetensors, .pth) with the state of the plain network; a finished Vanilla run, or a shipped one.
+
+    Raises:
+        UserError: if there are no such weights, or they cannot be had.
+        CheckpointError: if a file is damaged or of another kind.
+    """
+    if Path(weights).is_file():
+        return PlainWeights(_read_plain_file(Path(weights)))
+    if any((folder / "model.json").is_file() for folder in (Path(weights), SHIPPED / weights)):
+        return _of_vanilla_run(find_pretrained(weights), arch)
+    return _of_timm(arch, weights) if arch.startswith(TIMM) else _of_torchvision(arch, weights)
+
+
+def load_plain(cnn: nn.Module, weights: PlainWeights, name: str) -> list[str]:
+    """Load `weights` into `cnn`; its classifier stays fresh if it has another number of classes.
+
+    Args:
+        name: what the weights are called in messages.
+
+    Returns:
+        The names of the tensors left fresh.
+
+    Raises:
+        CheckpointError: naming the first tensor that does not fit.
+    """
+    own, state = cnn.state_dict(), weights.state
+    classifier = [own_name for own_name in own if own_name.startswith(_last_linear(cnn) + ".")]
+    fresh = [key for key in classifier if key in state and state[key].shape[1:] == own[key].shape[1:]]
+    fresh = [key for key in fresh if state[key].shape != own[key].shape]
+    for key in sorted(own.keys() | state.keys()):
+        if key in fresh:
+            continue
+        if key not in own or key not in state or own[key].shape != state[key].shape:
+            expected = tuple(own[key].shape) if key in own else "no such tensor"
+            found = tuple(state[key].shape) if key in state else "none"
+            raise CheckpointError(f"{name}: weights of another network: {key}: expected {expected}, got {found}")
+    cnn.load_state_dict({**state, **{key: own[key] for key in fresh}})
+    return fresh
+
+
+def _last_linear(cnn: nn.Module) -> str:
+    return [name for name, module in cnn.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+
+
+def _read_plain_file(path: Path) -> dict[str, Tensor]:
+    """Read a state from a file as training scripts write them, nothing in it executed."""
+    if path.suffix == ".safetensors":
+        return read_safetensors(path)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for what is no checkpoint, or a hostile one
+        raise CheckpointError(f"{path}: expected a file of weights, got {str(error).splitlines()[0]}") from None
+    for key in ("state_dict", "model"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: expected the state of a network, tensors by name")
+    return {key.removeprefix("module."): value for key, value in state.items()}
+
+
+def _of_vanilla_run(folder: Path, arch: str) -> PlainWeights:
+    spec = read_spec(folder / "model.json")
+    if spec.get("arch") != arch or len(spec.get("scales", ())) != 1:
+        expected = f"expected a Vanilla run of {arch}"
+        raise CheckpointError(f"{folder}: {expected}, got {spec.get('arch')} at scales {spec.get('scales')}")
+    prefixes = (f"subnets.{spec['scales'][0]}.", "unified.")
+    state = {
+        key.removeprefix(prefixes[0]).removeprefix(prefixes[1]): value
+        for key, value in read_safetensors(folder / "model.safetensors").items()
+    }
+    return PlainWeights(state, spec.get("normalisation"))
+
+
+def _of_torchvision(arch: str, weights: str) -> PlainWeights:
+    try:
+        published = torchvision.models.get_model_weights(arch)
+    except ValueError:
+        expected = "expected a file or a Vanilla run of it"
+        raise UserError(f"weights: {arch} has none published, {expected}, got {weights!r}") from None
+    if weights not in published.__members__:
+        names = ", ".join(published.__members__)
+        raise UserError(f"weights: expected one of {names}, a file or a Vanilla run, got {weights!r}")
+    try:
+        state = torchvision.models.get_model(arch, weights=published[weights]).state_dict()
+    except (OSError, RuntimeError) as error:  # no network, a full disk, a wrong checksum
+        raise UserError(f"weights: {published[weights].url} cannot be had: {error}") from None
+    return PlainWeights({key: value for key, value in state.items() if not key.startswith("AuxLogits.")})
+
+
+def _of_timm(arch: str, weights: str) -> PlainWeights:
+    if weights != DEFAULT:
+        raise UserError(f"weights: expected DEFAULT, a file or a Vanilla run for {arch}, got {weights!r}")
+    try:
+        model = import_timm().create_model(arch.removeprefix(TIMM), pretrained=True)
+    except Exception as error:  # the hub's client raises many kinds
+        raise UserError(f"weights: those of {arch} cannot be had: {str(error).splitlines()[0]}") from None
+    published = {name: list(model.pretrained_cfg[name]) for name in ("mean", "std")}
+    return PlainWeights(model.state_dict(), published)

@@ -1,0 +1,275 @@
+"""Cutting a CNN in two, and giving its lower part a stem for smaller images.
+
+`cut` splits any traceable network at a named layer into f and g, which keep its layers under their own names: its
+weights, also published ones, fit both unchanged. `choose_stem` decides which strides f gives up at a smaller scale, and
+`fit_stem` does it.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from msun_lite.errors import UserError
+
+STEMS = ("coarse", "fine")
+"""What the paper leaves open: how finely the stems below the largest scale sample their image."""
+
+
+class _Tracer(fx.Tracer):
+    """Records a network's forward, looking only into the modules that contain the layer `split`."""
+
+    def __init__(self, split: str):
+        super().__init__()
+        self.split = split
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        return not self.split.startswith(name + ".")
+
+
+def cut(cnn: nn.Module, split: str) -> tuple[fx.GraphModule, fx.GraphModule]:
+    """Split `cnn` after its layer `split` into f (up to that layer) and g (the rest).
+
+    g(f(x)) equals cnn(x); all three share their layers.
+
+    Raises:
+        UserError: if there is no such layer, if it runs more than once, if anything leads around it from the
+            images to the logits, or if the forward's course cannot be recorded.
+    """
+    if not split or split not in dict(cnn.named_modules()):
+        top = ", ".join(name for name, _ in cnn.named_children())
+        raise UserError(f"split: expected the name of a layer, such as one of {top}, got {split!r}")
+    try:
+        graph = _Tracer(split).trace(cnn)
+    except Exception as error:  # whatever a network's forward may do with a placeholder
+        raise UserError(f"split: the forward of {type(cnn).__name__} cannot be recorded: {_line(error)}") from None
+    ends = [node for node in graph.nodes if node.op == "call_module" and node.target == split]
+    if len(ends) != 1:
+        raise UserError(f"split: expected {split} to run once in a forward, got {len(ends)} times")
+    logits = next(node for node in graph.nodes if node.op == "output")
+    around = [node for node in _needed(logits, stop=ends[0]) if node.op == "placeholder"]
+    if around:
+        raise UserError(f"split: expected a layer that all of the network passes through, got {split}")
+    lower, upper = fx.Graph(), fx.Graph()
+    copied: dict[fx.Node, fx.Node] = {}
+    for node in _in_order(graph, _needed(ends[0]) | {ends[0]}):
+        copied[node] = lower.node_copy(node, copied.__getitem__)
+    lower.output(copied[ends[0]])
+    copied = {ends[0]: upper.placeholder("features")}
+    for node in _in_order(graph, _needed(logits, stop=ends[0]) | {logits}):
+        copied[node] = upper.node_copy(node, copied.__getitem__)
+    return fx.GraphModule(cnn, lower, "Lower"), fx.GraphModule(cnn, upper, "Upper")
+
+
+def _needed(node: fx.Node, stop: fx.Node | None = None) -> set[fx.Node]:
+    """Return all nodes that `node` follows from, not looking beyond `stop`."""
+    found, todo = set(), list(node.all_input_nodes)
+    while todo:
+        node = todo.pop()
+        if node is not stop and node not in found:
+            found.add(node)
+            todo += node.all_input_nodes
+    return found
+
+
+def _in_order(graph: fx.Graph, nodes: set[fx.Node]) -> list[fx.Node]:
+    return [node for node in graph.nodes if node in nodes]
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+Place = tuple[str, ...]
+"""The layers that halve the map together: one, or the branches of one block."""
+
+
+def map_shape(f: nn.Module, scale: int) -> tuple[int, int]:
+    """Return the side lengths (h, w) of f's output for one image of `scale`; nothing is computed.
+
+    Raises:
+        UserError: if f cannot take images of this scale.
+    """
+    ghost = copy.deepcopy(f).to("meta").eval()
+    try:
+        with torch.no_grad():
+            return tuple(ghost(torch.empty(1, 3, scale, scale, device="meta")).shape[-2:])
+    except Exception as error:  # whatever a network may refuse
+        raise UserError(f"scales: the lower layers cannot take images of {scale} px: {_line(error)}") from None
+
+
+def strided_places(f: nn.Module, scale: int) -> list[Place]:
+    """Return where f makes its map smaller, in the order of the forward, found on an image of `scale`.
+
+    Layers with a stride that start from maps of the same size belong together: a block's main path and
+    its shortcut.
+    """
+    ghost = copy.deepcopy(f).to("meta").eval()
+    places: dict[int, list[str]] = {}
+
+    def note(name: str) -> Callable:
+        def hook(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> None:
+            if _stride(layer) > 1 and output.shape[-1] < inputs[0].shape[-1]:
+                places.setdefault(inputs[0].shape[-1], []).append(name)
+
+        return hook
+
+    for name, layer in ghost.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
+            layer.register_forward_hook(note(name))
+    with torch.no_grad():
+        ghost(torch.empty(1, 3, scale, scale, device="meta"))
+    return [tuple(names) for _, names in sorted(places.items(), reverse=True)]
+
+
+def _stride(layer: nn.Module) -> int:
+    return layer.stride if isinstance(layer.stride, int) else layer.stride[0]
+
+
+@dataclass(frozen=True)
+class Stem:
+    """How f differs at a smaller scale.
+
+    Args:
+        kernel: side of the first convolution's kernel.
+        strides: layer name -> stride where it is another than f's; a pooling of stride 1 is left out.
+    """
+
+    kernel: int
+    strides: dict[str, int]
+
+
+def choose_stem(
+    f: nn.Module,
+    scale: int,
+    largest: int,
+    rule: str = "coarse",
+    places: Sequence[Place] | None = None,
+    kernels: tuple[int, int] | None = None,
+) -> Stem:
+    """Return the stem that fits f, made for images of `largest` pixels, to images of a smaller `scale`.
+
+    The paper: "substitute the large convolutions with smaller ones and discard some max-pooling layers". Places halve
+    their stride one after the other until the map is nearest to the largest scale's (in ratio). `rule` says which go
+    first. `coarse`: the last, which is the cheapest way to a map of that size, and none that would make f dearer than
+    at the largest scale. `fine`: the first, at any cost, as in the authors' experiments, where the medium subnet costs
+    more than the large one. The first kernel shrinks, most where all strides are given up.
+
+    Args:
+        places: where strides may be given up, in the order of the forward; by default wherever there are.
+        kernels: side of the first kernel with all strides given up, and else; by default 4 and 2 less than f's, but at
+            least 3.
+
+    Raises:
+        UserError: for an unknown rule, or if f cannot take images of these scales.
+    """
+    if rule not in STEMS:
+        raise UserError(f"stems: expected one of {', '.join(STEMS)}, got {rule!r}")
+    steps = [
+        place
+        for place in (strided_places(f, largest) if places is None else places)
+        for _ in range(int(math.log2(max(_stride(f.get_submodule(name)) for name in place))))
+    ]
+    if rule == "coarse":
+        steps.reverse()
+    (limit, _), budget = map_shape(f, largest), _flops(f, largest)
+    side = _first_convolution(f)[1].kernel_size[0]
+    kernels = kernels or _default_kernels(side)
+    chosen, nearest = None, math.inf
+    for count in range(len(steps) + 1):
+        stem = Stem(kernels[0 if count == len(steps) else 1], _strides_after(f, steps[:count]))
+        ghost = fit_stem(copy.deepcopy(f).to("meta"), stem)
+        distance = abs(math.log(map_shape(ghost, scale)[0] / limit))
+        if distance < nearest and (rule == "fine" or _flops(ghost, scale) <= budget):
+            chosen, nearest = stem, distance
+    return chosen
+
+
+def _strides_after(f: nn.Module, steps: Sequence[Place]) -> dict[str, int]:
+    """Return the strides of the layers named in `steps`, halved once for each time they are named."""
+    strides = {}
+    for name in (name for place in steps for name in place):
+        strides[name] = strides.get(name, _stride(f.get_submodule(name))) // 2
+    return strides
+
+
+def _flops(f: nn.Module, scale: int) -> int:
+    """Return the FLOPs of f for one image of `scale`, counted without computing anything."""
+    ghost = copy.deepcopy(f).to("meta").eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ghost(torch.empty(1, 3, scale, scale, device="meta"))
+    return counter.get_total_flops()
+
+
+def fit_stem(f: nn.Module, stem: Stem, resample: bool = False) -> nn.Module:
+    """Give f another stem, in place, and return it.
+
+    Args:
+        resample: derive the first kernel's weights from f's (see `resample_kernel`) instead of starting afresh.
+
+    Raises:
+        UserError: if f has no such layers.
+    """
+    for name, stride in stem.strides.items():
+        try:
+            _set_stride(f, name, stride)
+        except AttributeError:
+            raise UserError(f"stems: expected layers with a stride in f, got {name!r}") from None
+    name, old = _first_convolution(f)
+    if stem.kernel == old.kernel_size[0]:
+        return f
+    options = {"groups": old.groups, "bias": old.bias is not None}
+    place = {"device": old.weight.device, "dtype": old.weight.dtype}
+    conv = nn.Conv2d(old.in_channels, old.out_channels, stem.kernel, old.stride, stem.kernel // 2, **options, **place)
+    if resample:
+        with torch.no_grad():
+            conv.weight.copy_(resample_kernel(old.weight, stem.kernel))
+            if old.bias is not None:
+                conv.bias.copy_(old.bias)
+    else:
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    f.set_submodule(name, conv)
+    return f
+
+
+def _set_stride(f: nn.Module, name: str, stride: int) -> None:
+    layer = f.get_submodule(name)
+    if not isinstance(layer, nn.Conv2d):
+        if stride == 1:
+            f.set_submodule(name, nn.Identity())
+        layer.stride = stride
+        return
+    layer.stride = (stride, stride)
+    if not isinstance(layer.padding, str):  # a patchifying kernel has none, and would lose the border
+        sides = zip(layer.padding, layer.kernel_size, strict=True)
+        layer.padding = tuple(max(padding, (side - stride) // 2) for padding, side in sides)
+
+
+def _first_convolution(f: nn.Module) -> tuple[str, nn.Conv2d]:
+    return next((name, layer) for name, layer in f.named_modules() if isinstance(layer, nn.Conv2d))
+
+
+def _default_kernels(side: int) -> tuple[int, int]:
+    """Return the sides of the first kernel where all strides are given up, and else: 7 -> (3, 5), 4 -> (3, 4)."""
+    if side < 3:
+        return side, side
+    return max(3, side - 4), max(3, side - 2) if side % 2 else side
+
+
+@torch.no_grad()
+def resample_kernel(weights: Tensor, side: int) -> Tensor:
+    """Resample convolution weights [O, I, k, k] to [O, I, side, side] so that they answer to shrunken patches alike.
+
+    Shrinking is linear, x' = B x. The weights w' that minimise |B^T w' - w|^2 answer to x' as nearly as possible as w
+    does to x: the pseudo-inverse resize of FlexiViT (Beyer et al., CVPR 2023), there for patch embeddings.
+    """
+    old = weights.shape[-1]
+    basis = torch.eye(old * old, dtype=torch.float64, device=weights.device).view(-1, 1, old, old)
+    shrink = F.interpolate(basis, (side, side), mode="bilinear", antialias=True).flatten(1)  # B^T [k^2, side^2]
+    resampled = weights.double().flatten(2) @ torch.linalg.pinv(shrink).mT
+    return resampled.view(*weights.shape[:2], side, side).to(weights.dtype)
