@@ -117,6 +117,9 @@ RECIPES: dict[str, Recipe] = {
 }
 """Architecture name -> its recipe; the last three are for Vanilla only."""
 
+CUTTABLE = tuple(name for name, recipe in RECIPES.items() if recipe.splits)
+"""The architectures whose recipe says where to cut."""
+
 TIMM = "timm/"
 """Prefix of the names of timm's models."""
 
@@ -173,8 +176,13 @@ def _timm_splits(name: str) -> tuple[str | None, ...]:
     Networks that keep one map size throughout, such as plain vision transformers, have no such stages.
     """
     with torch.device("meta"):
-        info = import_timm().create_model(name).feature_info or []
-    stages = {stage["reduction"]: stage["module"] for stage in info if stage["reduction"] >= 4}
+        model = import_timm().create_model(name)
+    named = dict(model.named_modules())
+    stages = {
+        stage["reduction"]: stage["module"]
+        for stage in model.feature_info or []
+        if stage["reduction"] >= 4 and stage["module"] in named
+    }
     if len(stages) < 2:
         return ()
     return (None, *list(stages.values())[:-1][:MAX_BLOCKS])

@@ -12,7 +12,7 @@ from typing import Literal
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from msun_lite.backbones import find_recipe, find_split
+from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS
 from msun_lite.model import UNIFY
@@ -141,7 +141,8 @@ class TrainConfig:
         _one_of("norm", self.norm, NORMS)
         _one_of("constraint", self.constraint, CONSTRAINTS)
         _one_of("precision", self.precision, PRECISIONS)
-        if find_recipe(self.arch).splits or self.method == "msun":
+        find_recipe(self.arch)
+        if self.arch in CUTTABLE or self.method == "msun":
             find_split(self.arch, self.blocks)
         if self.joint and (self.unify, self.norm) != ("largest", "shared"):
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")

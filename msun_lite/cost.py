@@ -1,12 +1,60 @@
-"""Parameters and FLOPs of a model."""
+"""Parameters, FLOPs and speed of a Multi-scale Unified Network, beside Vanilla's and beside the paper's.
+
+    python -m msun_lite.cost --arch resnet50
+    python -m msun_lite.cost --arch timm/convnext_tiny --blocks 1 --scales 32,128,224 --unify native --json cost.json
+    python -m msun_lite.cost --arch mobilenet_v2 --latency          # and the time it takes on this machine
+
+FLOPs are 2 x multiply-adds of convolutions, linear layers and matrix products, for one image. The paper's figures are
+in another unit, 8 x (multiply-adds + outputs of BatchNorm), found by matching its largest scale's; both are shown.
+Counting runs on the meta device: no arithmetic, no memory. Resizing is not counted.
+"""
 
 import copy
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import nn
+from tabulate import tabulate
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
+from msun_lite import paper
+from msun_lite.config import OneLineParser, check_sizes, parse
+from msun_lite.devices import pick_device
+from msun_lite.errors import UserError, one_line_errors
 from msun_lite.model import MSUN
+from msun_lite.records import environment, write_json
+from msun_lite.scales import check_scales, resize_features, route
+from msun_lite.timing import measure_speed
+
+ROUTINGS = ("nearest", "ceil")
+SIZES = 13
+"""Sizes in the default grid, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a part of a network costs for one image.
+
+    Args:
+        flops: 2 x multiply-adds.
+        norm_outputs: numbers that BatchNorm layers put out.
+    """
+
+    flops: int
+    norm_outputs: int
+
+    @property
+    def paper_unit(self) -> int:
+        """The cost in the unit of the paper's tables."""
+        return 4 * self.flops + 8 * self.norm_outputs
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.flops + other.flops, self.norm_outputs + other.norm_outputs)
 
 
 def parameters(model: nn.Module) -> int:
@@ -15,15 +63,247 @@ def parameters(model: nn.Module) -> int:
 
 
 def flops(model: MSUN) -> dict[int, int]:
-    """Return the FLOPs of one image through each subnet and the unified network: {scale: FLOPs}.
+    """Return the FLOPs of one image through each subnet and the unified network: {scale: FLOPs}."""
+    return {scale: (lower + upper).flops for scale, (lower, upper) in count(model).items()}
 
-    FLOPs are 2 x multiply-adds of convolutions and linear layers, counted on the meta device: no
-    memory, no arithmetic.
-    """
+
+@torch.no_grad()
+def count(model: MSUN) -> dict[int, tuple[Cost, Cost]]:
+    """Return what f_i and g cost for one image at each scale: {scale: (f_i, g)}."""
     ghost = copy.deepcopy(model).to("meta").eval()
-    counts = {}
+    costs = {}
     for scale in ghost.scales:
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
-            ghost.forward_at(torch.empty(1, 3, scale, scale, device="meta"), scale)
-        counts[scale] = counter.get_total_flops()
-    return counts
+        images = torch.empty(1, 3, scale, scale, device="meta")
+        features, lower = _count(ghost, lambda: ghost.subnets[str(scale)](images))  # noqa: B023 called at once
+        if ghost.unify == "largest":
+            features = resize_features(features, ghost.feature_shape)
+        _, upper = _count(ghost, lambda: ghost.classify(features, scale))  # noqa: B023
+        costs[scale] = (lower, upper)
+    return costs
+
+
+def _count(model: nn.Module, forward) -> tuple[Tensor, Cost]:
+    outputs = []
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    hooks = [norm.register_forward_hook(lambda _, __, output: outputs.append(output.numel())) for norm in norms]
+    with FlopCounterMode(display=False) as counter:
+        result = forward()
+    for hook in hooks:
+        hook.remove()
+    return result, Cost(counter.get_total_flops(), sum(outputs))
+
+
+def size_grid(scales: Sequence[int]) -> list[int]:
+    """Return 13 sizes from the smallest scale to the largest, evenly spaced (fewer if they are closer than that)."""
+    first, last = scales[0], scales[-1]
+    return sorted({round(first + step * (last - first) / (SIZES - 1)) for step in range(SIZES)})
+
+
+def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
+    """Return the cost of `model` beside that of the plain CNN at the largest scale, and beside the paper's."""
+    costs, (plain,) = count(model), [lower + upper for lower, upper in count(vanilla).values()]
+    names = ("arch", "blocks", "scales", "classes", "stems", "unify", "norm")
+    return {
+        **{name: model.spec[name] for name in names},
+        "sizes": list(sizes),
+        "params": {
+            "msun": parameters(model),
+            "vanilla": parameters(vanilla),
+            **{f"paper_{name}_M": value for name, value in _paper_parameters(model.spec).items()},
+        },
+        "vanilla": {"flops": plain.flops, **_beside(plain.paper_unit, _paper_flops(model.spec, "Vanilla"))},
+        "subnets": {
+            str(scale): {
+                "subnet_flops": lower.flops,
+                "unified_flops": upper.flops,
+                "flops": (lower + upper).flops,
+                "of_vanilla": round((lower + upper).flops / plain.flops, 4),
+                **_beside((lower + upper).paper_unit, _paper_subnet_flops(model.spec, scale)),
+            }
+            for scale, (lower, upper) in costs.items()
+        },
+        "routings": {routing: _routing_cost(model, costs, plain, sizes, routing) for routing in ROUTINGS},
+    }
+
+
+def _routing_cost(model: MSUN, costs: dict, plain: Cost, sizes: Sequence[int], routing: str) -> dict:
+    served = {size: costs[route(size, model.scales, routing)] for size in sizes}
+    spent = {size: lower + upper for size, (lower, upper) in served.items()}
+    mean = sum(cost.flops for cost in spent.values()) / len(sizes)
+    unit = sum(cost.paper_unit for cost in spent.values()) / len(sizes)
+    grid = list(sizes) == size_grid(paper.SCALES)
+    return {
+        "flops": {str(size): cost.flops for size, cost in spent.items()},
+        "mean_flops": round(mean),
+        "of_vanilla": round(mean / plain.flops, 4),
+        **_beside(round(unit), _paper_flops(model.spec, "MSUN") if grid else None),
+    }
+
+
+def _beside(unit: int, papers: float | None) -> dict:
+    """Return a cost in the paper's unit, the paper's figure, and how much ours is above it in percent."""
+    if papers is None:
+        return {"paper_unit": unit}
+    return {"paper_unit": unit, "paper": papers, "difference_percent": round(100 * (unit / papers - 1), 2)}
+
+
+def _is_papers(spec: dict) -> bool:
+    """Return whether a model is what Tables II and IV are about."""
+    configuration = (spec["blocks"], spec["scales"], spec["classes"], spec["unify"], spec["norm"])
+    return spec["arch"] in paper.BACKBONES and configuration == (
+        paper.BLOCKS,
+        paper.SCALES,
+        1000,
+        "largest",
+        "shared",
+    )
+
+
+def _paper_flops(spec: dict, method: str) -> float | None:
+    if not _is_papers(spec):
+        return None
+    return paper.rows("II", backbone=paper.BACKBONES[spec["arch"]], method=method)[0]["avg_FLOPs"]
+
+
+def _paper_subnet_flops(spec: dict, scale: int) -> float | None:
+    if not _is_papers(spec):
+        return None
+    return paper.rows("IV", backbone=paper.BACKBONES[spec["arch"]], subnet_scale=scale)[0]["FLOPs"]
+
+
+def _paper_parameters(spec: dict) -> dict[str, float]:
+    """Return the paper's parameters in millions, as far as it has this configuration (Tables II and V)."""
+    if spec["classes"] != 1000 or spec["norm"] != "shared":
+        return {}
+    if _is_papers(spec):
+        rows = paper.rows("II", backbone=paper.BACKBONES[spec["arch"]])
+        return {row["method"].lower(): row["params_M"] for row in rows if row["method"] != "MST"}
+    if spec["arch"] == "resnet50":
+        (row,) = paper.rows("V", blocks=spec["blocks"], subnets=len(spec["scales"])) or [None]
+        return {"msun": row["params_M"]} if row else {}
+    return {}
+
+
+def report(record: dict) -> str:
+    """Return a cost record as tables for the terminal."""
+    params = record["params"]
+    counts = [
+        f"{name} {params[key] / 1e6:.3f} M"
+        + (f" (paper {params[f'paper_{key}_M']})" if f"paper_{key}_M" in params else "")
+        for name, key in (("MSUN", "msun"), ("Vanilla", "vanilla"))
+    ]
+    parts = [f"parameters: {', '.join(counts)}", _subnet_table(record), _routing_table(record)]
+    if "speed" in record:
+        parts.append(_speed_table(record))
+    return "\n\n".join(parts)
+
+
+def _subnet_table(record: dict) -> str:
+    entries = [*record["subnets"].values(), record["vanilla"]]
+    rows = [
+        {
+            "through": f"f{number} ({scale} px)",
+            "f GFLOPs": f"{entry['subnet_flops'] / 1e9:.3f}",
+            "g GFLOPs": f"{entry['unified_flops'] / 1e9:.3f}",
+            "GFLOPs": f"{entry['flops'] / 1e9:.3f}",
+            "of Vanilla": f"{100 * entry['of_vanilla']:.1f} %",
+        }
+        for number, (scale, entry) in enumerate(record["subnets"].items(), start=1)
+    ]
+    rows.append({"through": "Vanilla", "GFLOPs": f"{record['vanilla']['flops'] / 1e9:.3f}", "of Vanilla": "100.0 %"})
+    return _table(rows, entries)
+
+
+def _routing_table(record: dict) -> str:
+    rows = [
+        {
+            "GFLOPs at px": routing,
+            **{size: f"{value / 1e9:.2f}" for size, value in entry["flops"].items()},
+            "mean": f"{entry['mean_flops'] / 1e9:.3f}",
+            "of Vanilla": f"{100 * entry['of_vanilla']:.1f} %",
+        }
+        for routing, entry in record["routings"].items()
+    ]
+    return _table(rows, list(record["routings"].values()))
+
+
+def _table(rows: list[dict], entries: list[dict]) -> str:
+    """Return the rows with the paper's unit beside them, and the paper's figures where there are any."""
+    for row, entry in zip(rows, entries, strict=True):
+        row["paper's unit"] = f"{entry['paper_unit']:.4g}"
+        if "paper" in entry:
+            row |= {"paper": f"{entry['paper']:.3g}", "difference": f"{entry['difference_percent']:+.2f} %"}
+    columns = {name: name for row in rows for name in row}
+    return tabulate(rows, columns, "simple", disable_numparse=True, stralign="right")
+
+
+def _speed_table(record: dict) -> str:
+    speed = record["speed"]
+    columns = ["px", "MSUN ms", "Vanilla ms", "ratio", f"MSUN img/s ({speed['batch']})", "Vanilla img/s", "ratio"]
+    rows = [
+        [
+            size,
+            *(_with_spread(entry["latency_ms"][name]) for name in ("msun", "vanilla")),
+            f"{entry['latency_ratio']:.2f}",
+            *(_with_spread(entry["images_per_second"][name]) for name in ("msun", "vanilla")),
+            f"{entry['throughput_ratio']:.2f}",
+        ]
+        for size, entry in speed["sizes"].items()
+    ]
+    title = f"{record['env']['device']}, median and range; one image, and batches of {speed['batch']}"
+    return title + "\n" + tabulate(rows, columns, "simple", disable_numparse=True, stralign="right")
+
+
+def _with_spread(entry: dict) -> str:
+    return f"{entry['median']:.1f} ({entry['min']:.1f} to {entry['max']:.1f})"
+
+
+def _parser() -> OneLineParser:
+    parser = OneLineParser(prog="python -m msun_lite.cost", description="Parameters, FLOPs and speed.")
+    parser.add_argument("--config", action="config", help="YAML file of options.")
+    parser.add_argument("--arch", type=str, default="resnet50", help="Backbone, as for training; also timm/NAME.")
+    parser.add_argument("--blocks", type=int, default=1, help="Stages in every subnet beside its stem, 0 to 3.")
+    parser.add_argument("--scales", type=list[int], default=[32, 128, 224], help="Scales in pixels, as 32,128,224.")
+    parser.add_argument("--sizes", type=list[int] | None, default=None, help="Sizes; 13 between the scales by default.")
+    parser.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")
+    parser.add_argument("--stems", type=str, default="coarse", help="Stems below the largest scale: coarse or fine.")
+    parser.add_argument("--unify", type=str, default="largest", help="What g runs on: largest or native.")
+    parser.add_argument("--norm", type=str, default="shared", help="BatchNorm of g: shared or per_scale.")
+    parser.add_argument("--latency", type=bool, default=False, help="Also measure the time on this machine.")
+    parser.add_argument("--batch", type=int, default=16, help="Images a batch where throughput is measured.")
+    parser.add_argument("--rounds", type=int, default=7, help="Measurements of which the median is taken.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    options = parse(_parser(), argv)
+    scales = check_scales(options.scales)
+    sizes = size_grid(scales) if options.sizes is None else options.sizes
+    check_sizes(sizes)
+    for name in ("num_classes", "batch", "rounds"):
+        if options[name] < 1:
+            raise UserError(f"{name}: expected at least 1, got {options[name]}")
+    if options.json and not Path(options.json).absolute().parent.is_dir():
+        raise UserError(f"{options.json}: expected a file in an existing folder")
+    device = pick_device(options.device)
+    chosen = {name: options[name] for name in ("stems", "unify", "norm")}
+    with torch.device(device if options.latency else "meta"):
+        model = MSUN.from_backbone(options.arch, scales, options.blocks, options.num_classes, **chosen)
+        vanilla = MSUN.vanilla(options.arch, scales[-1], options.num_classes)
+    record = cost_record(model, vanilla, sizes)
+    if options.latency:
+        record["speed"] = measure_speed(model.eval(), vanilla.eval(), sizes, device, options.batch, options.rounds)
+    record["env"] = environment(device, "fp32")
+    record["command"] = shlex.join(["python", "-m", "msun_lite.cost", *(sys.argv[1:] if argv is None else argv)])
+    print(report(record))
+    if options.json:
+        write_json(Path(options.json), record)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

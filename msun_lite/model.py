@@ -18,7 +18,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from msun_lite.backbones import find_recipe, find_split
+from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, own_norms
@@ -195,7 +195,7 @@ class MSUN(nn.Module):
             normalisation = spec["normalisation"] or found.normalisation
             spec = {**spec, "normalisation": normalisation, "weights": {"source": weights, "fresh": fresh}}
         options = {name: spec[name] for name in ("routing", "antialias", "unify", "norm")}
-        if len(scales) == 1 and not recipe.splits:
+        if len(scales) == 1 and arch not in CUTTABLE:
             map_shape(nn.Sequential(cnn, nn.Unflatten(1, (-1, 1, 1))), largest)  # refuses an impossible scale now
             return cls({largest: nn.Identity()}, cnn, **options, spec=spec)
         split = find_split(arch, spec["blocks"])

@@ -1,0 +1,68 @@
+"""Latency and throughput, measured so that two models can be compared: in turns, medians with their range."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+
+from msun_lite.model import MSUN
+from msun_lite.progress import progress
+
+WARM_UP = 2
+"""Calls of each kind that are not counted."""
+
+
+@torch.inference_mode()
+def measure_speed(
+    msun: MSUN, vanilla: MSUN, sizes: Sequence[int], device: torch.device, batch: int, rounds: int
+) -> dict:
+    """Return latency (one image) and throughput (a batch) at each size, MSUN against Vanilla.
+
+    Images arrive on the device at their size; what follows, resizing included, is timed. Ratios are of medians, above
+    1 where MSUN is the faster one.
+    """
+    found = {}
+    for size in progress(sizes, desc="timing", unit="size", leave=False):
+        entry = {}
+        for count in (1, batch):
+            images = torch.rand(count, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+            models = {"msun": msun, "vanilla": vanilla}
+            calls = {name: lambda model=model, images=images: model(images) for name, model in models.items()}
+            entry[count] = in_turns(calls, rounds, device)
+        seconds = {count: {name: statistics.median(times) for name, times in entry[count].items()} for count in entry}
+        found[str(size)] = {
+            "latency_ms": {name: _spread([1e3 * t for t in times]) for name, times in entry[1].items()},
+            "latency_ratio": round(seconds[1]["vanilla"] / seconds[1]["msun"], 3),
+            "images_per_second": {name: _spread([batch / t for t in times]) for name, times in entry[batch].items()},
+            "throughput_ratio": round(seconds[batch]["vanilla"] / seconds[batch]["msun"], 3),
+        }
+    return {"batch": batch, "rounds": rounds, "sizes": found}
+
+
+def in_turns(calls: dict[str, Callable], rounds: int, device: torch.device) -> dict[str, list[float]]:
+    """Return the seconds that each of the `calls` took in each round, one after the other in every round."""
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for number in range(WARM_UP + rounds):
+        for name, call in calls.items():
+            _wait(device)
+            start = time.perf_counter()
+            call()
+            _wait(device)
+            if number >= WARM_UP:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def _wait(device: torch.device) -> None:
+    """Let the device finish what it was given; a CPU has."""
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {
+        "median": round(statistics.median(values), 3),
+        "min": round(min(values), 3),
+        "max": round(max(values), 3),
+    }
