@@ -16,14 +16,16 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
+from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import CheckpointError, UserError
+from msun_lite.export import export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, own_norms
 from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors, read_spec
-from msun_lite.scales import check_scales, image_size, resize, resize_features, route
+from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.surgery import Stem, choose_stem, cut, fit_stem, map_shape
 
 UNIFY = ("largest", "native")
@@ -36,7 +38,13 @@ IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0
 """Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
 
 
-class MSUN(nn.Module):
+class MSUN(
+    nn.Module,
+    ModelHubMixin,
+    library_name="msun_lite",
+    paper_url="https://arxiv.org/abs/2403.18294",
+    pipeline_tag="image-classification",
+):
     """A CNN whose lower layers exist once for every scale, and whose deeper layers are shared.
 
     Args:
@@ -66,6 +74,7 @@ class MSUN(nn.Module):
         super().__init__()
         self.scales = check_scales(list(subnets), at_least=1)
         route(self.scales[0], self.scales, routing)  # refuses an unknown rule now, not at the first image
+        self._hub_mixin_config = None  # model.json says it all
         self.routing = routing
         self.antialias = antialias
         self.unify, self.norm = _known("unify", unify, UNIFY), _known("norm", norm, NORMS)
@@ -221,7 +230,10 @@ class MSUN(nn.Module):
 
     def forward_at(self, images: Tensor, scale: int) -> Tensor:
         """Return g(f_i(x_i)) [B, classes]: images [B, 3, H, W] of any size, through the subnet of `scale`."""
-        return self.classify(self.subnets[str(scale)](resize(images, scale, self.antialias)), scale)
+        return self._serve(resize(images, scale, self.antialias), scale)
+
+    def _serve(self, images: Tensor, scale: int) -> Tensor:
+        return self.classify(self.subnets[str(scale)](images), scale)
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the logits [B, classes] of images of any size (Eqs. 5 and 6).
@@ -233,20 +245,7 @@ class MSUN(nn.Module):
         Raises:
             UserError: for anything else.
         """
-        _check_images(images)
-        if isinstance(images, Tensor):
-            return self.forward_at(images, route(image_size(images), self.scales, self.routing))
-        groups: dict[int, list[int]] = {}
-        for position, image in enumerate(images):
-            groups.setdefault(route(image_size(image), self.scales, self.routing), []).append(position)
-        logits = torch.cat(
-            [
-                self.forward_at(torch.cat([resize(images[i][None], scale, self.antialias) for i in members]), scale)
-                for scale, members in groups.items()
-            ]
-        )
-        order = torch.tensor([i for members in groups.values() for i in members], device=logits.device)
-        return logits[order.argsort()]
+        return route_images(images, self.scales, self.routing, self.antialias, self._serve)
 
     def forward_scales(
         self, views: dict[int, Tensor], joint: bool = False
@@ -284,23 +283,44 @@ class MSUN(nn.Module):
         with atomic_write(folder / "model.safetensors") as file:
             file.write(safetensors.torch.save(state))
 
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What `save_pretrained` and `push_to_hub` of the Hugging Face mixin call."""
+        self.save(save_directory)
+
     @classmethod
-    def from_pretrained(cls, source: str | Path) -> "MSUN":
+    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> "MSUN":
         """Load a trained model, ready for evaluation, on the CPU.
 
         Args:
-            source: a run folder, or the name of shipped weights such as `lite-msun`.
+            source: a run folder, the name of shipped weights such as `lite-msun`, or a model's id on the Hugging Face
+                Hub such as `user/model`, downloaded once.
+            revision: branch, tag or commit on the Hub.
 
         Raises:
             CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
         """
-        folder = find_pretrained(source)
+        folder = find_pretrained(source, revision)
         spec = read_spec(folder / "model.json")
         try:
             model = cls.from_spec(spec)
         except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {error}") from None
         return model.load(folder).eval()
+
+    def export(self, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
+        """Write the model to a new folder, one graph a scale, checked against the model itself.
+
+        Args:
+            path: the folder, which must not exist yet. `export.Exported(path)` runs it.
+            format: `torch` (torch.export) or `onnx` (extra `onnx`).
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: for an unknown format, a folder that exists, or a graph that gives other logits.
+        """
+        return export(self, path, format)
 
     def load(self, folder: str | Path) -> "MSUN":
         """Load the model.safetensors of a run folder and return the model; half precision is widened.
@@ -311,17 +331,6 @@ class MSUN(nn.Module):
         path = Path(folder) / "model.safetensors"
         load_state(self, read_safetensors(path), path)
         return self
-
-
-def _check_images(images: Tensor | Sequence[Tensor]) -> None:
-    """Raise a `UserError` unless `images` are floats [B, 3, H, W], or a list of floats [3, H, W]."""
-    single = isinstance(images, Tensor)
-    for image in (images,) if single else images:
-        if not image.is_floating_point() or image.ndim != (4 if single else 3) or image.shape[-3] != 3:
-            expected = "[B, 3, H, W]" if single else "[3, H, W] each"
-            raise UserError(f"images: expected floats {expected}, got {image.dtype} {list(image.shape)}")
-    if not len(images):
-        raise UserError("images: expected at least one, got none")
 
 
 def _spec(

@@ -11,6 +11,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 import torchvision
+from huggingface_hub import hf_hub_download
 from torch import Tensor, nn
 
 from msun_lite.backbones import TIMM, import_timm
@@ -31,15 +32,31 @@ class PlainWeights:
     normalisation: dict | None = None
 
 
-def find_pretrained(source: str | Path) -> Path:
-    """Return the folder of a run, or of shipped weights by their name; a folder wins over a name."""
+MODEL_FILES = ("model.json", "model.safetensors")
+"""What a folder with a model in it has."""
+
+
+def find_pretrained(source: str | Path, revision: str | None = None) -> Path:
+    """Return the folder of a run, of shipped weights by their name, or of a model downloaded from the Hub.
+
+    A folder wins over a name. What looks like a path into an existing folder is not sought on the Hub.
+
+    Raises:
+        CheckpointError: if there is no such model.
+    """
     for folder in (Path(source), SHIPPED / str(source)):
-        if (folder / "model.json").is_file() and (folder / "model.safetensors").is_file():
+        if all((folder / name).is_file() for name in MODEL_FILES):
             return folder
     shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))) or "none"
-    raise CheckpointError(
-        f"{source}: expected a run folder with model.json and model.safetensors, or a shipped name ({shipped})"
-    )
+    expected = f"expected a run folder with {' and '.join(MODEL_FILES)}, or a shipped name ({shipped})"
+    if str(source).count("/") != 1 or Path(source).parent.exists():
+        raise CheckpointError(f"{source}: {expected}")
+    try:
+        files = [hf_hub_download(str(source), name, revision=revision) for name in MODEL_FILES]
+    except Exception as error:  # the Hub's client raises many kinds
+        reason = str(error).strip().splitlines()[0]
+        raise CheckpointError(f"{source}: {expected}, or a model on the Hub: {reason}") from None
+    return Path(files[0]).parent
 
 
 def read_spec(path: Path) -> dict:

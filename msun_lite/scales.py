@@ -5,7 +5,7 @@ holds the routing rules (which scale serves which size, Eq. 6) and the project's
 resize images or features, so that training, testing and the figures can never disagree on it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -75,3 +75,48 @@ def pyramid(images: Tensor, scales: Sequence[int], antialias: bool = True) -> di
 def image_size(images: Tensor) -> int:
     """Return the size R(x) of images [..., H, W] that routing looks at: their shorter side, in pixels."""
     return min(torch.Size(images.shape[-2:]))
+
+
+def route_images(
+    images: Tensor | Sequence[Tensor],
+    scales: Sequence[int],
+    routing: str,
+    antialias: bool,
+    run: Callable[[Tensor, int], Tensor],
+) -> Tensor:
+    """Return what `run` gives for images of any size, each resized to the scale that serves it (Eqs. 5 and 6).
+
+    Args:
+        images: a batch [B, 3, H, W], routed by its size; or a list of B images [3, H, W] of mixed sizes, which are
+            grouped by scale, the results in the list's order.
+        run: images [b, 3, scale, scale], scale -> results [b, ...].
+
+    Raises:
+        UserError: for anything else.
+    """
+    _check_images(images)
+    if isinstance(images, Tensor):
+        scale = route(image_size(images), scales, routing)
+        return run(resize(images, scale, antialias), scale)
+    groups: dict[int, list[int]] = {}
+    for position, image in enumerate(images):
+        groups.setdefault(route(image_size(image), scales, routing), []).append(position)
+    results = torch.cat(
+        [
+            run(torch.cat([resize(images[i][None], scale, antialias) for i in members]), scale)
+            for scale, members in groups.items()
+        ]
+    )
+    order = torch.tensor([i for members in groups.values() for i in members], device=results.device)
+    return results[order.argsort()]
+
+
+def _check_images(images: Tensor | Sequence[Tensor]) -> None:
+    """Raise a `UserError` unless `images` are floats [B, 3, H, W], or a list of floats [3, H, W]."""
+    single = isinstance(images, Tensor)
+    for image in (images,) if single else images:
+        if not image.is_floating_point() or image.ndim != (4 if single else 3) or image.shape[-3] != 3:
+            expected = "[B, 3, H, W]" if single else "[3, H, W] each"
+            raise UserError(f"images: expected floats {expected}, got {image.dtype} {list(image.shape)}")
+    if not len(images):
+        raise UserError("images: expected at least one, got none")
