@@ -264,7 +264,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--arch", type=str, default="resnet50", help="Backbone, as for training; also timm/NAME.")
     parser.add_argument("--blocks", type=int, default=1, help="Stages in every subnet beside its stem, 0 to 3.")
     parser.add_argument("--scales", type=list[int], default=[32, 128, 224], help="Scales in pixels, as 32,128,224.")
-    parser.add_argument("--sizes", type=list[int] | None, default=None, help="Sizes; 13 between the scales by default.")
+    parser.add_argument("--sizes", type=list[int], default=[], help="Sizes; 13 between the scales by default.")
     parser.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")
     parser.add_argument("--stems", type=str, default="coarse", help="Stems below the largest scale: coarse or fine.")
     parser.add_argument("--unify", type=str, default="largest", help="What g runs on: largest or native.")
@@ -282,7 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     options = parse(_parser(), argv)
     scales = check_scales(options.scales)
-    sizes = size_grid(scales) if options.sizes is None else options.sizes
+    sizes = options.sizes or size_grid(scales)
     check_sizes(sizes)
     for name in ("num_classes", "batch", "rounds"):
         if options[name] < 1:

@@ -1,0 +1,55 @@
+import pytest
+import torch
+
+from msun_lite import MSUN
+from msun_lite.errors import CheckpointError, UserError
+from msun_lite.export import Exported
+
+
+def make(**options):
+    torch.manual_seed(0)
+    return MSUN.from_backbone("resnet_lite", (8, 32), num_classes=5, **options).eval()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+@pytest.mark.parametrize("options", [{}, {"unify": "native", "norm": "per_scale"}])
+def test_an_exported_model_gives_the_models_logits(format, options, tmp_path):
+    model = make(**options)
+    exported = Exported(model.export(tmp_path / "exported", format))
+    for images in (torch.rand(4, 3, 8, 8), torch.rand(1, 3, 50, 40), [torch.rand(3, s, s) for s in (30, 9, 8)]):
+        torch.testing.assert_close(exported(images), model(images), atol=1e-5, rtol=1e-4)
+    assert sorted(path.stem for path in (tmp_path / "exported").iterdir()) == ["model", "scale-32", "scale-8"]
+
+
+def test_exporting_leaves_the_model_as_it_was(tmp_path):
+    model = make().train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.export(tmp_path / "exported")
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_a_graph_that_differs_is_not_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr("msun_lite.export.TOLERANCE", -1.0)
+    with pytest.raises(UserError, match="differs from the model by 0.*nothing written"):
+        make().export(tmp_path / "exported")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_arguments_are_refused_before_any_work(tmp_path):
+    with pytest.raises(UserError, match="format: expected one of torch, onnx, got 'tflite'"):
+        make().export(tmp_path / "new", "tflite")
+    with pytest.raises(UserError, match="exists already"):
+        make().export(tmp_path)
+
+
+def test_damaged_exports_are_refused_by_name(tmp_path):
+    with pytest.raises(CheckpointError, match="expected an exported model"):
+        Exported(tmp_path)
+    for format in ("torch", "onnx"):
+        folder = make().export(tmp_path / format, format)
+        path = next(folder.glob("scale-8.*"))
+        path.write_bytes(path.read_bytes()[:1000])
+        with pytest.raises(CheckpointError, match="scale-8"):
+            Exported(folder)
