@@ -32,9 +32,9 @@ def measure_speed(
             entry[count] = in_turns(calls, rounds, device)
         seconds = {count: {name: statistics.median(times) for name, times in entry[count].items()} for count in entry}
         found[str(size)] = {
-            "latency_ms": {name: _spread([1e3 * t for t in times]) for name, times in entry[1].items()},
+            "latency_ms": {name: spread([1e3 * t for t in times]) for name, times in entry[1].items()},
             "latency_ratio": round(seconds[1]["vanilla"] / seconds[1]["msun"], 3),
-            "images_per_second": {name: _spread([batch / t for t in times]) for name, times in entry[batch].items()},
+            "images_per_second": {name: spread([batch / t for t in times]) for name, times in entry[batch].items()},
             "throughput_ratio": round(seconds[batch]["vanilla"] / seconds[batch]["msun"], 3),
         }
     return {"batch": batch, "rounds": rounds, "sizes": found}
@@ -60,7 +60,8 @@ def _wait(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def _spread(values: list[float]) -> dict[str, float]:
+def spread(values: list[float]) -> dict[str, float]:
+    """Return the median of the values and their range."""
     return {
         "median": round(statistics.median(values), 3),
         "min": round(min(values), 3),
