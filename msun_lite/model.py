@@ -26,7 +26,7 @@ from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, own_norms
 from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors, read_spec
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
-from msun_lite.surgery import Stem, choose_stem, cut, fit_stem, map_shape
+from msun_lite.surgery import Place, Stem, choose_stem, cut, fit_stem, map_shape
 
 UNIFY = ("largest", "native")
 """What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size."""
@@ -165,7 +165,7 @@ class MSUN(
         """
         f, g = cut(copy.deepcopy(model), split)
         scales = check_scales(scales)
-        stems = _choose_stems(f, scales, stems)
+        stems = _choose_stems(f, scales, stems, finer=unify != "native")
         subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
         with torch.no_grad():
             ghost = copy.deepcopy(model).to("meta").eval()
@@ -209,7 +209,7 @@ class MSUN(
             return cls({largest: nn.Identity()}, cnn, **options, spec=spec)
         split = find_split(arch, spec["blocks"])
         f, g = cut(cnn, split)
-        stems = _choose_stems(f, scales, stems, recipe.places, recipe.kernels)
+        stems = _choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
         subnets = {}
         for scale, stem in stems.items():
             lower = cut(recipe.build(1), split)[0] if weights is None else copy.deepcopy(f)
@@ -361,11 +361,18 @@ def _spec(
     }
 
 
-def _choose_stems(f: nn.Module, scales: Sequence[int], stems: str | dict[int, Stem], *recipe) -> dict[int, Stem]:
-    """Return the stem of each scale below the largest; `recipe` is what `surgery.choose_stem` takes of a recipe."""
+def _choose_stems(
+    f: nn.Module,
+    scales: Sequence[int],
+    stems: str | dict[int, Stem],
+    places: Sequence[Place] | None = None,
+    kernels: tuple[int, int] | None = None,
+    finer: bool = True,
+) -> dict[int, Stem]:
+    """Return the stem of each scale below the largest: chosen by a rule (see `surgery.choose_stem`), or as given."""
     smaller, largest = scales[:-1], scales[-1]
     if isinstance(stems, str):
-        return {scale: choose_stem(f, scale, largest, stems, *recipe) for scale in smaller}
+        return {scale: choose_stem(f, scale, largest, stems, places, kernels, finer) for scale in smaller}
     if sorted(stems) != list(smaller):
         raise UserError(f"stems: expected one for each of the scales {list(smaller)}, got {sorted(stems)}")
     return {scale: stems[scale] for scale in smaller}

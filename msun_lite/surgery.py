@@ -98,7 +98,10 @@ def map_shape(f: nn.Module, scale: int) -> tuple[int, int]:
     ghost = copy.deepcopy(f).to("meta").eval()
     try:
         with torch.no_grad():
-            return tuple(ghost(torch.empty(1, 3, scale, scale, device="meta")).shape[-2:])
+            output = ghost(torch.empty(1, 3, scale, scale, device="meta"))
+        if not isinstance(output, Tensor):
+            raise ValueError(f"expected one feature map, got a {type(output).__name__}")
+        return tuple(output.shape[-2:])
     except Exception as error:  # whatever a network may refuse
         raise UserError(f"scales: the lower layers cannot take images of {scale} px: {_line(error)}") from None
 
@@ -151,6 +154,7 @@ def choose_stem(
     rule: str = "coarse",
     places: Sequence[Place] | None = None,
     kernels: tuple[int, int] | None = None,
+    finer: bool = True,
 ) -> Stem:
     """Return the stem that fits f, made for images of `largest` pixels, to images of a smaller `scale`.
 
@@ -164,6 +168,8 @@ def choose_stem(
         places: where strides may be given up, in the order of the forward; by default wherever there are.
         kernels: side of the first kernel with all strides given up, and else; by default 4 and 2 less than f's, but at
             least 3.
+        finer: whether a `coarse` stem may give a map finer than the largest scale's; where g runs on the map as it is,
+            that would make g dearer.
 
     Raises:
         UserError: for an unknown rule, or if f cannot take images of these scales.
@@ -184,8 +190,10 @@ def choose_stem(
     for count in range(len(steps) + 1):
         stem = Stem(kernels[0 if count == len(steps) else 1], _strides_after(f, steps[:count]))
         ghost = fit_stem(copy.deepcopy(f).to("meta"), stem)
-        distance = abs(math.log(map_shape(ghost, scale)[0] / limit))
-        if distance < nearest and (rule == "fine" or _flops(ghost, scale) <= budget):
+        side = map_shape(ghost, scale)[0]
+        distance = abs(math.log(side / limit))
+        cheap = _flops(ghost, scale) <= budget and (finer or side <= limit)
+        if distance < nearest and (cheap or rule == "fine"):
             chosen, nearest = stem, distance
     return chosen
 

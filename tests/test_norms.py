@@ -46,11 +46,11 @@ def test_native_features_stay_at_their_own_size_in_g_and_meet_in_the_loss(norm):
     seen = []
     model.unified.get_submodule("layer2").register_forward_hook(lambda _, x, __: seen.append(x[0].shape[-1]))
     features, logits = model.forward_scales(views())
-    assert seen == [8, 8, 8]  # of 32 px: 8; 16 px keep 8 by a stem of stride 2; 8 px by one of stride 1
+    assert seen == [8, 8, 8]  # as many strides are given up as lead to the 8 of the largest scale
     model = MSUN.from_backbone("resnet_lite", (8, 32, 64), num_classes=5, unify="native", norm=norm).eval()
     model.unified.get_submodule("layer2").register_forward_hook(lambda _, x, __: seen.append(x[0].shape[-1]))
     features, logits = model.forward_scales({scale: torch.rand(2, 3, scale, scale) for scale in (8, 32, 64)})
-    assert seen[3:] == [8, 16, 16]
+    assert seen[3:] == [8, 16, 16]  # 8 px have no more
     assert {feature.shape for feature in features.values()} == {(2, 32, 16, 16)}
     assert {part.shape for part in logits.values()} == {(2, 5)}
 

@@ -85,6 +85,14 @@ def test_stems_of_the_papers_scales():
     assert stem_of("mobilenet_v2", 128, "fine") == Stem(3, {"features.0.0": 1})
 
 
+def test_where_g_runs_on_the_map_as_it_is_no_map_is_finer_than_the_largest_scales():
+    with torch.device("meta"):
+        for arch in ("mobilenet_v2", "vgg16_bn", "resnet_lite"):
+            model = MSUN.from_backbone(arch, unify="native")
+            sides = [map_shape(f, int(scale))[0] for scale, f in model.subnets.items()]
+            assert max(sides) == sides[-1]
+
+
 def test_branches_of_one_block_give_up_their_stride_together():
     f, _ = cut(ResNetLite(num_classes=1), "layer2")
     assert strided_places(f, 64) == [("conv1",), ("maxpool",), ("layer2.0.conv1", "layer2.0.downsample.0")]

@@ -20,12 +20,15 @@ from msun_lite.progress import progress
 from msun_lite.records import environment, write_json
 from msun_lite.scales import route
 
-TIMM = """
-resnet50 resnet50d res2net50_26w_4s resnetrs50 resnest50d seresnet50 skresnet50 regnety_032 repvgg_a2 nfnet_l0
-densenet121 vgg16_bn cspdarknet53 dla34 inception_v4 xception41 hrnet_w18 efficientnet_b0 tf_efficientnetv2_s mixnet_s
-mobilenetv3_large_100 ghostnet_100 convnext_tiny edgenext_small poolformer_s12 mobilevit_s maxvit_tiny_tf_224
-crossvit_tiny_240 coat_tiny swin_tiny_patch4_window7_224 vit_tiny_patch16_224
-""".split()
+# fmt: off
+TIMM = [
+    "resnet50", "resnet50d", "res2net50_26w_4s", "resnetrs50", "resnest50d", "seresnet50", "skresnet50",
+    "regnety_032", "repvgg_a2", "nfnet_l0", "densenet121", "vgg16_bn", "cspdarknet53", "dla34", "inception_v4",
+    "xception41", "hrnet_w18", "efficientnet_b0", "tf_efficientnetv2_s", "mixnet_s", "mobilenetv3_large_100",
+    "ghostnet_100", "convnext_tiny", "edgenext_small", "poolformer_s12", "mobilevit_s", "maxvit_tiny_tf_224",
+    "crossvit_tiny_240", "coat_tiny", "swin_tiny_patch4_window7_224", "vit_tiny_patch16_224",
+]
+# fmt: on
 SCALES = (32, 128, 224)
 SIZES = (32, 100, 224)
 LARGEST = {"timm/crossvit_tiny_240": 240}
@@ -42,7 +45,7 @@ def try_architecture(arch: str) -> dict:
     except UserError as error:
         return row | {"refused": str(error)}
     _run(model)
-    native = MSUN(dict(zip(SCALES, model.subnets.values(), strict=True)), model.unified, unify="native")
+    native = MSUN.from_backbone(arch, SCALES, unify="native")
     _run(native)
     means = {name: _mean(flops(each)) for name, each in (("mean_flops", model), ("mean_flops_native", native))}
     costs = {"params": parameters(model), "flops": {str(scale): cost for scale, cost in flops(model).items()}}
