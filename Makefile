@@ -29,6 +29,7 @@ lint: $(READY)  ## Check style
 
 benchmark: $(READY)  ## Measure the speed claims
 	$(BIN)/python benchmarks/scenes.py
+	$(BIN)/python benchmarks/routing.py
 
 clean:  ## Remove .venv and caches, keep runs and data
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info

@@ -2,6 +2,7 @@
 
     python -m msun_lite.evaluate runs/quick-msun-seed0
     python -m msun_lite.evaluate lite-msun --data imagenette --routing ceil --json result.json
+    python -m msun_lite.evaluate --arch timm/resnet50 --data IMAGENET      # published weights, as Vanilla
 
 The protocol: centre crop at the largest scale (or at the largest size, if that is above it), resize to the
 size under test (this is the small image), then to the scale of the subnet that serves it, or to the largest
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from msun_lite.config import OneLineParser, TrainConfig, check_sizes, parse, read_config
+from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, parse, read_config
 from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, eval_loader, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, to_float
@@ -144,7 +145,12 @@ def _check_classes(model: MSUN, data: DataSet) -> None:
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="python -m msun_lite.evaluate", description="Accuracy at every image size.")
-    parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
+    run_help = "Run folder, or the name of shipped weights (lite-msun ...)."
+    parser.add_argument("run", type=str | None, nargs="?", default=None, help=run_help)
+    parser.add_argument("--arch", type=str | None, default=None, help="In place of a run: a plain CNN, as Vanilla.")
+    parser.add_argument("--weights", type=str, default="DEFAULT", help="Its weights: DEFAULT (published), or a file.")
+    parser.add_argument("--num_classes", type=int, default=1000, help="Its number of classes.")
+    parser.add_argument("--grid", type=str, default="imagenet", help="Preset with the sizes and data for --arch.")
     parser.add_argument("--config", action="config", help="YAML file of options.")
     parser.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default.")
     parser.add_argument(
@@ -156,6 +162,14 @@ def _parser() -> OneLineParser:
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
     parser.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")
     return parser
+
+
+def _published(arch: str, scale: int, num_classes: int, weights: str) -> MSUN:
+    """Return a plain CNN with trained weights, all of them."""
+    model = MSUN.vanilla(arch, scale, num_classes, weights)
+    if fresh := model.spec["weights"]["fresh"]:
+        raise UserError(f"num_classes: expected that of the weights {weights}, got {num_classes}: {fresh[0]} differs")
+    return model
 
 
 def _parse_sizes(text: str) -> list[int]:
@@ -171,12 +185,16 @@ def _parse_sizes(text: str) -> list[int]:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     options = parse(_parser(), argv)
-    folder = find_pretrained(options.run)
+    if (options.run is None) == (options.arch is None):
+        raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
     overrides = {"device": options.device, "workers": options.workers}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
     if options.sizes is not None:
         overrides["sizes"] = _parse_sizes(options.sizes)
-    config = replace(read_config(RunFolder(folder).config), **overrides)
+    if options.arch is None:
+        config = replace(read_config(RunFolder(find_pretrained(options.run)).config), **overrides)
+    else:
+        config = make_config(options.grid, method="vanilla", arch=options.arch, **overrides)
     config.check()
     routing = options.routing or config.routing
     if routing not in ROUTINGS:
@@ -186,8 +204,13 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"{options.json}: expected a file in an existing folder")
     if config.test_size > config.scales[-1]:
         print(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
-    record = {"run": options.run, **evaluate(MSUN.from_pretrained(folder), config, routing)}
-    print(accuracy_table({Path(options.run).name: record}))
+    if options.arch is None:
+        model = MSUN.from_pretrained(options.run)
+    else:
+        model = _published(options.arch, config.scales[-1], options.num_classes, options.weights)
+    name = options.run or options.arch
+    record = {"run": name, **evaluate(model, config, routing)}
+    print(accuracy_table({Path(name).name: record}))
     if len(record["per_subnet"]) > 1:
         print(subnet_table(record))
     if options.json:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from msun_lite import MSUN
+from msun_lite.backbones import RECIPES
 from msun_lite.cost import flops
 from msun_lite.data import eval_loader, load_data
 from msun_lite.devices import to_float
@@ -114,3 +115,22 @@ def test_bad_input_is_one_line_and_exit_code_2(tiny, photos, tmp_path, words, me
 def test_an_unknown_run_is_named(capsys):
     assert main(["no-such-run"]) == 2
     assert "no-such-run: expected a run folder" in capsys.readouterr().err
+
+
+def test_a_plain_cnn_with_trained_weights_is_measured_without_a_run(tmp_path, photos, capsys):
+    weights = tmp_path / "mine.pth"
+    torch.save(RECIPES["resnet_lite"].build(2).state_dict(), weights)
+    words = ["--arch", "resnet_lite", "--weights", str(weights), "--data", str(photos), "--sizes", "16,224"]
+    words += ["--grid", "imagenette", "--device", "cpu", "--json", str(tmp_path / "result.json")]
+    assert main([*words, "--num_classes", "2"]) == 0
+    record = json.loads((tmp_path / "result.json").read_text())
+    assert set(record["top1"]) == {"16", "224"}
+    assert record["scales"] == [32, 128, 224]
+    capsys.readouterr()
+    for change, message in (
+        (["--num_classes", "3"], "num_classes: expected that of the weights"),
+        (["lite-msun"], "expected a run, or --arch in its place"),
+    ):
+        assert main([*words, *change]) == 2
+        assert message in capsys.readouterr().err
+    assert main([]) == 2

@@ -28,6 +28,7 @@ def records(grid: str) -> dict[str, dict]:
 
 def readme(text: str) -> str:
     """Return the README with the tables between its markers written anew."""
+    text = _replace(text, "beyond", accuracy_table(beyond(), "github"))
     for grid in GRIDS:
         runs = records(grid)
         named = {NAMES[method]: record for method, record in runs.items()}
@@ -35,12 +36,23 @@ def readme(text: str) -> str:
             (grid, accuracy_table(named, "github")),
             (f"{grid}-subnets", subnet_table(runs["msun"], "github")),
         ):
-            pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-            fresh = lambda match, table=table: f"{match[1]}{table}\n{match[2]}"  # noqa: E731
-            text, found = re.subn(pattern, fresh, text, flags=re.DOTALL)
-            if found != 1:
-                raise SystemExit(f"README.md: expected the markers of the table {name} once, found {found}")
+            text = _replace(text, name, table)
     return text
+
+
+def _replace(text: str, name: str, table: str) -> str:
+    """Return `text` with `table` between the markers of that name."""
+    pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+    text, found = re.subn(pattern, lambda match: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL)
+    if found != 1:
+        raise SystemExit(f"README.md: expected the markers of the table {name} once, found {found}")
+    return text
+
+
+def beyond() -> dict[str, dict]:
+    """Return the runs of `lite` that go beyond the paper, after the plain MSUN, by the name they are shown under."""
+    names = {"MSUN": "msun", "norm per scale": "msun-per_scale", "from Vanilla, 5 epochs": "msun-warm"}
+    return {name: read_json(RESULTS / "lite" / f"{folder}-seed0" / "summary.json") for name, folder in names.items()}
 
 
 def index() -> str:
