@@ -53,7 +53,11 @@ def train(config: TrainConfig) -> Path:
         torch.set_num_threads(config.threads)
     data = load_data(config)
     torch.manual_seed(config.seed)
-    trainer = Trainer(config, data, make_model(config, data.classes), folder)
+    model = make_model(config, data.classes)
+    if config.weights is not None:
+        fresh = ", ".join(model.spec["weights"]["fresh"]) or "nothing"
+        print(f"starts from the weights {config.weights}; starting afresh: {fresh}")
+    trainer = Trainer(config, data, model, folder)
     _open(trainer, config)
     if not trainer.fit():
         print(
