@@ -36,6 +36,16 @@ def test_every_record_says_where_it_comes_from(path):
     assert [row["epoch"] for row in metrics] == list(range(1, record["epochs"] + 1))
 
 
+OTHERS = sorted(path for path in tables.RESULTS.rglob("*.json") if path.name != "summary.json")
+
+
+@pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
+def test_every_measurement_beside_the_runs_says_where_it_comes_from(path):
+    record = json.loads(path.read_text())
+    assert record["command"].startswith("python ")
+    assert len(record["env"]["commit"]) == 40
+
+
 @pytest.mark.parametrize("grid", ["quick", "lite"])
 def test_the_records_show_the_papers_effect(grid):
     runs = tables.records(grid)
