@@ -28,7 +28,7 @@ class Recipe:
         build: number of classes -> the plain network with fresh weights.
         splits: last layer of f for `blocks` 0, 1, 2 and 3; None where there is no such cut. Empty: Vanilla only.
         places: layers of the stem that can give up their stride, in the order of the forward; None: all that f has.
-        kernels: side of the stem's first kernel with all strides given up, and else; None: see `surgery.restem`.
+        kernels: side of the stem's first kernel with all strides given up, and else; None: see `surgery.choose_stem`.
     """
 
     build: Callable[[int], nn.Module]
