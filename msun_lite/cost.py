@@ -27,7 +27,7 @@ from msun_lite.config import OneLineParser, check_sizes, parse
 from msun_lite.devices import pick_device
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.model import MSUN
-from msun_lite.records import environment, write_json
+from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import check_scales, resize_features, route
 from msun_lite.timing import measure_speed
 
@@ -287,8 +287,7 @@ def main(argv: list[str] | None = None) -> int:
     for name in ("num_classes", "batch", "rounds"):
         if options[name] < 1:
             raise UserError(f"{name}: expected at least 1, got {options[name]}")
-    if options.json and not Path(options.json).absolute().parent.is_dir():
-        raise UserError(f"{options.json}: expected a file in an existing folder")
+    check_output(options.json)
     device = pick_device(options.device)
     chosen = {name: options[name] for name in ("stems", "unify", "norm")}
     with torch.device(device if options.latency else "meta"):

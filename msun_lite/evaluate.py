@@ -26,7 +26,7 @@ from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.model import MSUN
 from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
-from msun_lite.records import RunFolder, environment, write_json
+from msun_lite.records import RunFolder, check_output, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route
 from msun_lite.tables import accuracy_table, subnet_table
 
@@ -200,8 +200,7 @@ def main(argv: list[str] | None = None) -> int:
     if routing not in ROUTINGS:
         raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
     pick_device(config.device)
-    if options.json and not Path(options.json).absolute().parent.is_dir():
-        raise UserError(f"{options.json}: expected a file in an existing folder")
+    check_output(options.json)
     if config.test_size > config.scales[-1]:
         print(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
     if options.arch is None:

@@ -24,7 +24,8 @@ from msun_lite.errors import CheckpointError, UserError
 from msun_lite.export import export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, own_norms
-from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors, read_spec
+from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
+from msun_lite.records import read_json
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.surgery import Place, Stem, choose_stem, cut, fit_stem, map_shape
 
@@ -143,12 +144,7 @@ class MSUN(
         split: str,
         scales: Sequence[int] = (32, 128, 224),
         stems: str | dict[int, Stem] = "coarse",
-        routing: str = "nearest",
-        antialias: bool = True,
-        unify: str = "largest",
-        norm: str = "shared",
-        normalisation: dict | None = None,
-        class_names: Sequence[str] | None = None,
+        **options,
     ) -> "MSUN":
         """Turn a CNN of your own, trained or not, into an MSUN that starts from its weights.
 
@@ -157,7 +153,8 @@ class MSUN(
                 down to the layer `split`, and able to run on maps of several sizes.
             split: name of the last layer of f, as in `model.named_modules()`; all that comes after it is g.
 
-        The other arguments are those of `from_backbone`. Such a model is saved as any other, but can only be
+        `scales`, `stems` and the other `options` (`routing`, `antialias`, `unify`, `norm`, `normalisation`,
+        `class_names`) are those of `from_backbone`. Such a model is saved as any other, but can only be
         loaded into one built the same way, with `load`.
 
         Raises:
@@ -165,14 +162,14 @@ class MSUN(
         """
         f, g = cut(copy.deepcopy(model), split)
         scales = check_scales(scales)
-        stems = _choose_stems(f, scales, stems, finer=unify != "native")
-        subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
         with torch.no_grad():
             ghost = copy.deepcopy(model).to("meta").eval()
             classes = ghost(torch.empty(1, 3, scales[-1], scales[-1], device="meta")).shape[-1]
-        options = (classes, None, routing, antialias, unify, norm, normalisation, class_names)
-        spec = _spec(type(model).__name__, scales, *options) | {"split": split, "stems": _stems_to_json(stems)}
-        return cls({**subnets, scales[-1]: f}, g, routing, antialias, unify, norm, spec)
+        spec = _spec(type(model).__name__, scales, classes, None, **options)
+        stems = _choose_stems(f, scales, stems, finer=spec["unify"] != "native")
+        subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
+        spec = {**spec, "split": split, "stems": _stems_to_json(stems)}
+        return cls({**subnets, scales[-1]: f}, g, **_behaviour(spec), spec=spec)
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
@@ -203,10 +200,9 @@ class MSUN(
             fresh = load_plain(cnn, found, weights)
             normalisation = spec["normalisation"] or found.normalisation
             spec = {**spec, "normalisation": normalisation, "weights": {"source": weights, "fresh": fresh}}
-        options = {name: spec[name] for name in ("routing", "antialias", "unify", "norm")}
         if len(scales) == 1 and arch not in CUTTABLE:
             map_shape(nn.Sequential(cnn, nn.Unflatten(1, (-1, 1, 1))), largest)  # refuses an impossible scale now
-            return cls({largest: nn.Identity()}, cnn, **options, spec=spec)
+            return cls({largest: nn.Identity()}, cnn, **_behaviour(spec), spec=spec)
         split = find_split(arch, spec["blocks"])
         f, g = cut(cnn, split)
         stems = _choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
@@ -214,7 +210,8 @@ class MSUN(
         for scale, stem in stems.items():
             lower = cut(recipe.build(1), split)[0] if weights is None else copy.deepcopy(f)
             subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
-        return cls({**subnets, largest: f}, g, **options, spec={**spec, "stems": _stems_to_json(stems)})
+        spec = {**spec, "stems": _stems_to_json(stems)}
+        return cls({**subnets, largest: f}, g, **_behaviour(spec), spec=spec)
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
@@ -300,7 +297,7 @@ class MSUN(
             CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
         """
         folder = find_pretrained(source, revision)
-        spec = read_spec(folder / "model.json")
+        spec = read_json(folder / "model.json")
         try:
             model = cls.from_spec(spec)
         except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
@@ -359,6 +356,11 @@ def _spec(
         "norm": norm,
         "normalisation": normalisation,
     }
+
+
+def _behaviour(spec: dict) -> dict:
+    """Return what of a description `MSUN` itself takes."""
+    return {name: spec[name] for name in ("routing", "antialias", "unify", "norm")}
 
 
 def _choose_stems(

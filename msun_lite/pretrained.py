@@ -4,7 +4,6 @@ All of them are states of the *plain* network, under its own layer names; `load_
 may have another number of classes.
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from msun_lite.backbones import TIMM, import_timm
 from msun_lite.errors import CheckpointError, UserError
+from msun_lite.records import read_json
 
 SHIPPED = Path(__file__).parent / "weights"
 """Where the weights that come with the package lie, a folder each."""
@@ -57,17 +57,6 @@ def find_pretrained(source: str | Path, revision: str | None = None) -> Path:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{source}: {expected}, or a model on the Hub: {reason}") from None
     return Path(files[0]).parent
-
-
-def read_spec(path: Path) -> dict:
-    """Return the description of a model that a model.json holds."""
-    try:
-        spec = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path}: expected the JSON description of a model, got {error}") from None
-    if not isinstance(spec, dict):
-        raise CheckpointError(f"{path}: expected a JSON object, got {type(spec).__name__}")
-    return spec
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -145,7 +134,7 @@ def _read_plain_file(path: Path) -> dict[str, Tensor]:
 
 
 def _of_vanilla_run(folder: Path, arch: str) -> PlainWeights:
-    spec = read_spec(folder / "model.json")
+    spec = read_json(folder / "model.json")
     if spec.get("arch") != arch or len(spec.get("scales", ())) != 1:
         expected = f"expected a Vanilla run of {arch}"
         raise CheckpointError(f"{folder}: {expected}, got {spec.get('arch')} at scales {spec.get('scales')}")

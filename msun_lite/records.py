@@ -58,6 +58,12 @@ class RunFolder:
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def check_output(path: str | None) -> None:
+    """Raise a `UserError` if the file that a result shall go to cannot be made; None is no file."""
+    if path and not Path(path).absolute().parent.is_dir():
+        raise UserError(f"{path}: expected a file in an existing folder")
+
+
 def write_json(path: Path, content: dict) -> None:
     """Write `content` as indented JSON, atomically."""
     write_text(path, json.dumps(content, indent=2) + "\n")
