@@ -27,7 +27,7 @@ from msun_lite.norms import NORMS, own_norms
 from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
 from msun_lite.records import read_json
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
-from msun_lite.surgery import Place, Stem, choose_stem, cut, fit_stem, map_shape
+from msun_lite.surgery import Stem, choose_stems, cut, fit_stem, map_shape
 
 UNIFY = ("largest", "native")
 """What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size."""
@@ -166,7 +166,7 @@ class MSUN(
             ghost = copy.deepcopy(model).to("meta").eval()
             classes = ghost(torch.empty(1, 3, scales[-1], scales[-1], device="meta")).shape[-1]
         spec = _spec(type(model).__name__, scales, classes, None, **options)
-        stems = _choose_stems(f, scales, stems, finer=spec["unify"] != "native")
+        stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
         subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
         spec = {**spec, "split": split, "stems": _stems_to_json(stems)}
         return cls({**subnets, scales[-1]: f}, g, **_behaviour(spec), spec=spec)
@@ -205,7 +205,7 @@ class MSUN(
             return cls({largest: nn.Identity()}, cnn, **_behaviour(spec), spec=spec)
         split = find_split(arch, spec["blocks"])
         f, g = cut(cnn, split)
-        stems = _choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
+        stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
         subnets = {}
         for scale, stem in stems.items():
             lower = cut(recipe.build(1), split)[0] if weights is None else copy.deepcopy(f)
@@ -361,23 +361,6 @@ def _spec(
 def _behaviour(spec: dict) -> dict:
     """Return what of a description `MSUN` itself takes."""
     return {name: spec[name] for name in ("routing", "antialias", "unify", "norm")}
-
-
-def _choose_stems(
-    f: nn.Module,
-    scales: Sequence[int],
-    stems: str | dict[int, Stem],
-    places: Sequence[Place] | None = None,
-    kernels: tuple[int, int] | None = None,
-    finer: bool = True,
-) -> dict[int, Stem]:
-    """Return the stem of each scale below the largest: chosen by a rule (see `surgery.choose_stem`), or as given."""
-    smaller, largest = scales[:-1], scales[-1]
-    if isinstance(stems, str):
-        return {scale: choose_stem(f, scale, largest, stems, places, kernels, finer) for scale in smaller}
-    if sorted(stems) != list(smaller):
-        raise UserError(f"stems: expected one for each of the scales {list(smaller)}, got {sorted(stems)}")
-    return {scale: stems[scale] for scale in smaller}
 
 
 def _stems_to_json(stems: dict[int, Stem]) -> dict:

@@ -198,6 +198,30 @@ def choose_stem(
     return chosen
 
 
+def choose_stems(
+    f: nn.Module,
+    scales: Sequence[int],
+    stems: str | dict[int, Stem],
+    places: Sequence[Place] | None = None,
+    kernels: tuple[int, int] | None = None,
+    finer: bool = True,
+) -> dict[int, Stem]:
+    """Return the stem of each scale below the largest: chosen by a rule, or as given.
+
+    Args:
+        stems: a rule, see `choose_stem`, as for the other arguments; or one stem for each scale but the largest.
+
+    Raises:
+        UserError: if a stem is missing or one too many, or as `choose_stem` does.
+    """
+    smaller, largest = scales[:-1], scales[-1]
+    if isinstance(stems, str):
+        return {scale: choose_stem(f, scale, largest, stems, places, kernels, finer) for scale in smaller}
+    if sorted(stems) != list(smaller):
+        raise UserError(f"stems: expected one for each of the scales {list(smaller)}, got {sorted(stems)}")
+    return {scale: stems[scale] for scale in smaller}
+
+
 def _strides_after(f: nn.Module, steps: Sequence[Place]) -> dict[str, int]:
     """Return the strides of the layers named in `steps`, halved once for each time they are named."""
     strides = {}
