@@ -29,12 +29,16 @@ class Recipe:
         splits: last layer of f for `blocks` 0, 1, 2 and 3; None where there is no such cut. Empty: Vanilla only.
         places: layers of the stem that can give up their stride, in the order of the forward; None: all that f has.
         kernels: side of the stem's first kernel with all strides given up, and else; None: see `surgery.choose_stem`.
+        stages: the layers that end its stages, five for the networks of Table I: where Eq. 2 looks.
+        layers: pattern of the names of the layers to look at one by one; None: the stages.
     """
 
     build: Callable[[int], nn.Module]
     splits: tuple[str | None, ...] = ()
     places: tuple[Place, ...] | None = None
     kernels: tuple[int, int] | None = None
+    stages: tuple[str, ...] = ()
+    layers: str | None = None
 
 
 class ResNetLite(nn.Module):
@@ -85,24 +89,34 @@ _RESNET = {
     "splits": ("maxpool", "layer1", "layer2", "layer3"),
     "places": (("conv1",), ("maxpool",)),
     "kernels": (3, 5),
+    "layers": r"conv1|maxpool|layer\d\.\d+",
 }
+_RESNET_50 = {**_RESNET, "stages": ("maxpool", "layer1.2", "layer2.3", "layer3.5", "layer4.2")}
 # Their auxiliary heads serve training alone; their published weights expect the input scaled as transform_input does.
 _INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": True}
 
 RECIPES: dict[str, Recipe] = {
-    "resnet_lite": Recipe(ResNetLite, **_RESNET),
-    "resnet50": Recipe(_torchvision("resnet50"), **_RESNET),
-    "resnext50_32x4d": Recipe(_torchvision("resnext50_32x4d"), **_RESNET),
+    "resnet_lite": Recipe(
+        ResNetLite,
+        **{**_RESNET, "layers": r"conv1|maxpool|layer\d\.0(\.conv1)?"},
+        stages=("maxpool", "layer1.0", "layer2.0", "layer3.0", "layer4.0"),
+    ),
+    "resnet50": Recipe(_torchvision("resnet50"), **_RESNET_50),
+    "resnext50_32x4d": Recipe(_torchvision("resnext50_32x4d"), **_RESNET_50),
     "densenet121": Recipe(
         _torchvision("densenet121"),
         splits=("features.pool0", "features.transition1", "features.transition2", "features.transition3"),
         places=(("features.conv0",), ("features.pool0",)),
         kernels=(3, 5),
+        stages=("features.pool0", *(f"features.denseblock{number}" for number in range(1, 5))),
+        layers=r"features\.(conv0|pool0|denseblock\d|transition\d|norm5)",
     ),
     # No stem: the paper's private part is conv1 to conv3, which is `blocks` 1 here.
     "vgg16_bn": Recipe(
         _torchvision("vgg16_bn"),
         splits=("features.13", "features.23", "features.33", "features.43"),
+        stages=("features.6", "features.13", "features.23", "features.33", "features.43"),
+        layers=r"features\.(2|5|6|9|12|13|16|19|22|23|26|29|32|33|36|39|42|43)",  # each activation and pooling
     ),
     # The paper's private part, features 0 to 9, is `blocks` 1 here.
     "mobilenet_v2": Recipe(
@@ -110,10 +124,24 @@ RECIPES: dict[str, Recipe] = {
         splits=("features.6", "features.9", "features.13", "features.16"),
         places=(("features.0.0",), ("features.2.conv.1.0",), ("features.4.conv.1.0",)),
         kernels=(1, 3),
+        stages=("features.1", "features.3", "features.6", "features.13", "features.18"),
+        layers=r"features\.\d+",
     ),
-    "alexnet": Recipe(_torchvision("alexnet")),
-    "googlenet": Recipe(_torchvision("googlenet", **_INCEPTION)),
-    "inception_v3": Recipe(_torchvision("inception_v3", **_INCEPTION)),
+    "alexnet": Recipe(
+        _torchvision("alexnet"),
+        stages=("features.2", "features.5", "features.7", "features.9", "features.12"),
+        layers=r"features\.(1|2|4|5|7|9|11|12)",  # each activation and pooling
+    ),
+    "googlenet": Recipe(
+        _torchvision("googlenet", **_INCEPTION),
+        stages=("maxpool1", "maxpool2", "inception3b", "inception4e", "inception5b"),
+        layers=r"conv\d|maxpool\d|inception\w+",
+    ),
+    "inception_v3": Recipe(
+        _torchvision("inception_v3", **_INCEPTION),
+        stages=("maxpool1", "maxpool2", "Mixed_5d", "Mixed_6e", "Mixed_7c"),
+        layers=r"Conv2d_\w+|maxpool\d|Mixed_\w+",
+    ),
 }
 """Architecture name -> its recipe; the last three are for Vanilla only."""
 
@@ -167,22 +195,28 @@ def _timm_recipe(name: str) -> Recipe:
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=1)
         raise UserError(f"arch: timm has no model {name!r}" + (f", did you mean {close[0]}?" if close else ""))
-    return Recipe(lambda num_classes: timm.create_model(name, num_classes=num_classes), _timm_splits(name))
+    stages = _timm_stages(name)
+    return Recipe(
+        lambda num_classes: timm.create_model(name, num_classes=num_classes),
+        splits=_timm_splits(stages),
+        stages=tuple(stage["module"] for stage in stages),
+    )
 
 
-def _timm_splits(name: str) -> tuple[str | None, ...]:
-    """Return where timm says the stages of a model end: those whose map is a quarter of the image or smaller.
-
-    Networks that keep one map size throughout, such as plain vision transformers, have no such stages.
-    """
+def _timm_stages(name: str) -> list[dict]:
+    """Return what timm knows of a model's stages: each one's last layer, and how much smaller than the image it is."""
     with torch.device("meta"):
         model = import_timm().create_model(name)
     named = dict(model.named_modules())
-    stages = {
-        stage["reduction"]: stage["module"]
-        for stage in model.feature_info or []
-        if stage["reduction"] >= 4 and stage["module"] in named
-    }
-    if len(stages) < 2:
+    return [stage for stage in model.feature_info or [] if stage["module"] in named]
+
+
+def _timm_splits(stages: list[dict]) -> tuple[str | None, ...]:
+    """Return where a model can be cut: after the stages whose map is a quarter of the image or smaller.
+
+    Networks that keep one map size throughout, such as plain vision transformers, have no such stages.
+    """
+    ends = {stage["reduction"]: stage["module"] for stage in stages if stage["reduction"] >= 4}
+    if len(ends) < 2:
         return ()
-    return (None, *list(stages.values())[:-1][:MAX_BLOCKS])
+    return (None, *list(ends.values())[:-1][:MAX_BLOCKS])

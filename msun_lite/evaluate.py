@@ -11,23 +11,22 @@ scale for Vanilla and MST.
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, parse, read_config
+from msun_lite.config import OneLineParser, TrainConfig, parse
 from msun_lite.cost import flops, parameters
-from msun_lite.data import DataSet, eval_loader, load_data, refuse_unreadable
+from msun_lite.data import eval_loader, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, to_float
-from msun_lite.errors import DataError, UserError, one_line_errors
+from msun_lite.errors import UserError, one_line_errors
 from msun_lite.model import MSUN
-from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
-from msun_lite.records import RunFolder, check_output, environment, write_json
+from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route
+from msun_lite.subjects import add_subject_options, check_classes, find_config, find_subject
 from msun_lite.tables import accuracy_table, subnet_table
 
 BATCH = 250
@@ -125,7 +124,7 @@ def _keyed(row: dict[int, float]) -> dict[str, float]:
 def evaluate(model: MSUN, config: TrainConfig, routing: str) -> dict:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`."""
     data = load_data(config, train=False)
-    _check_classes(model, data)
+    check_classes(model, data)
     device = pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers)
@@ -133,83 +132,26 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str) -> dict:
     return {**record, "scales": config.scales, "data": data.describe(), "env": environment(device, "fp32")}
 
 
-def _check_classes(model: MSUN, data: DataSet) -> None:
-    """Raise a `DataError` unless the data set's classes are those the model was trained on."""
-    count, names = model.spec["classes"], model.spec.get("class_names")
-    if len(data.classes) != count:
-        raise DataError(f"{data.name}: expected {count} classes as the model has, got {len(data.classes)}")
-    if names is not None and list(data.classes) != names:
-        wrong, right = next(pair for pair in zip(data.classes, names, strict=True) if pair[0] != pair[1])
-        raise DataError(f"{data.name}: expected the model's classes, such as {right!r}, got {wrong!r} in its place")
-
-
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="python -m msun_lite.evaluate", description="Accuracy at every image size.")
-    run_help = "Run folder, or the name of shipped weights (lite-msun ...)."
-    parser.add_argument("run", type=str | None, nargs="?", default=None, help=run_help)
-    parser.add_argument("--arch", type=str | None, default=None, help="In place of a run: a plain CNN, as Vanilla.")
-    parser.add_argument("--weights", type=str, default="DEFAULT", help="Its weights: DEFAULT (published), or a file.")
-    parser.add_argument("--num_classes", type=int, default=1000, help="Its number of classes.")
-    parser.add_argument("--grid", type=str, default="imagenet", help="Preset with the sizes and data for --arch.")
-    parser.add_argument("--config", action="config", help="YAML file of options.")
-    parser.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default.")
-    parser.add_argument(
-        "--data_root", type=str | None, default=None, help="Folder of data sets; that of the run by default."
-    )
-    parser.add_argument("--sizes", type=str | None, default=None, help="Sizes in pixels, as 32,48,64.")
+    add_subject_options(parser)
     parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil or oracle.")
     parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")
     return parser
-
-
-def _published(arch: str, scale: int, num_classes: int, weights: str) -> MSUN:
-    """Return a plain CNN with trained weights, all of them."""
-    model = MSUN.vanilla(arch, scale, num_classes, weights)
-    if fresh := model.spec["weights"]["fresh"]:
-        raise UserError(f"num_classes: expected that of the weights {weights}, got {num_classes}: {fresh[0]} differs")
-    return model
-
-
-def _parse_sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UserError(f"sizes: expected whole numbers such as 32,48,64, got {text!r}") from None
-    check_sizes(sizes)
-    return sizes
 
 
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     options = parse(_parser(), argv)
-    if (options.run is None) == (options.arch is None):
-        raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
-    overrides = {"device": options.device, "workers": options.workers}
-    overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
-    if options.sizes is not None:
-        overrides["sizes"] = _parse_sizes(options.sizes)
-    if options.arch is None:
-        config = replace(read_config(RunFolder(find_pretrained(options.run)).config), **overrides)
-    else:
-        config = make_config(options.grid, method="vanilla", arch=options.arch, **overrides)
-    config.check()
+    config = find_config(options)
     routing = options.routing or config.routing
     if routing not in ROUTINGS:
         raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
-    pick_device(config.device)
     check_output(options.json)
-    if config.test_size > config.scales[-1]:
-        print(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
-    if options.arch is None:
-        model = MSUN.from_pretrained(options.run)
-    else:
-        model = _published(options.arch, config.scales[-1], options.num_classes, options.weights)
-    name = options.run or options.arch
-    record = {"run": name, **evaluate(model, config, routing)}
-    print(accuracy_table({Path(name).name: record}))
+    subject = find_subject(options, config)
+    record = {"run": subject.name, **evaluate(subject.model, config, routing)}
+    print(accuracy_table({Path(subject.name).name: record}))
     if len(record["per_subnet"]) > 1:
         print(subnet_table(record))
     if options.json:

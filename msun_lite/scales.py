@@ -49,15 +49,33 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
     raise UserError(f"routing: expected 'nearest' or 'ceil' to route by size alone, got {routing!r}")
 
 
-def resize(images: Tensor, size: int, antialias: bool = True) -> Tensor:
-    """Resize float images [..., 3, H, W] to [..., 3, size, size], bilinearly.
+RESAMPLINGS = {
+    "antialiased": {"mode": "bilinear", "antialias": True},
+    "bilinear": {"mode": "bilinear"},
+    "bicubic": {"mode": "bicubic", "antialias": True},
+    "nearest": {"mode": "nearest-exact"},
+    "area": {"mode": "area"},
+}
+"""Ways to make an image smaller, as `torch.nn.functional.interpolate` knows them.
 
-    `antialias` low-passes the image before it is made smaller, as a camera or an image editor does;
-    the paper's experiments did without. It changes nothing when the image grows.
-    """
+`antialiased` low-passes the image first, as a camera or an image editor does, and so does `bicubic`; `bilinear` is what
+the paper's experiments did.
+"""
+
+
+def resample(images: Tensor, size: int, resampling: str) -> Tensor:
+    """Resize float images [..., 3, H, W] to [..., 3, size, size] in one of the ways of `RESAMPLINGS`."""
     if images.shape[-2:] == (size, size):
         return images
-    return F.interpolate(images, (size, size), mode="bilinear", antialias=antialias, align_corners=False)
+    return F.interpolate(images, (size, size), **RESAMPLINGS[resampling])
+
+
+def resize(images: Tensor, size: int, antialias: bool = True) -> Tensor:
+    """Resize float images [..., 3, H, W] to [..., 3, size, size], bilinearly, low-passed first if `antialias`.
+
+    `antialias` changes nothing when the image grows.
+    """
+    return resample(images, size, "antialiased" if antialias else "bilinear")
 
 
 def resize_features(features: Tensor, shape: tuple[int, int]) -> Tensor:

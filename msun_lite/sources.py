@@ -65,6 +65,18 @@ class MemorySource(ImageSource):
         return self._buffer[self._starts[index] : self._starts[index + 1]].view(self._shapes[index])
 
 
+class Subset(ImageSource):
+    """Some of the images of another source, in a given order."""
+
+    def __init__(self, source: ImageSource, indices: Sequence[int]):
+        super().__init__([source.labels[index] for index in indices])
+        self.source, self.indices = source, indices
+
+    def read(self, index: int) -> Tensor:
+        """Return the image that is at `index` here, as the other source gives it."""
+        return self.source.read(self.indices[index])
+
+
 class SceneSource(ImageSource):
     """Drawn scenes, all drawn at once when the first is needed, and kept in memory."""
 

@@ -1,0 +1,200 @@
+"""Why a network fails or holds at small sizes: CKA, Grad-CAM, feature space, and what resizing itself does.
+
+    python -m msun_lite.analyse runs/quick-msun-seed0
+    python -m msun_lite.analyse lite-msun --what cka,pca --images 500 --out runs/why
+    python -m msun_lite.analyse --arch resnet50 --data IMAGENET --what cka      # published weights, as Vanilla
+
+Each study is saved as it ends, into analysis.json and analysis.npz of the run folder; `--resume` goes on after an
+interruption and leaves out what is there. `figures` draws everything from these two files.
+"""
+
+import hashlib
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+
+from msun_lite.cka import LEAST
+from msun_lite.config import OneLineParser, parse
+from msun_lite.data import DataSet, eval_loader, load_data
+from msun_lite.devices import pick_device
+from msun_lite.errors import UserError, one_line_errors
+from msun_lite.explain import import_extra
+from msun_lite.files import atomic_write
+from msun_lite.model import MSUN
+from msun_lite.records import environment, read_json, write_json
+from msun_lite.sources import Subset
+from msun_lite.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
+from msun_lite.subjects import Subject, add_subject_options, check_classes, find_config, find_subject
+
+STUDIES = ("cka", "gradcam", "pca", "resizing")
+BATCH = 250
+"""Most images a batch; for CKA it is also the n of the biased estimator."""
+ORDER_SEED = 0
+"""Seed of the order that the validation images are taken in: batches for CKA must not be sorted by class."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to measure: the studies, how many images (None: all), Grad-CAM's layer and the network to compare with."""
+
+    what: tuple[str, ...] = STUDIES
+    images: int | None = None
+    layer: str | None = None
+    reference: str | None = None
+
+
+class Analysis:
+    """The two files of an analysis, study by study."""
+
+    def __init__(self, folder: Path):
+        self.json, self.npz = folder / "analysis.json", folder / "analysis.npz"
+
+    def read(self) -> dict:
+        """Return the record, empty if there is none yet."""
+        return read_json(self.json) if self.json.exists() else {}
+
+    def arrays(self) -> dict[str, NDArray]:
+        """Return the arrays beside the record; their names begin with their study's."""
+        if not self.npz.exists():
+            return {}
+        with np.load(self.npz, allow_pickle=False) as stored:
+            return dict(stored)
+
+    def add(self, about: dict, study: str, record: dict, arrays: dict[str, NDArray]) -> None:
+        """Put one study in the place of an earlier one; arrays first, so that a record never lacks its own."""
+        kept = {name: array for name, array in self.arrays().items() if not name.startswith(f"{study}_")}
+        with atomic_write(self.npz) as file:
+            np.savez_compressed(file, **kept, **arrays)
+        write_json(
+            self.json, {**about, **{name: self.read()[name] for name in STUDIES if name in self.read()}, study: record}
+        )
+
+
+def analyse(subject: Subject, options: Options, folder: Path, resume: bool = False, command: str = "") -> dict:
+    """Measure a network and return the record, as it stands in `folder`/analysis.json.
+
+    Raises:
+        UserError: if an option cannot work, or `folder` holds the analysis of other weights.
+    """
+    model, config = subject.model, subject.config
+    device = pick_device(config.device)
+    data = load_data(config, train=False)
+    if {"gradcam", "resizing"} & set(options.what):
+        check_classes(model, data)
+    chosen = _choose(len(data.val), options.images)
+    about = _about(subject)
+    analysis = Analysis(folder)
+    if (there := analysis.read()) and there.get("weights") != about["weights"]:
+        raise UserError(f"{analysis.json}: holds the analysis of other weights, expected another --out")
+    images = _images(model, data, chosen, config, device)
+    reference = MSUN.from_pretrained(options.reference).to(device) if options.reference else None
+    model = model.to(device, memory_format=torch.channels_last).eval()
+    studies = {
+        "cka": lambda: cka_study(model, images, config.sizes),
+        "gradcam": lambda: gradcam_study(model, images, config.sizes, options.layer, reference),
+        "pca": lambda: pca_study(model, images, config.sizes),
+        "resizing": lambda: resizing_study(model, images, config.sizes),
+    }
+    for study in options.what:
+        settings = {"sizes": list(config.sizes), "images": len(chosen), "data": data.describe()}
+        if study == "gradcam":
+            settings |= {"target": options.layer, "reference_run": options.reference}
+        if resume and there.get(study, {}).get("settings") == settings:
+            print(f"{study}: there already")
+            continue
+        start = time.perf_counter()
+        record, arrays = studies[study]()
+        made = {"seconds": round(time.perf_counter() - start, 1), "seed": ORDER_SEED, "command": command}
+        made["env"] = environment(device, "fp32")
+        analysis.add(about, study, {**record, "settings": settings, **made}, arrays)
+        print(f"{study}: {made['seconds']:.0f} s")
+    return analysis.read()
+
+
+def _about(subject: Subject) -> dict:
+    """Return which network an analysis is about, recognised by its weights."""
+    model, config = subject.model, subject.config
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    return {
+        "run": Path(subject.name).name,
+        "method": config.method,
+        "arch": config.arch,
+        "scales": list(config.scales),
+        "sizes": list(config.sizes),
+        "routing": model.routing,
+        "weights": hashlib.sha256(save(state)).hexdigest()[:16],
+    }
+
+
+def _choose(count: int, wanted: int | None) -> list[int]:
+    """Return `wanted` of `count` images (None: all), in an order drawn at random but always the same."""
+    if wanted is not None and not LEAST <= wanted <= count:
+        raise UserError(f"images: expected {LEAST} to {count}, as many as there are, got {wanted}")
+    generator = torch.Generator().manual_seed(ORDER_SEED)
+    return torch.randperm(count, generator=generator)[:wanted].tolist()
+
+
+def _images(model: MSUN, data: DataSet, chosen: list[int], config, device: torch.device) -> Images:
+    loader = eval_loader(
+        Subset(data.val, chosen), config.test_size, config.crop_ratio, _batch_size(len(chosen)), config.workers
+    )
+    return Images(loader, device, model.spec["normalisation"])
+
+
+def _batch_size(count: int) -> int:
+    """Return a batch size that splits the images as evenly as can be, the last batch never too small for CKA."""
+    size = -(-count // -(-count // BATCH))
+    while 0 < count % size < LEAST:
+        size -= 1
+    return size
+
+
+def _parser() -> OneLineParser:
+    description = "Why a network fails or holds at small sizes: CKA, Grad-CAM, feature space, resizing."
+    parser = OneLineParser(prog="python -m msun_lite.analyse", description=description)
+    add_subject_options(parser)
+    parser.add_argument("--what", type=str, default=",".join(STUDIES), help=f"Studies, of {', '.join(STUDIES)}.")
+    parser.add_argument("--images", type=int | None, default=None, help="Validation images, drawn at random; or all.")
+    parser.add_argument("--layer", type=str | None, default=None, help="Grad-CAM's layer; the last stage by default.")
+    reference_help = "Run or shipped name whose attention at the largest size Grad-CAM is compared with too."
+    parser.add_argument("--reference", type=str | None, default=None, help=reference_help)
+    parser.add_argument("--out", type=str | None, default=None, help="Folder; the run's own, or runs/NAME, by default.")
+    parser.add_argument("--resume", type=bool, default=False, help="Leave out the studies that are there already.")
+    return parser
+
+
+def _studies(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    if unknown := [word for word in words if word not in STUDIES]:
+        raise UserError(f"what: expected some of {', '.join(STUDIES)}, with commas, got {unknown[0]!r}")
+    return words
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    given = parse(_parser(), argv)
+    options = Options(_studies(given.what), given.images, given.layer, given.reference)
+    if {"gradcam", "pca"} & set(options.what):
+        import_extra("pytorch_grad_cam")
+    config = find_config(given)
+    subject = find_subject(given, config)
+    folder = Path(given.out or (subject.name if Path(subject.name).is_dir() else f"runs/{Path(subject.name).name}"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: the folder cannot be made: {error}") from None
+    command = shlex.join(["python", "-m", "msun_lite.analyse", *(sys.argv[1:] if argv is None else argv)])
+    analyse(subject, options, folder, given.resume, command)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,220 @@
+"""Centered Kernel Alignment: how alike two layers represent the same images (Eqs. 1 and 2).
+
+    linear_cka(X, Y)                             # two feature matrices in memory
+    with catch(model, ["layer1"]) as features:   # features by layer name; no hook stays behind
+        model(images)
+    StreamingCKA().update(grams, other_grams)    # many layers against many, batch by batch
+
+The biased estimator is Eq. 1 as printed. With few images, it is far above 0 even for features that have nothing to do
+with each other. The unbiased one is not: it replaces the Frobenius product by HSIC_1 (Song et al. 2012), which can be
+averaged over minibatches (Nguyen et al. 2021).
+"""
+
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+from msun_lite.errors import UserError
+
+LEAST = 4
+"""Fewest images of a batch: the unbiased estimator divides by n (n - 3)."""
+
+CHUNK = 4096
+"""Columns of features that one product sums in their own precision; the rest is summed in double precision."""
+
+
+def linear_cka(X: Tensor, Y: Tensor, unbiased: bool = False) -> Tensor:
+    """Return the linear CKA of two sets of features of the same n images: a scalar, 1 for equal ones.
+
+    CKA = <K, L> / sqrt(<K, K> <L, L>) with the Gram matrices K and L of the centred features (Eq. 1). Rotating either
+    set, shifting it or scaling all of it changes nothing. Unbiased, it can fall a little below 0.
+
+    Args:
+        X: [n, ...], flattened to [n, p].
+        Y: [n, ...], flattened to [n, q].
+        unbiased: compare Gram matrices by HSIC_1 (Eq. 3 of Nguyen et al.) instead.
+
+    Raises:
+        UserError: for fewer than 4 images, unequal numbers of them, values that are not finite, or features that are
+            the same for all images: CKA is not defined for them.
+    """
+    if len(X) != len(Y):
+        raise UserError(f"CKA: expected features of the same images, got {len(X)} and {len(Y)}")
+    X, Y = centred(X), centred(Y)
+    hsic = _hsic_of_features if max(X.shape[1], Y.shape[1]) < len(X) else _hsic_of_grams
+    between, within_x, within_y = hsic(X, Y, unbiased)
+    for name, within in (("first", within_x), ("second", within_y)):
+        if within <= 0:
+            raise UserError(f"CKA: expected features that differ between images, the {name} are constant")
+    return (between / (within_x * within_y).sqrt()).to(X)
+
+
+def _hsic_of_grams(X: Tensor, Y: Tensor, unbiased: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return HSIC of X [n, p] with Y [n, q], of X and of Y with themselves, by matrices of n x n."""
+    K, L = _Grams([gram(X)]), _Grams([gram(Y)])
+    return K.hsic(L, unbiased)[0, 0], K.own_hsic(unbiased)[0], L.own_hsic(unbiased)[0]
+
+
+def _hsic_of_features(X: Tensor, Y: Tensor, unbiased: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the same by matrices of p x q, which are smaller where there are more images than features."""
+    n, (a, b) = len(X), (features.square().sum(1).cpu().double() for features in (X, Y))
+
+    def hsic(A: Tensor, B: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        return _hsic((A.mT @ B).cpu().double().square().sum() - a @ b, a @ b, a.sum() * b.sum(), n, unbiased)
+
+    return hsic(X, Y, a, b), hsic(X, X, a, a), hsic(Y, Y, b, b)
+
+
+def centred(features: Tensor) -> Tensor:
+    """Return features [n, ...] as [n, p], each column's mean subtracted, in single precision at least.
+
+    Features that differ by no more than rounding come out as exact zeros.
+
+    Raises:
+        UserError: for fewer than 4 images, or values that are not finite.
+    """
+    if len(features) < LEAST:
+        raise UserError(f"CKA: expected features of at least {LEAST} images, got {len(features)}")
+    features = features.flatten(1)
+    features = features if features.dtype == torch.float64 else features.float()
+    size = features.norm()
+    if not size.isfinite():
+        raise UserError("CKA: expected finite features, got NaN or infinity")
+    features = features - features.mean(0, keepdim=True)
+    rounding = 8 * torch.finfo(features.dtype).eps * size
+    return features if features.norm() > rounding else torch.zeros_like(features)
+
+
+def gram(features: Tensor) -> Tensor:
+    """Return the Gram matrix K [n, n] of features [n, ...] after centring (above Eq. 1), float64, on the CPU.
+
+    The product is computed on the features' device and in their precision. Centring it afterwards would cost single
+    precision three digits; summing all columns at once, two more.
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        products = [columns @ columns.mT for columns in centred(features).split(CHUNK, dim=1)]
+    return torch.stack(products).cpu().double().sum(0)
+
+
+def _hsic(off: Tensor, diagonals: Tensor, sums: Tensor, n: int, unbiased: bool) -> Tensor:
+    """Return HSIC(K, L) of centred Gram matrices of n images.
+
+    Their rows sum to 0; without the diagonals a and b they sum to -a and -b, which is all that HSIC_1 asks of them.
+
+    Args:
+        off: <K, L> without the diagonals.
+        diagonals: a . b
+        sums: sum(a) sum(b)
+    """
+    if not unbiased:
+        return (off + diagonals) / (n - 1) ** 2
+    return (off + sums / ((n - 1) * (n - 2)) - 2 * diagonals / (n - 2)) / (n * (n - 3))
+
+
+class _Grams:
+    """The k Gram matrices of one batch, taken apart for HSIC: their diagonals [k, n], and the rest [k, n n]."""
+
+    def __init__(self, grams: Iterable[Tensor]):
+        stacked = torch.stack(list(grams))
+        self.n = stacked.shape[1]
+        self.diagonals = stacked.diagonal(dim1=1, dim2=2)
+        self.sums = self.diagonals.sum(1)
+        self.rest = (stacked - torch.diag_embed(self.diagonals)).flatten(1)
+
+    def hsic(self, other: "_Grams", unbiased: bool) -> Tensor:
+        """Return HSIC [k, l] of each of these with each of the other ones."""
+        diagonals, sums = self.diagonals @ other.diagonals.mT, self.sums[:, None] * other.sums
+        return _hsic(self.rest @ other.rest.mT, diagonals, sums, self.n, unbiased)
+
+    def own_hsic(self, unbiased: bool) -> Tensor:
+        """Return HSIC [k] of each of these with itself."""
+        off, diagonals = self.rest.square().sum(1), self.diagonals.square().sum(1)
+        return _hsic(off, diagonals, self.sums.square(), self.n, unbiased)
+
+
+class StreamingCKA:
+    """CKA of every layer of one list with every layer of another, from batches of the same images.
+
+    It keeps a few small matrices, whatever the number of images. Each HSIC is the mean over the batches, weighted by
+    their images, and the ratio is taken at the end. The unbiased value does not depend on the batch size; the biased
+    one does, and for a single batch is Eq. 1. Batches should be random draws of the images, not sorted by class.
+    """
+
+    def __init__(self):
+        self.images = 0
+        self._names: tuple[list[str], list[str]] = ([], [])
+        self._sums: dict[bool, list[Tensor]] = {}
+
+    def update(self, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
+        """Add a batch: the matrices by `gram`, [n, n], of the k and the l layers, by name.
+
+        Raises:
+            UserError: if there are not as many images on both sides, or other layers than before.
+        """
+        names, K, L = (list(first), list(second)), _Grams(first.values()), _Grams(second.values())
+        if K.n != L.n:
+            raise UserError(f"CKA: expected features of the same images, got {K.n} and {L.n}")
+        if self.images and names != self._names:
+            raise UserError(f"CKA: expected the layers of the batches before, {self._names}, got {names}")
+        for unbiased in (False, True):
+            terms = K.hsic(L, unbiased), K.own_hsic(unbiased), L.own_hsic(unbiased)
+            before = self._sums.get(unbiased, [torch.zeros_like(term) for term in terms])
+            self._sums[unbiased] = [total + K.n * term for total, term in zip(before, terms, strict=True)]
+        self._names = names
+        self.images += K.n
+
+    def value(self, unbiased: bool = False) -> Tensor:
+        """Return CKA [k, l], float64.
+
+        Raises:
+            UserError: before any batch, or naming a layer whose features are the same for all images.
+        """
+        if not self.images:
+            raise UserError("CKA: expected a batch first, got none")
+        between, *within = self._sums[unbiased]
+        for names, own in zip(self._names, within, strict=True):
+            for name, value in zip(names, own, strict=True):
+                if value <= 0:
+                    raise UserError(f"CKA: expected features that differ between images, those of {name} are constant")
+        return between / (within[0][:, None] * within[1]).sqrt()
+
+
+@contextmanager
+def catch(
+    model: nn.Module, layers: Sequence[str], keep: Callable[[Tensor], Tensor] = torch.clone
+) -> Iterator[dict[str, Tensor]]:
+    """Collect what layers compute: yields a dict that every forward fills anew, in the order in which they run.
+
+    Args:
+        model: any module; it is left without hooks, also after an error.
+        layers: names as in `model.named_modules()`. A layer that runs twice in a forward leaves its last output.
+        keep: what is kept of an output, without gradients, at once: layers that work in place may overwrite it.
+
+    Raises:
+        UserError: for a name that the model does not have, or a layer whose output is no tensor.
+    """
+    modules, kept, handles = dict(model.named_modules()), {}, []
+    if unknown := [name for name in layers if name not in modules]:
+        close = difflib.get_close_matches(unknown[0], modules, n=1)
+        raise UserError(
+            f"no layer {unknown[0]!r} in {type(model).__name__}" + (f", did you mean {close[0]}?" if close else "")
+        )
+
+    def hook(name: str) -> Callable:
+        def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:
+            if not isinstance(output, Tensor):
+                raise UserError(f"layer {name}: expected a tensor, got {type(output).__name__}")
+            kept[name] = keep(output.detach())
+
+        return note
+
+    try:
+        handles.append(model.register_forward_pre_hook(lambda module, inputs: kept.clear()))
+        handles.extend(modules[name].register_forward_hook(hook(name)) for name in layers)
+        yield kept
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,184 @@
+"""What a network looks at, and how it sees the images: Grad-CAM (Eq. 9) and the space of its features.
+
+maps = grad_cam(model, images, labels, size=32)         # where the evidence for each label is
+agreement(maps, grad_cam(model, images, labels, 112))   # as at the largest size, or somewhere else?
+with penultimate(model) as features: model(images)      # what the classifier decides on
+"""
+
+import importlib
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from msun_lite.errors import UserError
+from msun_lite.layers import located, stages
+from msun_lite.model import MSUN
+from msun_lite.scales import resize, route
+
+TOP_AREA = 0.2
+"""Share of an image's area that counts as what the network looks at."""
+
+
+def import_extra(name: str):
+    """Return a module of the extra `analyse`, or raise a `UserError` that says how to get it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f"analyse: needs {name.split('.')[0]}: pip install 'msun-lite[analyse]'") from None
+
+
+class _Seen(nn.Module):
+    """A network that sees images made smaller first, so that maps of all sizes come out as large as the image."""
+
+    def __init__(self, model: MSUN, size: int):
+        super().__init__()
+        self.model, self.size = model, size
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(resize(images, self.size, self.model.antialias))
+
+
+def grad_cam(
+    model: MSUN, images: Tensor, classes: Sequence[int] | Tensor | None, size: int, layer: str | None = None
+) -> Tensor:
+    """Return where in the images the evidence for a class is, by Grad-CAM (Eq. 9): maps [B, H, W] from 0 to 1.
+
+    The map of Eq. 9, at the resolution of `layer`, is stretched to the range 0 to 1 and resized, bilinearly, to the
+    images; it is 0 everywhere if nothing there speaks for the class. Weights, gradients, hooks and the mode of
+    `model` are left as they were found.
+
+    Args:
+        model: Vanilla, MST or MSUN.
+        images: [B, 3, H, W], normalised, square.
+        classes: c of Eq. 9 for each image; None: the class that the model gives it at this size.
+        size: the images are made this small first, in pixels, and then served as any image of that size.
+        layer: name of the layer in the plain CNN, `layer4.0` for instance; the last stage by default.
+    """
+    library = import_extra("pytorch_grad_cam")
+    targets = import_extra("pytorch_grad_cam.utils.model_targets")
+    layer = stages(model)[-1] if layer is None else layer
+    target = model.get_submodule(located(model, layer, route(size, model.scales, model.routing)))
+    chosen = None if classes is None else [targets.ClassifierOutputTarget(int(label)) for label in classes]
+    with _as_found(model), torch.enable_grad():
+        model.requires_grad_(False)  # the gradient is wanted at the layer alone: nothing below or beside it is computed
+        start = target.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
+        try:
+            with library.GradCAM(_Seen(model, size), [target]) as cam:
+                maps = cam(images, chosen)
+        finally:
+            start.remove()
+    return torch.from_numpy(maps)
+
+
+@contextmanager
+def _as_found(model: nn.Module) -> Iterator[None]:
+    """Give the model its modes and gradients back, whatever is done to them inside."""
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for parameter, wanted, gradient in parameters:
+            parameter.requires_grad_(wanted)
+            parameter.grad = gradient
+
+
+def agreement(maps: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
+    """Return how alike two sets of maps [B, H, W] are, image by image: correlations [B] and overlaps [B].
+
+    Correlation is Pearson's, over the pixels. Overlap is that of the pixels the maps are highest at, `TOP_AREA` of the
+    image each or what is above 0 if that is less: twice the common area over the sum of both. Maps that are the same
+    everywhere have no highest pixels: both values are NaN then.
+    """
+    maps, others = maps.flatten(1).double(), others.flatten(1).double()
+    correlation = _standardised(maps).mul(_standardised(others)).mean(1)
+    tops, other_tops = _top(maps), _top(others)
+    overlap = 2 * (tops & other_tops).sum(1) / (tops.sum(1) + other_tops.sum(1)).double()
+    return correlation, overlap.where(~correlation.isnan(), torch.nan)
+
+
+def _standardised(maps: Tensor) -> Tensor:
+    return (maps - maps.mean(1, keepdim=True)) / maps.std(1, keepdim=True, unbiased=False)
+
+
+def _top(maps: Tensor) -> Tensor:
+    """Return which pixels [B, P] are in the highest part of each map, and above 0."""
+    threshold = maps.kthvalue(math.ceil((1 - TOP_AREA) * maps.shape[1]), dim=1, keepdim=True).values
+    return (maps >= threshold) & (maps > 0)
+
+
+@contextmanager
+def penultimate(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the features [B, D] that the last linear layer gets: yields a list, one entry a forward.
+
+    Raises:
+        UserError: if the model has no linear layer.
+    """
+    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise UserError(f"expected a network with a linear classifier, got {type(model).__name__} without one")
+    kept: list[Tensor] = []
+    handle = linear[-1].register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].detach().flatten(1)))
+    try:
+        yield kept
+    finally:
+        handle.remove()
+
+
+class FeatureSpace:
+    """The features of the same images at several sizes, measured in one space.
+
+    Args:
+        features: size -> [n, D], the largest size among them.
+        labels: [n], the images' classes.
+    """
+
+    def __init__(self, features: dict[int, Tensor], labels: Tensor):
+        self.features = {size: points.float().cpu().numpy() for size, points in features.items()}
+        self.labels = labels.cpu().numpy()
+        self.largest = self.features[max(self.features)]
+
+    def basis(self) -> tuple[dict[int, NDArray], list[float]]:
+        """Return the points [n, 2] of each size in the first two principal components of all sizes together (Fig. 8).
+
+        The second value is the share of the variance that each of the two explains.
+        """
+        pca = import_extra("sklearn.decomposition").PCA(2, svd_solver="full")
+        pca.fit(np.concatenate(list(self.features.values())))
+        shares = [float(share) for share in pca.explained_variance_ratio_]
+        return {size: pca.transform(points) for size, points in self.features.items()}, shares
+
+    def silhouette(self, size: int) -> NDArray:
+        """Return each image's silhouette [n] at one size, from -1 to 1: is it nearer to its class than to others?"""
+        metrics = import_extra("sklearn.metrics")
+        return metrics.silhouette_samples(self.features[size], self.labels)
+
+    def neighbours(self, size: int, at_largest: bool) -> NDArray:
+        """Return for each image [n] if its nearest neighbour has its class, the image itself left out.
+
+        The neighbours are the others at the same size, or all others at the largest size: has the point moved to where
+        the network expects another class?
+        """
+        search = import_extra("sklearn.neighbors").NearestNeighbors(n_neighbors=2)
+        found = search.fit(self.largest if at_largest else self.features[size]).kneighbors(
+            self.features[size], return_distance=False
+        )
+        own = np.arange(len(self.labels))
+        nearest = np.where(found[:, 0] == own, found[:, 1], found[:, 0])
+        return self.labels[nearest] == self.labels
+
+    def displacement(self, size: int) -> NDArray:
+        """Return how far each image [n] moves from the largest size to this one.
+
+        The unit is the mean distance between two different images at the largest size.
+        """
+        distances = import_extra("sklearn.metrics").pairwise_distances(self.largest)
+        n = len(distances)
+        return np.linalg.norm(self.features[size] - self.largest, axis=1) / (distances.sum() / (n * (n - 1)))

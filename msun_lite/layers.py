@@ -1,0 +1,47 @@
+"""Layers by the names that the plain CNN has for them, whether they are in a subnet or in the unified network."""
+
+import re
+
+from msun_lite.backbones import find_recipe
+from msun_lite.errors import UserError
+from msun_lite.model import MSUN
+
+
+def stages(model: MSUN) -> tuple[str, ...]:
+    """Return the last layers of the stages, in order: those of Eq. 2, five for the networks of Table I.
+
+    Raises:
+        UserError: if nothing says where this architecture's stages end.
+    """
+    found = find_recipe(model.spec["arch"]).stages
+    if not found:
+        raise UserError(f"arch: nothing says where the stages of {model.spec['arch']} end, expected another")
+    return found
+
+
+def layers(model: MSUN) -> tuple[str, ...]:
+    """Return the layers to look at one by one, the last ones of the stages among them."""
+    pattern = find_recipe(model.spec["arch"]).layers
+    if pattern is None:
+        return stages(model)
+    return tuple(name for name in _names(model, model.scales[-1]) if re.fullmatch(pattern, name))
+
+
+def located(model: MSUN, layer: str, scale: int) -> str:
+    """Return the name that a layer of the plain CNN has in `model.named_modules()`, in or above the subnet of `scale`.
+
+    Raises:
+        UserError: if there is no such layer.
+    """
+    names = _names(model, scale)
+    if layer not in names:
+        raise UserError(f"layer: expected one of {', '.join(names)}, got {layer!r}")
+    return names[layer]
+
+
+def _names(model: MSUN, scale: int) -> dict[str, str]:
+    """Return {plain name: name in the model} of all layers in and above the subnet of `scale`."""
+    found = {}
+    for part, network in ((f"subnets.{scale}", model.subnets[str(scale)]), ("unified", model.unified)):
+        found |= {name: f"{part}.{name}" for name, _ in network.named_modules() if name}
+    return found

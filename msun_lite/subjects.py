@@ -1,0 +1,96 @@
+"""What a command measures: a run, shipped weights, or a plain CNN with published weights, and on which images."""
+
+from dataclasses import dataclass, replace
+
+from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, read_config
+from msun_lite.data import DataSet
+from msun_lite.devices import pick_device
+from msun_lite.errors import DataError, UserError
+from msun_lite.model import MSUN
+from msun_lite.pretrained import find_pretrained
+from msun_lite.records import RunFolder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A trained network by its name, and the configuration that says on which images and sizes to measure it."""
+
+    name: str
+    model: MSUN
+    config: TrainConfig
+
+
+def add_subject_options(parser: OneLineParser) -> None:
+    """Add the options that `find_subject` reads."""
+    run_help = "Run folder, or the name of shipped weights (lite-msun ...)."
+    parser.add_argument("run", type=str | None, nargs="?", default=None, help=run_help)
+    parser.add_argument("--arch", type=str | None, default=None, help="In place of a run: a plain CNN, as Vanilla.")
+    parser.add_argument("--weights", type=str, default="DEFAULT", help="Its weights: DEFAULT (published), or a file.")
+    parser.add_argument("--num_classes", type=int, default=1000, help="Its number of classes.")
+    parser.add_argument("--grid", type=str, default="imagenet", help="Preset with the sizes and data for --arch.")
+    parser.add_argument("--config", action="config", help="YAML file of options.")
+    parser.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default.")
+    parser.add_argument(
+        "--data_root", type=str | None, default=None, help="Folder of data sets; that of the run by default."
+    )
+    parser.add_argument("--sizes", type=str | None, default=None, help="Sizes in pixels, as 32,48,64.")
+    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
+    parser.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")
+
+
+def find_config(options) -> TrainConfig:
+    """Return the configuration of what the options name, checked, before any weights are read.
+
+    Raises:
+        UserError: for neither or both of a run and --arch, or a value that cannot work.
+    """
+    if (options.run is None) == (options.arch is None):
+        raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
+    overrides = {"device": options.device, "workers": options.workers}
+    overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
+    if options.sizes is not None:
+        overrides["sizes"] = _parse_sizes(options.sizes)
+    if options.arch is None:
+        config = replace(read_config(RunFolder(find_pretrained(options.run)).config), **overrides)
+    else:
+        config = make_config(options.grid, method="vanilla", arch=options.arch, **overrides)
+    config.check()
+    pick_device(config.device)
+    if config.test_size > config.scales[-1]:
+        print(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
+    return config
+
+
+def find_subject(options, config: TrainConfig) -> Subject:
+    """Return the network that the options name, on the CPU, with the configuration of `find_config`."""
+    if options.arch is None:
+        return Subject(options.run, MSUN.from_pretrained(options.run), config)
+    model = _published(options.arch, config.scales[-1], options.num_classes, options.weights)
+    return Subject(options.arch, model, config)
+
+
+def _published(arch: str, scale: int, num_classes: int, weights: str) -> MSUN:
+    """Return a plain CNN with trained weights, all of them."""
+    model = MSUN.vanilla(arch, scale, num_classes, weights)
+    if fresh := model.spec["weights"]["fresh"]:
+        raise UserError(f"num_classes: expected that of the weights {weights}, got {num_classes}: {fresh[0]} differs")
+    return model.eval()
+
+
+def _parse_sizes(text: str) -> list[int]:
+    try:
+        sizes = [int(word) for word in text.split(",")]
+    except ValueError:
+        raise UserError(f"sizes: expected whole numbers such as 32,48,64, got {text!r}") from None
+    check_sizes(sizes)
+    return sizes
+
+
+def check_classes(model: MSUN, data: DataSet) -> None:
+    """Raise a `DataError` unless the data set's classes are those the model was trained on."""
+    count, names = model.spec["classes"], model.spec.get("class_names")
+    if len(data.classes) != count:
+        raise DataError(f"{data.name}: expected {count} classes as the model has, got {len(data.classes)}")
+    if names is not None and list(data.classes) != names:
+        wrong, right = next(pair for pair in zip(data.classes, names, strict=True) if pair[0] != pair[1])
+        raise DataError(f"{data.name}: expected the model's classes, such as {right!r}, got {wrong!r} in its place")
