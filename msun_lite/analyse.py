@@ -5,7 +5,7 @@
     python -m msun_lite.analyse --arch resnet50 --data IMAGENET --what cka      # published weights, as Vanilla
 
 Each study is saved as it ends, into analysis.json and analysis.npz of the run folder; `--resume` goes on after an
-interruption and leaves out what is there. `figures` draws everything from these two files.
+interruption and leaves out what is there. The pictures beside them are drawn from these two files by `figures`.
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from safetensors.torch import save
 
@@ -26,9 +27,12 @@ from msun_lite.data import DataSet, eval_loader, load_data
 from msun_lite.devices import pick_device
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.explain import import_extra
+from msun_lite.figures import analysis_figures, map_figure, save_figure
 from msun_lite.files import atomic_write
+from msun_lite.layers import located
 from msun_lite.model import MSUN
 from msun_lite.records import environment, read_json, write_json
+from msun_lite.scales import resize
 from msun_lite.sources import Subset
 from msun_lite.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
 from msun_lite.subjects import Subject, add_subject_options, check_classes, find_config, find_subject
@@ -88,6 +92,8 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
     data = load_data(config, train=False)
     if {"gradcam", "resizing"} & set(options.what):
         check_classes(model, data)
+    if options.layer is not None:
+        located(model, options.layer, model.scales[-1])  # refused now, not after the studies before it
     chosen = _choose(len(data.val), options.images)
     about = _about(subject)
     analysis = Analysis(folder)
@@ -115,7 +121,37 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
         made["env"] = environment(device, "fp32")
         analysis.add(about, study, {**record, "settings": settings, **made}, arrays)
         print(f"{study}: {made['seconds']:.0f} s")
+    draw(analysis, images, model, data)
     return analysis.read()
+
+
+def draw(analysis: Analysis, images: Images, model: MSUN, data: DataSet) -> None:
+    """Draw what an analysis found into its folder; attention maps lie over the images they were made from."""
+    record, arrays = analysis.read(), analysis.arrays()
+    figures = analysis_figures({record["method"]: record}, {record["method"]: arrays})
+    if "gradcam" in record and record["gradcam"]["settings"]["data"] == data.describe():
+        figures["attention-maps"] = _maps(arrays, images, model)
+    for name, figure in figures.items():
+        save_figure(figure, analysis.json.parent / name)
+
+
+def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
+    """Return the kept attention maps over their images, for five sizes from the smallest to the largest."""
+    sizes, maps = arrays["gradcam_sizes"], arrays["gradcam_maps"]
+    columns = np.unique(np.linspace(0, len(sizes) - 1, min(5, len(sizes))).round().astype(int))
+    batch, labels = next(iter(images))
+    mean, std = (torch.tensor(images.normalisation[name])[:, None, None] for name in ("mean", "std"))
+    views = [resize(batch[: len(maps)], int(sizes[column]), model.antialias).cpu() * std + mean for column in columns]
+    names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
+    rows = [
+        (
+            names[labels[index]],
+            [view[index].clamp(0, 1).permute(1, 2, 0).numpy() for view in views],
+            maps[index][columns] / 255,
+        )
+        for index in range(len(maps))
+    ]
+    return map_figure(rows, [f"{sizes[column]} px" for column in columns])
 
 
 def _about(subject: Subject) -> dict:

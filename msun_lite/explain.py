@@ -58,21 +58,34 @@ def grad_cam(
         classes: c of Eq. 9 for each image; None: the class that the model gives it at this size.
         size: the images are made this small first, in pixels, and then served as any image of that size.
         layer: name of the layer in the plain CNN, `layer4.0` for instance; the last stage by default.
+
+    Raises:
+        UserError: for a class or a layer that the model does not have, or if the extra `analyse` is missing.
     """
     library = import_extra("pytorch_grad_cam")
     targets = import_extra("pytorch_grad_cam.utils.model_targets")
     layer = stages(model)[-1] if layer is None else layer
     target = model.get_submodule(located(model, layer, route(size, model.scales, model.routing)))
-    chosen = None if classes is None else [targets.ClassifierOutputTarget(int(label)) for label in classes]
+    chosen = None
+    if classes is not None:
+        _check_classes(classes, len(images), model.spec["classes"])
+        chosen = [targets.ClassifierOutputTarget(int(label)) for label in classes]
     with _as_found(model), torch.enable_grad():
         model.requires_grad_(False)  # the gradient is wanted at the layer alone: nothing below or beside it is computed
         start = target.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
+        cam = library.GradCAM(_Seen(model, size), [target])
         try:
-            with library.GradCAM(_Seen(model, size), [target]) as cam:
-                maps = cam(images, chosen)
-        finally:
+            maps = cam(images, chosen)
+        finally:  # its own context manager would swallow an IndexError
+            cam.activations_and_grads.release()
             start.remove()
     return torch.from_numpy(maps)
+
+
+def _check_classes(classes: Sequence[int] | Tensor, images: int, count: int) -> None:
+    if len(classes) != images or not all(0 <= int(label) < count for label in classes):
+        given = ", ".join(str(int(label)) for label in classes)
+        raise UserError(f"classes: expected 0 to {count - 1} for each of {images} images, got {given}")
 
 
 @contextmanager
@@ -138,12 +151,18 @@ class FeatureSpace:
     Args:
         features: size -> [n, D], the largest size among them.
         labels: [n], the images' classes.
+
+    Raises:
+        UserError: unless there are two classes or more, and more images than classes.
     """
 
     def __init__(self, features: dict[int, Tensor], labels: Tensor):
         self.features = {size: points.float().cpu().numpy() for size, points in features.items()}
         self.labels = labels.cpu().numpy()
         self.largest = self.features[max(self.features)]
+        if not 2 <= len(np.unique(self.labels)) < len(self.labels):
+            found = f"{len(self.labels)} of {len(np.unique(self.labels))}"
+            raise UserError(f"feature space: expected images of two classes or more, several of some, got {found}")
 
     def basis(self) -> tuple[dict[int, NDArray], list[float]]:
         """Return the points [n, 2] of each size in the first two principal components of all sizes together (Fig. 8).

@@ -154,21 +154,20 @@ def gradcam_study(
     by_chance: list[Tensor] = []
     sums = {size: torch.zeros(SHOWN_SIDE, SHOWN_SIDE) for size in sizes}
     shown: dict[int, list[Tensor]] = {size: [] for size in sizes}
-    bar = images.bar("Grad-CAM", len(sizes))
-    for batch, labels in images:
-        compared = {"own": grad_cam(model, batch, labels, largest, layer)}
-        if reference is not None:
-            compared["reference"] = grad_cam(reference, batch, labels, largest)
-        by_chance.append(torch.stack(agreement(compared["own"], compared["own"].roll(1, 0))))
-        for size in sizes:
-            maps = compared["own"] if size == largest else grad_cam(model, batch, labels, size, layer)
-            for name, others in compared.items():
-                alike[name][size].append(torch.stack(agreement(maps, others)))
-            small = _shrunk(maps)
-            sums[size] += small.sum(0)
-            shown[size].append(small[: max(0, SHOWN - sum(map(len, shown[size])))])
-            bar.update()
-    bar.close()
+    with images.bar("Grad-CAM", len(sizes)) as bar:
+        for batch, labels in images:
+            compared = {"own": grad_cam(model, batch, labels, largest, layer)}
+            if reference is not None:
+                compared["reference"] = grad_cam(reference, batch, labels, largest)
+            by_chance.append(torch.stack(agreement(compared["own"], compared["own"].roll(1, 0))))
+            for size in sizes:
+                maps = compared["own"] if size == largest else grad_cam(model, batch, labels, size, layer)
+                for name, others in compared.items():
+                    alike[name][size].append(torch.stack(agreement(maps, others)))
+                small = _shrunk(maps)
+                sums[size] += small.sum(0)
+                shown[size].append(small[: max(0, SHOWN - sum(map(len, shown[size])))])
+                bar.update()
     record = {
         "layer": layer or stages(model)[-1],
         "reference": largest,
@@ -211,8 +210,7 @@ def pca_study(model: MSUN, images: Images, sizes: Sequence[int]) -> Found:
     """Measure the space of the features that the classifier gets, one space for all sizes (Fig. 8)."""
     features: dict[int, list[Tensor]] = {size: [] for size in sizes}
     labels = []
-    bar = images.bar("feature space", len(sizes))
-    with torch.inference_mode(), penultimate(model) as caught, bar:
+    with torch.inference_mode(), penultimate(model) as caught, images.bar("feature space", len(sizes)) as bar:
         for batch, batch_labels in images:
             labels.append(batch_labels)
             for size in sizes:

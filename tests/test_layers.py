@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from msun_lite import MSUN
+from msun_lite.backbones import CUTTABLE, RECIPES
+from msun_lite.cka import catch
+from msun_lite.errors import UserError
+from msun_lite.layers import layers, located, stages
+
+
+@pytest.mark.parametrize("arch", RECIPES)
+def test_every_recipe_names_five_stages_and_finer_layers_that_run(arch):
+    with torch.device("meta"):
+        model = MSUN.vanilla(arch, 224).eval()
+        places = [located(model, name, 224) for name in layers(model)]
+        with catch(model, places, keep=lambda output: output.shape) as shapes:
+            model(torch.empty(1, 3, 224, 224))
+    assert set(shapes) == set(places)
+    assert len(stages(model)) == 5
+    assert set(stages(model)) <= set(layers(model))
+    assert len(layers(model)) > 5
+    order = [place for place in shapes if place in {located(model, stage, 224) for stage in stages(model)}]
+    assert order == [located(model, stage, 224) for stage in stages(model)]
+    sides = [shapes[place][-1] for place in order]
+    assert sides == sorted(sides, reverse=True)
+    assert sides[0] >= 4 * sides[-1]
+
+
+@pytest.mark.parametrize("arch", CUTTABLE)
+def test_layers_are_found_in_the_subnet_or_in_the_unified_network(arch):
+    with torch.device("meta"):
+        model = MSUN.from_backbone(arch, (32, 128, 224)).eval()
+        plain = MSUN.vanilla(arch, 224)
+        assert layers(model) == layers(plain)
+        for scale in model.scales:
+            places = [located(model, name, scale) for name in layers(model)]
+            assert places[0].startswith(f"subnets.{scale}.")
+            assert places[-1].startswith("unified.")
+            with catch(model, places, keep=lambda output: output.shape) as shapes:
+                model.forward_at(torch.empty(1, 3, scale, scale), scale)
+            assert set(shapes) == set(places)
+
+
+def test_timm_says_where_its_models_stages_end():
+    model = MSUN.vanilla("timm/convnext_atto", 64, 10)
+    assert stages(model) == layers(model)
+    assert len(stages(model)) == 4
+
+
+def test_an_unknown_layer_or_network_is_refused():
+    model = MSUN.vanilla("resnet_lite", 16, 10)
+    with pytest.raises(UserError, match="layer: expected one of conv1, .*, got 'conv9'"):
+        located(model, "conv9", 16)
+    model.spec["arch"] = "MyNet"
+    with pytest.raises(UserError, match="MyNet"):
+        stages(model)
