@@ -30,6 +30,7 @@ lint: $(READY)  ## Check style
 benchmark: $(READY)  ## Measure the speed claims
 	$(BIN)/python benchmarks/scenes.py
 	$(BIN)/python benchmarks/routing.py
+	$(BIN)/python benchmarks/cka.py
 
 clean:  ## Remove .venv and caches, keep runs and data
 	rm -rf .venv .pytest_cache .ruff_cache build *.egg-info

@@ -36,6 +36,7 @@ from msun_lite.scales import resize
 from msun_lite.sources import Subset
 from msun_lite.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
 from msun_lite.subjects import Subject, add_subject_options, check_classes, find_config, find_subject
+from msun_lite.tables import attention_table, cka_table, resizing_table, space_table
 
 STUDIES = ("cka", "gradcam", "pca", "resizing")
 BATCH = 250
@@ -157,7 +158,6 @@ def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
 def _about(subject: Subject) -> dict:
     """Return which network an analysis is about, recognised by its weights."""
     model, config = subject.model, subject.config
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     return {
         "run": Path(subject.name).name,
         "method": config.method,
@@ -165,8 +165,15 @@ def _about(subject: Subject) -> dict:
         "scales": list(config.scales),
         "sizes": list(config.sizes),
         "routing": model.routing,
-        "weights": hashlib.sha256(save(state)).hexdigest()[:16],
+        "weights": fingerprint(model),
     }
+
+
+def fingerprint(model: MSUN) -> str:
+    """Return a short hash of a model's weights and statistics."""
+    return hashlib.sha256(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})).hexdigest()[
+        :16
+    ]
 
 
 def _choose(count: int, wanted: int | None) -> list[int]:
@@ -213,6 +220,24 @@ def _studies(text: str) -> tuple[str, ...]:
     return words
 
 
+def report(record: dict) -> str:
+    """Return what an analysis found as tables for the terminal, at three of its sizes."""
+    network, parts = {record["run"]: record}, []
+    sizes = {study: record[study]["settings"]["sizes"] for study in STUDIES if study in record}
+    shown = {study: list(dict.fromkeys((some[0], some[len(some) // 2], some[-1]))) for study, some in sizes.items()}
+    if "cka" in record:
+        for feeding in ("native", "upsampled"):
+            title = f"CKA with {record['cka']['reference']} px, images fed {feeding}, unbiased"
+            parts.append(f"{title}\n{cka_table(network, shown['cka'], feeding, 'unbiased')}")
+    if "gradcam" in record:
+        parts.append(f"Grad-CAM, agreement with the largest size\n{attention_table(network, shown['gradcam'])}")
+    if "pca" in record:
+        parts.append(f"feature space\n{space_table(network, shown['pca'])}")
+    if "resizing" in record:
+        parts.append(f"top-1 accuracy\n{resizing_table(network, shown['resizing'])}")
+    return "\n\n".join(parts)
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
@@ -228,7 +253,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be made: {error}") from None
     command = shlex.join(["python", "-m", "msun_lite.analyse", *(sys.argv[1:] if argv is None else argv)])
-    analyse(subject, options, folder, given.resume, command)
+    print(report(analyse(subject, options, folder, given.resume, command)))
     return 0
 
 

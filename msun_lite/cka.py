@@ -22,7 +22,7 @@ from msun_lite.errors import UserError
 LEAST = 4
 """Fewest images of a batch: the unbiased estimator divides by n (n - 3)."""
 
-CHUNK = 4096
+CHUNK = 2048
 """Columns of features that one product sums in their own precision; the rest is summed in double precision."""
 
 
@@ -76,27 +76,51 @@ def centred(features: Tensor) -> Tensor:
     Raises:
         UserError: for fewer than 4 images, or values that are not finite.
     """
-    if len(features) < LEAST:
-        raise UserError(f"CKA: expected features of at least {LEAST} images, got {len(features)}")
-    features = features.flatten(1)
-    features = features if features.dtype == torch.float64 else features.float()
-    size = features.norm()
-    if not size.isfinite():
-        raise UserError("CKA: expected finite features, got NaN or infinity")
-    features = features - features.mean(0, keepdim=True)
-    rounding = 8 * torch.finfo(features.dtype).eps * size
-    return features if features.norm() > rounding else torch.zeros_like(features)
+    features = _flat(features)
+    mean = features.mean(0, keepdim=True)
+    moved = features - mean
+    return moved * _differ(moved.square().sum(), len(moved) * mean.square().sum(), features.dtype)
 
 
 def gram(features: Tensor) -> Tensor:
     """Return the Gram matrix K [n, n] of features [n, ...] after centring (above Eq. 1), float64, on the CPU.
 
-    The product is computed on the features' device and in their precision. Centring it afterwards would cost single
-    precision three digits; summing all columns at once, two more.
+    It is computed on the features' device and in their precision, a part of the columns at a time: centring it
+    afterwards would cost single precision three digits, summing all columns at once two more, and a part stays in the
+    processor's cache. What can go wrong is said at `centred`.
     """
+    features = _flat(features)
+    half, means, uppers, lowers = len(features) // 2, [], [], []
     with torch.autocast(features.device.type, enabled=False):
-        products = [columns @ columns.mT for columns in centred(features).split(CHUNK, dim=1)]
-    return torch.stack(products).cpu().double().sum(0)
+        for columns in features.split(CHUNK, dim=1):
+            means.append(columns.mean(0, keepdim=True))
+            moved = columns - means[-1]
+            uppers.append(moved[:half] @ moved.mT)
+            lowers.append(moved[half:] @ moved[half:].mT)
+    upper, lower = (torch.stack(parts).cpu().sum(0, dtype=torch.float64) for parts in (uppers, lowers))
+    K = torch.cat([upper, torch.cat([upper[:, half:].mT, lower], 1)])  # symmetric: a quarter need not be computed
+    return K * _differ(K.trace(), len(K) * torch.cat(means, 1).square().sum().cpu(), features.dtype)
+
+
+def _flat(features: Tensor) -> Tensor:
+    """Return features [n, ...] as [n, p] in single precision at least, or raise a `UserError` for too few images."""
+    if len(features) < LEAST:
+        raise UserError(f"CKA: expected features of at least {LEAST} images, got {len(features)}")
+    features = features.flatten(1)
+    return features if features.dtype == torch.float64 else features.float()
+
+
+def _differ(spread: Tensor, common: Tensor, dtype: torch.dtype) -> bool:
+    """Return whether features differ between images by more than the rounding of their common part.
+
+    Args:
+        spread: squared norm of the centred features.
+        common: squared norm of what centring subtracted.
+        dtype: the precision it was done in.
+    """
+    if not (spread + common).isfinite():
+        raise UserError("CKA: expected finite features, got NaN or infinity")
+    return bool(spread > (8 * torch.finfo(dtype).eps) ** 2 * (spread + common))
 
 
 def _hsic(off: Tensor, diagonals: Tensor, sums: Tensor, n: int, unbiased: bool) -> Tensor:

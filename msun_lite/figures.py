@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from msun_lite.files import atomic_write
+from msun_lite.tables import RESAMPLING_NAMES
 
 NAMES = {"vanilla": "Vanilla", "mst": "MST", "msun": "MSUN"}
 """How a method is called in figures, tables and text."""
@@ -83,8 +84,10 @@ def analysis_figures(analyses: dict[str, dict], arrays: dict[str, dict]) -> dict
         figures["cka-stages"] = stage_figure(analyses, small)
         figures["cka-stages-biased"] = stage_figure(analyses, small, "biased")
         for feeding in ("native", "upsampled"):
-            figures[f"cka-layers-{feeding}"] = layer_figure(analyses, feeding)
-            if all(str(small) in record["cka"]["curves"][feeding] for record in analyses.values()):
+            curves = [record["cka"]["curves"][feeding] for record in analyses.values()]
+            if all(curves):
+                figures[f"cka-layers-{feeding}"] = layer_figure(analyses, feeding)
+            if all(str(small) in curve for curve in curves):
                 figures[f"cka-heatmap-{feeding}"] = heatmap_figure(analyses, arrays, small, feeding)
     if "gradcam" in common:
         figures["attention"] = attention_figure(analyses)
@@ -106,10 +109,14 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
         size: the small size in pixels.
         estimator: `biased` (Eq. 1 as printed) or `unbiased`.
     """
-    panels = {"native": "fed at its own size", "upsampled": "made large first"}
     first = next(iter(analyses.values()))["cka"]
+    panels = {
+        feeding: title
+        for feeding, title in {"native": "fed at its own size", "upsampled": "made large first"}.items()
+        if any(str(size) in record["cka"]["curves"][feeding] for record in analyses.values())
+    }
     with rc_context(_STYLE):
-        figure, axes = _panels(len(panels), (9.4, 3.9))
+        figure, axes = _panels(len(panels), (4.7 * len(panels), 3.9))
         for ax, (feeding, title) in zip(axes, panels.items(), strict=True):
             for method, record in analyses.items():
                 curve = record["cka"]["curves"][feeding].get(str(size))
@@ -242,17 +249,6 @@ def space_figure(analyses: dict[str, dict], arrays: dict[str, dict], sizes: Sequ
         for ax in grid[-1]:
             ax.set_xlabel("first component")
         return figure
-
-
-RESAMPLING_NAMES = {
-    "antialiased": "bilinear, antialiased",
-    "bilinear": "bilinear (the paper's)",
-    "bicubic": "bicubic, antialiased",
-    "nearest": "nearest",
-    "area": "area",
-    "jpeg": "antialiased, then JPEG",
-}
-"""How a way of making images small is called in figures and tables."""
 
 
 def resizing_figure(analyses: dict[str, dict]) -> Figure:

@@ -1,6 +1,18 @@
 """Readable tables of records, for the terminal and for reports."""
 
+from collections.abc import Sequence
+
 from tabulate import tabulate
+
+RESAMPLING_NAMES = {
+    "antialiased": "bilinear, antialiased",
+    "bilinear": "bilinear (the paper's)",
+    "bicubic": "bicubic, antialiased",
+    "nearest": "nearest",
+    "area": "area",
+    "jpeg": "antialiased, then JPEG",
+}
+"""How a way of making images small is called in figures and tables."""
 
 
 def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
@@ -17,7 +29,7 @@ def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
         for name, r in records.items()
     ]
     header = ["method", "params M", "GFLOPs", "mean", *sizes]
-    return tabulate(rows, header, tablefmt=style, disable_numparse=True, stralign="right")
+    return _table(header, rows, style)
 
 
 def subnet_table(record: dict, style: str = "simple") -> str:
@@ -31,4 +43,78 @@ def subnet_table(record: dict, style: str = "simple") -> str:
         [rule, f"{r['mean_top1']:.2f}", *(f"{r['top1'][size]:.1f}" for size in sizes)]
         for rule, r in record["routings"].items()
     ]
-    return tabulate(rows, ["subnet / routing", "mean", *sizes], tablefmt=style, disable_numparse=True, stralign="right")
+    return _table(["subnet / routing", "mean", *sizes], rows, style)
+
+
+def cka_table(
+    analyses: dict[str, dict], sizes: Sequence[int], feeding: str, estimator: str, style: str = "simple"
+) -> str:
+    """Return CKA with the largest scale stage by stage, one row a network and size (Eq. 2, Fig. 2).
+
+    Args:
+        analyses: name of the network -> its analysis.json.
+        sizes: which sizes, in pixels.
+        feeding: `native` or `upsampled`.
+        estimator: `biased` (Eq. 1) or `unbiased`.
+        style: a tabulate format.
+    """
+    rows = []
+    for name, record in analyses.items():
+        found = record["cka"]
+        positions = [found["layers"].index(layer) for layer in ("image", *found["stages"])]
+        for size in sizes:
+            if curve := found["curves"][feeding].get(str(size)):
+                rows.append([name, f"{size}", *(f"{curve[estimator][position]:.3f}" for position in positions)])
+    stages = [f"F{number}" for number in range(1, len(positions))]
+    return _table(["network", "px", "image", *stages], rows, style)
+
+
+def attention_table(analyses: dict[str, dict], sizes: Sequence[int], style: str = "simple") -> str:
+    """Return how far attention agrees with that at the largest size, mean and standard deviation over images.
+
+    Correlation and overlap with the network's own attention, and with the reference's if there is one. The last row of
+    each network is what another image's attention gives, at the largest size.
+    """
+    rows = []
+    for name, record in analyses.items():
+        found = record["gradcam"]
+        for size in sizes:
+            entries = [entry[str(size)] for entry in found["agreement"].values()]
+            rows.append([name, f"{size}", *(_spread(entry[way]) for entry in entries for way in AGREEMENTS)])
+        rows.append([name, "another image", *(_spread(found["another_image"][way]) for way in AGREEMENTS)])
+    against = [f"{way}, {whose}" for whose in found["agreement"] for way in AGREEMENTS]
+    return _table(["network", "px", *against], rows, style)
+
+
+AGREEMENTS = ("correlation", "overlap")
+
+
+def space_table(analyses: dict[str, dict], sizes: Sequence[int], style: str = "simple") -> str:
+    """Return the numbers of the feature space: silhouettes, neighbours' classes in percent, displacements."""
+    rows = []
+    for name, record in analyses.items():
+        for size in sizes:
+            found = record["pca"]["sizes"][str(size)]
+            shares = (found[way] for way in ("neighbour_accuracy", "neighbour_accuracy_at_largest"))
+            neighbours = [f"{share['mean']:.1f} ± {share['standard_error']:.1f}" for share in shares]
+            rows.append([name, f"{size}", _spread(found["silhouette"]), *neighbours, _spread(found["displacement"])])
+    header = ["network", "px", "silhouette", "neighbours %", "neighbours at the largest size %", "displacement"]
+    return _table(header, rows, style)
+
+
+def resizing_table(analyses: dict[str, dict], sizes: Sequence[int], style: str = "simple") -> str:
+    """Return top-1 accuracy in percent for every way of making images small."""
+    rows = [
+        [name, RESAMPLING_NAMES[way], *(f"{row[str(size)]:.1f}" for size in sizes)]
+        for name, record in analyses.items()
+        for way, row in record["resizing"]["top1"].items()
+    ]
+    return _table(["network", "made small by", *(f"{size} px" for size in sizes)], rows, style)
+
+
+def _spread(entry: dict) -> str:
+    return f"{entry['mean']:.2f} ± {entry['std']:.2f}" if "mean" in entry else "none"
+
+
+def _table(header: list[str], rows: list[list[str]], style: str) -> str:
+    return tabulate(rows, header, tablefmt=style, disable_numparse=True, stralign="right")

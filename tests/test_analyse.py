@@ -215,6 +215,38 @@ def test_shipped_weights_are_analysed_outside_of_the_package(tmp_path, monkeypat
     assert Analysis(tmp_path / "runs" / "lite-vanilla").read()["run"] == "lite-vanilla"
 
 
+def test_a_plain_cnn_with_trained_weights_is_analysed_without_a_run(tmp_path, photos, capsys):
+    torch.manual_seed(0)
+    torch.save(RECIPES["alexnet"].build(7).state_dict(), tmp_path / "alexnet.pth")
+    words = [
+        "--arch",
+        "alexnet",
+        "--weights",
+        str(tmp_path / "alexnet.pth"),
+        "--num_classes",
+        "7",
+        "--grid",
+        "imagenette",
+    ]
+    out = tmp_path / "out"
+    arguments = [*words, "--data", str(photos), "--sizes", "32,128,224", "--out", str(out)]
+    assert main([*arguments, "--what", "cka"]) == 0
+    record = Analysis(out).read()
+    assert (record["method"], record["arch"]) == ("vanilla", "alexnet")
+    assert list(record["cka"]["curves"]["upsampled"]) == ["32", "128"]
+    assert list(record["cka"]["native_refused"]) == ["32"]
+    assert (out / "cka-stages.png").exists()
+    assert main([*arguments, "--what", "gradcam"]) == 2
+    assert "expected 7 classes as the model has, got 2" in capsys.readouterr().err
+
+
+def test_what_was_found_is_printed_as_tables(run, capsys):
+    assert main([str(run), "--images", "16"]) == 0
+    printed = capsys.readouterr().out
+    for part in ("CKA with 16 px, images fed upsampled", "another image", "displacement", "bilinear (the paper's)"):
+        assert part in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -2,9 +2,13 @@
 
     python tools/publish.py runs/lite/msun --name lite-msun --record book/results/lite/msun-seed0
     python tools/publish.py runs/reproduce-quick/msun --record book/results/quick/msun-seed0
+    python tools/publish.py --analysis runs/lite-msun --record book/results/lite/msun-seed0
 
 Shipped convolution and linear weights are rounded to half precision, which halves the download. The record then
 holds the accuracy of exactly these weights, measured here once more, and says by how much the rounding moved it.
+
+An analysis joins the record of the run whose shipped weights it is about: numbers and arrays, never its pictures, which
+show photographs.
 """
 
 import hashlib
@@ -15,8 +19,9 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
+from msun_lite.analyse import Analysis, fingerprint
 from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
-from msun_lite.errors import CheckpointError, one_line_errors
+from msun_lite.errors import CheckpointError, UserError, one_line_errors
 from msun_lite.evaluate import evaluate
 from msun_lite.files import atomic_write
 from msun_lite.model import MSUN
@@ -50,16 +55,35 @@ def shipped_summary(summary: dict, target: Path, config: TrainConfig) -> dict:
     return {**summary, **{name: measured[name] for name in names}, "shipped": shipped}
 
 
+def add_analysis(analysis: Analysis, record: Path) -> None:
+    """Copy an analysis to the record of the run whose shipped weights it is about."""
+    about = analysis.read()
+    if not about:
+        raise CheckpointError(f"{analysis.json}: no such analysis")
+    name = read_json(record / "summary.json")["shipped"]["name"]
+    if about["weights"] != fingerprint(MSUN.from_pretrained(SHIPPED / name)):
+        raise CheckpointError(f"{analysis.json}: expected the analysis of {name}, got that of other weights")
+    for path in (analysis.json, analysis.npz):
+        shutil.copy(path, record)
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = OneLineParser(description="Ship a finished run: weights into the package, record into the book.")
-    parser.add_argument("run", type=str, help="Folder of a finished run.")
+    parser.add_argument("run", type=str | None, nargs="?", default=None, help="Folder of a finished run.")
+    parser.add_argument("--analysis", type=str | None, default=None, help="Folder with an analysis.json, in its place.")
     parser.add_argument("--record", type=str, required=True, help="Folder for summary.json and metrics.jsonl.")
     parser.add_argument("--name", type=str | None, default=None, help="Ship the weights under this name.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
     options = parse(parser, argv)
-    run, record = RunFolder(options.run), Path(options.record)
+    if (options.run is None) == (options.analysis is None):
+        raise UserError("expected a finished run, or --analysis in its place")
+    record = Path(options.record)
+    if options.analysis is not None:
+        add_analysis(Analysis(Path(options.analysis)), record)
+        return 0
+    run = RunFolder(options.run)
     if not run.summary.exists():
         raise CheckpointError(f"{run.path}: expected a finished run, found no summary.json")
     summary = read_json(run.summary)

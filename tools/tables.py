@@ -11,9 +11,18 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.figures import NAMES, accuracy_figure, save_figure
+from msun_lite.analyse import Analysis
+from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
 from msun_lite.records import read_json
-from msun_lite.tables import accuracy_table, subnet_table
+from msun_lite.scales import RESAMPLINGS
+from msun_lite.tables import (
+    accuracy_table,
+    attention_table,
+    cka_table,
+    resizing_table,
+    space_table,
+    subnet_table,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
@@ -154,8 +163,71 @@ def _beside_the_paper() -> str:
     return tabulate(rows, ["network", "", "paper", "coarse", "fine"], tablefmt="github", disable_numparse=True)
 
 
+def analyses() -> dict[str, dict]:
+    """Return method -> analysis of the shipped network."""
+    return {method: read_json(RESULTS / "lite" / f"{method}-seed0" / "analysis.json") for method in NAMES}
+
+
+def analysis() -> str:
+    """Return the page about why the shipped networks fail or hold at small sizes: analysis.md.in, filled."""
+    records = analyses()
+    named = {NAMES[method]: record for method, record in records.items()}
+    vanilla = records["vanilla"]
+    cka, gradcam, accuracy = vanilla["cka"], vanilla["gradcam"], vanilla["resizing"]["top1"]
+    few, largest = [16, 32, 64], cka["reference"]
+    falls = {way: accuracy[way][str(largest)] - accuracy[way][str(few[-1])] for way in RESAMPLINGS}
+    return (
+        (ROOT / "tools" / "analysis.md.in")
+        .read_text()
+        .format(
+            images=cka["settings"]["images"],
+            largest=largest,
+            small=few[0],
+            middle=few[-1],
+            batch=cka["batch"],
+            cka="\n\n".join(
+                f"Images fed {feeding}, {estimator}:\n\n{cka_table(named, few, feeding, estimator, 'github')}"
+                for feeding in ("native", "upsampled")
+                for estimator in ("biased", "unbiased")
+            ),
+            losses_native=_losses(cka, "native", few[0]),
+            losses_upsampled=_losses(cka, "upsampled", few[0]),
+            bias=f"{max(_biases(records)):.2f}",
+            layer=gradcam["layer"],
+            top_area=f"{gradcam['top_area']:.0%}",
+            attention=attention_table(named, [*few, largest], "github"),
+            dimensions=vanilla["pca"]["dimensions"],
+            space=space_table(named, [*few, largest], "github"),
+            quality=vanilla["resizing"]["jpeg_quality"],
+            resizing=resizing_table(named, [*few, 96, largest], "github"),
+            **{f"fall_{way}": f"{fall:.1f}" for way, fall in falls.items()},
+        )
+    )
+
+
+def _losses(cka: dict, feeding: str, size: int) -> str:
+    """Return how much similarity each stage loses, from the image on."""
+    curve = cka["curves"][feeding][str(size)]["unbiased"]
+    values = [curve[cka["layers"].index(layer)] for layer in ("image", *cka["stages"])]
+    return ", ".join(f"{before - after:.2f}" for before, after in zip(values, values[1:], strict=False))
+
+
+def _biases(records: dict[str, dict]) -> list[float]:
+    """Return by how much the biased CKA is above the unbiased one, over all networks, feedings, sizes and layers."""
+    return [
+        biased - unbiased
+        for record in records.values()
+        for curves in record["cka"]["curves"].values()
+        for curve in curves.values()
+        for biased, unbiased in zip(curve["biased"], curve["unbiased"], strict=True)
+    ]
+
+
 def draw() -> None:
-    """Draw the figure of every set of runs."""
+    """Draw the figures of every set of runs, and those of the analyses."""
+    arrays = {method: Analysis(RESULTS / "lite" / f"{method}-seed0").arrays() for method in NAMES}
+    for name, figure in analysis_figures(analyses(), arrays).items():
+        save_figure(figure, RESULTS / "lite" / name)
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]
@@ -172,9 +244,10 @@ def main() -> int:
         ROOT / "README.md": readme((ROOT / "README.md").read_text()),
         RESULTS / "README.md": index(),
         RESULTS / "architectures.md": architectures(),
+        RESULTS / "lite" / "analysis.md": analysis(),
     }
     if check:
-        stale = [path.name for path, text in written.items() if path.read_text() != text]
+        stale = [path.name for path, text in written.items() if not path.exists() or path.read_text() != text]
         print(f"differs from the records: {', '.join(stale)}" if stale else "everything agrees with the records")
         return 1 if stale else 0
     for path, text in written.items():
