@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from msun_lite import MSUN
+from msun_lite.analyse import STUDIES, fingerprint
 from msun_lite.pretrained import SHIPPED
 from msun_lite.records import commit
 from tools import tables
@@ -23,6 +24,7 @@ def test_the_readme_and_the_index_agree_with_the_records():
     )
     assert (tables.RESULTS / "README.md").read_text() == tables.index()
     assert (tables.RESULTS / "architectures.md").read_text() == tables.architectures()
+    assert (tables.RESULTS / "lite" / "analysis.md").read_text() == tables.analysis()
 
 
 @pytest.mark.parametrize("path", sorted(tables.RESULTS.rglob("summary.json")), ids=lambda path: path.parent.name)
@@ -36,7 +38,7 @@ def test_every_record_says_where_it_comes_from(path):
     assert [row["epoch"] for row in metrics] == list(range(1, record["epochs"] + 1))
 
 
-OTHERS = sorted(path for path in tables.RESULTS.rglob("*.json") if path.name != "summary.json")
+OTHERS = sorted(path for path in tables.RESULTS.rglob("*.json") if path.name not in ("summary.json", "analysis.json"))
 
 
 @pytest.mark.parametrize("path", OTHERS, ids=lambda path: path.stem)
@@ -88,3 +90,62 @@ def test_the_commit_is_that_of_the_packages_checkout():
     head = commit().removesuffix("-dirty")
     assert head == "unknown" or len(head) == 40
     assert (Path(__file__).parent.parent / ".git").exists() == (head != "unknown")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_analysis_says_where_it_comes_from_and_is_that_of_the_shipped_weights(method):
+    record = tables.analyses()[method]
+    assert record["weights"] == fingerprint(MSUN.from_pretrained(f"lite-{method}"))
+    summary = tables.records("lite")[method]
+    for study in STUDIES:
+        made = record[study]
+        assert made["command"].startswith(f"python -m msun_lite.analyse lite-{method} --reference lite-vanilla")
+        assert len(made["env"]["commit"]) == 40
+        assert made["settings"]["data"] == summary["data"]
+        assert made["settings"]["images"] == summary["data"]["val"]
+    assert record["resizing"]["top1"]["antialiased"] == summary["top1"], "two ways to the same accuracy"
+
+
+def curves(method, feeding, estimator, small):
+    found = tables.analyses()[method]["cka"]
+    curve = found["curves"][feeding][str(small)][estimator]
+    return [curve[found["layers"].index(layer)] for layer in ("image", *found["stages"])]
+
+
+@pytest.mark.parametrize("feeding", ["native", "upsampled"])
+@pytest.mark.parametrize("estimator", ["biased", "unbiased"])
+@pytest.mark.parametrize("small", [16, 32, 64])
+def test_the_page_tells_what_the_cka_records_say(feeding, estimator, small):
+    image, *stages = curves("vanilla", feeding, estimator, small)
+    assert image > 0.99
+    assert stages[4] < stages[3] < min(stages[:3])
+    if feeding == "native":
+        assert min(curves("msun", feeding, estimator, small)) > 0.88
+        losses = [before - after for before, after in zip([image, *stages], stages, strict=False)]
+        if small == 16:
+            assert max(losses) == losses[0]
+
+
+def test_the_page_tells_what_the_other_studies_say():
+    records = tables.analyses()
+    own = {method: records[method]["gradcam"]["agreement"]["own"]["16"]["correlation"]["mean"] for method in METHODS}
+    chance = records["vanilla"]["gradcam"]["another_image"]["correlation"]["mean"]
+    assert own["vanilla"] < chance + 0.05
+    assert own["vanilla"] < own["mst"] < own["msun"]
+    moved = {method: records[method]["pca"]["sizes"]["16"]["displacement"]["mean"] for method in METHODS}
+    assert moved["msun"] < moved["mst"] < moved["vanilla"]
+    top1 = {method: records[method]["resizing"]["top1"] for method in METHODS}
+    for method in ("vanilla", "mst"):
+        assert top1[method]["bilinear"]["16"] > top1[method]["antialiased"]["16"]
+    assert top1["msun"]["bilinear"]["16"] < top1["msun"]["antialiased"]["16"] - 30
+    assert top1["vanilla"]["nearest"]["64"] > top1["vanilla"]["bilinear"]["64"] > top1["vanilla"]["antialiased"]["64"]
+
+
+def test_cka_is_at_least_five_times_as_fast_as_pair_by_pair_and_does_not_grow():
+    record = json.loads((tables.RESULTS / "cka.json").read_text())
+    assert record["images"] == 1000
+    assert record["layers"] == 10
+    assert record["ratio"]["median"] >= 5
+    assert record["largest_difference"]["between both in double precision"] < 1e-6
+    memory = list(record["peak_memory_mib"].values())
+    assert max(memory) < 1.05 * min(memory)
