@@ -29,6 +29,7 @@ from msun_lite.errors import UserError, one_line_errors
 from msun_lite.explain import import_extra
 from msun_lite.figures import analysis_figures, map_figure, save_figure
 from msun_lite.files import atomic_write
+from msun_lite.imagenette import CLASS_NAMES
 from msun_lite.layers import located
 from msun_lite.model import MSUN
 from msun_lite.records import environment, read_json, write_json
@@ -146,7 +147,7 @@ def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
     names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
     rows = [
         (
-            names[labels[index]],
+            CLASS_NAMES.get(names[labels[index]], names[labels[index]]),
             [view[index].clamp(0, 1).permute(1, 2, 0).numpy() for view in views],
             maps[index][columns] / 255,
         )

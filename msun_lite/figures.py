@@ -18,7 +18,7 @@ NAMES = {"vanilla": "Vanilla", "mst": "MST", "msun": "MSUN"}
 
 _COLOURS = dict(zip(NAMES, (seaborn.color_palette("colorblind")[i] for i in (7, 1, 0)), strict=True))
 _MARKERS = {"vanilla": "o", "mst": "s", "msun": "D"}
-_STYLE = {
+STYLE = {
     **seaborn.axes_style("whitegrid"),
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
@@ -36,7 +36,7 @@ def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
         records: method -> its summary.json.
         title: what was measured, above the axes.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for method, record in records.items():
@@ -115,7 +115,7 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
         for feeding, title in {"native": "fed at its own size", "upsampled": "made large first"}.items()
         if any(str(size) in record["cka"]["curves"][feeding] for record in analyses.values())
     }
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _panels(len(panels), (4.7 * len(panels), 3.9))
         for ax, (feeding, title) in zip(axes, panels.items(), strict=True):
             for method, record in analyses.items():
@@ -135,7 +135,7 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
 
 def layer_figure(analyses: dict[str, dict], feeding: str = "native", estimator: str = "unbiased") -> Figure:
     """Draw CKA with the largest scale layer by layer, one line a size, a panel for each method."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _panels(len(analyses), (4.1 * len(analyses), 4.2))
         for ax, (method, record) in zip(axes, analyses.items(), strict=True):
             curves, names = record["cka"]["curves"][feeding], record["cka"]["layers"]
@@ -157,7 +157,7 @@ def heatmap_figure(
 
     `arrays` has each method's analysis.npz.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _panels(len(analyses), (3.9 * len(analyses) + 0.6, 4.6))
         for ax, (method, record) in zip(axes, analyses.items(), strict=True):
             names = record["cka"]["layers"]
@@ -180,7 +180,7 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
         measure: `correlation` or `overlap`.
         against: `own`, or `reference` for the network that each was compared with.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for method, record in analyses.items():
@@ -212,7 +212,7 @@ def map_figure(rows: Sequence[tuple[str, Sequence[NDArray], NDArray]], titles: S
         rows: what stands beside a row, its image at each of S sizes [H, W, 3], and the maps [S, h, w], all 0 to 1.
         titles: what stands above each of the S columns.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         size = (1.7 * len(titles) + 0.4, 1.75 * len(rows) + 0.2)
         figure = Figure(figsize=size, layout="constrained", facecolor="white")
         grid = figure.subplots(len(rows), len(titles), squeeze=False)
@@ -232,7 +232,7 @@ def space_figure(analyses: dict[str, dict], arrays: dict[str, dict], sizes: Sequ
 
     A row for each method, which has one basis for all sizes, a column for each of `sizes`.
     """
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure = Figure(figsize=(2.9 * len(sizes), 2.75 * len(analyses)), layout="constrained", facecolor="white")
         grid = figure.subplots(len(analyses), len(sizes), squeeze=False, sharex="row", sharey="row")
         for row, (method, record) in zip(grid, analyses.items(), strict=True):
@@ -254,7 +254,7 @@ def space_figure(analyses: dict[str, dict], arrays: dict[str, dict], sizes: Sequ
 def resizing_figure(analyses: dict[str, dict]) -> Figure:
     """Draw top-1 accuracy against size for every way of making the image small, a panel for each method."""
     markers, dashes = "osD^vP", [(), (4, 2), (1, 1), (3, 1, 1, 1), (5, 1), (2, 2)]
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         figure, axes = _panels(len(analyses), (4 * len(analyses), 4.2))
         for ax, (method, record) in zip(axes, analyses.items(), strict=True):
             for number, (way, row) in enumerate(record["resizing"]["top1"].items()):
@@ -287,7 +287,7 @@ def _look(method: str) -> dict:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write `figure` as PNG and as SVG beside it, atomically; `path` is without the ending."""
-    with rc_context(_STYLE):
+    with rc_context(STYLE):
         for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
             with atomic_write(path.with_suffix(f".{ending}")) as file:
                 figure.savefig(file, format=ending, **options)

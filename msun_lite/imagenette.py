@@ -17,6 +17,20 @@ from torchvision.datasets.utils import download_url
 from msun_lite.errors import DataError
 from msun_lite.progress import progress
 
+CLASS_NAMES = {
+    "n01440764": "tench",
+    "n02102040": "springer spaniel",
+    "n02979186": "cassette player",
+    "n03000684": "chain saw",
+    "n03028079": "church",
+    "n03394916": "French horn",
+    "n03417042": "garbage truck",
+    "n03425413": "petrol pump",
+    "n03445777": "golf ball",
+    "n03888257": "parachute",
+}
+"""WordNet id -> what is called so."""
+
 SIZE = "320px"
 """Which of the data set's three archives is downloaded: shorter side 320 px, 326 MB."""
 

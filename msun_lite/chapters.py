@@ -1,0 +1,184 @@
+"""What every chapter of the book starts with: networks, images and records, from two switches.
+
+chapter = Chapter(DATA, RUN)
+chapter.models["msun"], chapter.images(20), chapter.records["msun"]["top1"], photographs()["msun"]["top1"]
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from matplotlib_inline.backend_inline import set_matplotlib_formats
+from numpy.typing import NDArray
+from torch import Tensor
+
+from msun_lite.analyse import Analysis
+from msun_lite.config import METHODS, TrainConfig, read_config
+from msun_lite.data import EvalView, load_data
+from msun_lite.devices import pick_device, to_float
+from msun_lite.errors import UserError
+from msun_lite.figures import NAMES
+from msun_lite.imagenette import CLASS_NAMES
+from msun_lite.model import MSUN
+from msun_lite.pretrained import SHIPPED, find_pretrained
+from msun_lite.records import read_json
+from msun_lite.scales import resize
+
+SCENES = 400
+"""Validation scenes that a chapter draws."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Some images at the largest scale.
+
+    Args:
+        images: [B, 3, L, L], normalised as the networks want them.
+        labels: [B], their classes.
+        normalisation: {"mean": [3], "std": [3]}.
+    """
+
+    images: Tensor
+    labels: Tensor
+    normalisation: dict
+
+    def picture(self, index: int, size: int | None = None) -> NDArray:
+        """Return image `index` to look at, [H, W, 3] from 0 to 1; made `size` pixels small first, if given."""
+        image = self.images[index : index + 1]
+        image = image if size is None else resize(image, size)
+        mean, std = (torch.tensor(self.normalisation[name])[:, None, None] for name in ("mean", "std"))
+        return (image[0].cpu() * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
+
+
+class Chapter:
+    """The networks, images and records that a chapter runs on.
+
+    Args:
+        data: `scenes` (built-in), `imagenette`, or a folder with `train/` and `val/`; the run's classes must fit.
+        run: name of a shipped network or a run folder. Its companions, the same by other methods, come with it:
+            shipped ones by their names, a folder's from the folders `vanilla`, `mst` and `msun` beside it.
+
+    Raises:
+        UserError: if there is no such run, or the data's classes are not those it was trained on.
+    """
+
+    def __init__(self, data: str = "scenes", run: str = "quick-msun"):
+        self.run = str(run)
+        folders = _companions(self.run)
+        self.models = {method: MSUN.from_pretrained(folder) for method, folder in folders.items()}
+        self.records = {method: _record(folder) for method, folder in folders.items()}
+        self.config = _config(read_config(next(iter(folders.values())) / "config.yaml"), data)
+        self.scales, self.sizes = tuple(self.config.scales), list(self.config.sizes)
+        self.largest = self.scales[-1]
+        known = next(iter(self.models.values())).spec.get("class_names")
+        if known and known != list(self._data.classes):
+            raise UserError(f"DATA: expected the classes that {run} was trained on, {known[0]} ..., got {data!r}")
+        self.class_names = [CLASS_NAMES.get(name, name) for name in self._data.classes]
+
+    @cached_property
+    def _data(self):
+        return load_data(self.config, train=False)
+
+    def images(self, count: int, seed: int = 0) -> Sample:
+        """Return `count` validation images, as many of each class as can be, drawn at random but always the same."""
+        view = EvalView(self._data.val, self.config.test_size, self.config.crop_ratio)
+        chosen = _balanced(self._data.val.labels, count, seed)
+        items = [view[index] for index in chosen]
+        normalisation = next(iter(self.models.values())).spec["normalisation"]
+        pixels = torch.stack([image for image, _ in items])
+        return Sample(
+            to_float(pixels, torch.device("cpu"), normalisation),
+            torch.tensor([label for _, label in items]),
+            normalisation,
+        )
+
+    @torch.inference_mode()
+    def probabilities(self, method: str, images: Tensor, size: int) -> Tensor:
+        """Return the probabilities [B, classes] that a network gives to images once they are `size` pixels small."""
+        model = self.models[method]
+        return model(resize(images, size, model.antialias)).softmax(1)
+
+
+def begin(data: str, run: str) -> Chapter:
+    """Return the chapter's networks, images and records; figures are shown as SVG, and a line says what it runs on."""
+    set_matplotlib_formats("svg")
+    device = pick_device("auto")
+    print("no GPU here, and none needed: this runs on the CPU" if device.type == "cpu" else f"there is a GPU: {device}")
+    return Chapter(data, run)
+
+
+def _companions(run: str) -> dict[str, Path]:
+    """Return method -> folder of the run and of those that belong to it, in the order of `METHODS`."""
+    if (SHIPPED / run).is_dir() and not Path(run).is_dir():
+        family = run.rpartition("-")[0]
+        found = {method: SHIPPED / f"{family}-{method}" for method in METHODS}
+        return {method: folder for method, folder in found.items() if folder.is_dir()}
+    folder = find_pretrained(run)
+    own = read_config(folder / "config.yaml").method
+    beside = {method: folder.parent / method for method in METHODS if folder.name == own}
+    found = {method: path for method, path in beside.items() if (path / "summary.json").is_file()}
+    return {method: (found | {own: folder})[method] for method in METHODS if method in found or method == own}
+
+
+def _record(folder: Path) -> dict:
+    """Return a run's summary: its own, or that in the book's records for shipped weights."""
+    if folder.parent == SHIPPED:
+        family, _, method = folder.name.rpartition("-")
+        return read_json(results() / family / f"{method}-seed0" / "summary.json")
+    return read_json(folder / "summary.json")
+
+
+def _config(config: TrainConfig, data: str) -> TrainConfig:
+    if data == "scenes":
+        return replace(config, data=data, scenes_val=SCENES, crop_ratio=1.0)
+    return replace(config, data=data, cache=False)
+
+
+def _balanced(labels: Sequence[int], count: int, seed: int) -> list[int]:
+    """Return the indices of `count` images: class after class in turns, within a class in a random order."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+    by_class: dict[int, list[int]] = {}
+    for index in order:
+        by_class.setdefault(labels[index], []).append(index)
+    longest = max(map(len, by_class.values()))
+    turns = [group[turn] for turn in range(longest) for _, group in sorted(by_class.items()) if turn < len(group)]
+    return turns[:count]
+
+
+def results() -> Path:
+    """Return the folder of the book's records, which is in the project's checkout.
+
+    Raises:
+        UserError: if the package was installed without it.
+    """
+    folder = Path(__file__).resolve().parent.parent / "book" / "results"
+    if not folder.is_dir():
+        raise UserError(f"{folder}: expected the book's records; install the package from a checkout: pip install -e .")
+    return folder
+
+
+def photographs(seed: int = 0) -> dict[str, dict]:
+    """Return method -> summary of the published runs on photographs (preset `lite`)."""
+    return {method: read_json(results() / "lite" / f"{method}-seed{seed}" / "summary.json") for method in METHODS}
+
+
+def analyses() -> tuple[dict[str, dict], dict[str, dict]]:
+    """Return method -> analysis of the published networks on photographs, and method -> the arrays beside it."""
+    found = {method: Analysis(results() / "lite" / f"{method}-seed0") for method in METHODS}
+    return {method: one.read() for method, one in found.items()}, {
+        method: one.arrays() for method, one in found.items()
+    }
+
+
+def glue(name: str, value: object) -> None:
+    """Let the text of the book quote a value by name; outside of the book's build it does nothing."""
+    try:
+        from myst_nb import glue as put
+    except ImportError:
+        return
+    put(name, value, display=False)
+
+
+__all__ = ["METHODS", "NAMES", "Chapter", "Sample", "analyses", "begin", "glue", "photographs", "results"]

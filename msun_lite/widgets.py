@@ -1,0 +1,128 @@
+"""Sliders that change a picture: with a kernel or without, on a phone, by keyboard, for a screen reader.
+
+    size_slider({32: frame, 64: frame, 112: frame})
+
+With ipywidgets 8 the slider works in a static page too: every picture is in the page, and the slider shows one of them
+without any Python. With ipywidgets 7 (Colab) Python changes the picture.
+"""
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import ipywidgets
+from IPython.display import HTML, display
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from PIL import Image
+
+from msun_lite.figures import STYLE
+
+QUALITY = 80
+"""Quality of WebP pictures, 0 to 100."""
+
+WIDTH = "44rem"
+"""Widest a slider gets; on a phone it is as wide as the page."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What a slider shows at one of its stops.
+
+    Args:
+        picture: drawn once, when the slider is made.
+        text: says in words what can be seen, for all readers: it stands under the picture and is its description.
+        sharp: vector graphics, for charts; else WebP, for photographs and anything with many points.
+    """
+
+    picture: Figure
+    text: str
+    sharp: bool = True
+
+
+class Slider(ipywidgets.VBox):
+    """A slider with its picture; in a page read without JavaScript, the picture it starts with."""
+
+    def __init__(self, control: ipywidgets.SelectionSlider, shown: ipywidgets.Widget, still: str):
+        super().__init__([control, shown], layout=ipywidgets.Layout(max_width=WIDTH, width="100%"))
+        self.add_class("msun-slider")
+        self.control = control
+        self._still = still
+
+    def _ipython_display_(self, **options) -> None:
+        display(HTML(f"<noscript>{self._still}</noscript>"))
+        if hasattr(super(), "_ipython_display_"):  # ipywidgets 7
+            super()._ipython_display_(**options)
+        else:
+            display(self._repr_mimebundle_(), raw=True)
+
+
+def size_slider(frames: Mapping[int, Frame], start: int | None = None, name: str = "image size") -> Slider:
+    """Return a slider over image sizes in pixels; `start` is the first one shown, the largest by default."""
+    stops = {f"{size} px": frame for size, frame in sorted(frames.items())}
+    return slider(stops, name, f"{max(frames) if start is None else start} px")
+
+
+def slider(frames: Mapping[str, Frame], name: str, start: str) -> Slider:
+    """Return a slider over any stops: what is shown and spoken of each -> its frame.
+
+    Args:
+        frames: in the slider's order.
+        name: what the slider changes.
+        start: the stop shown first.
+
+    Raises:
+        ValueError: if `start` is none of the stops, or there are fewer than two.
+    """
+    stops = list(frames)
+    if start not in stops or len(stops) < 2:
+        raise ValueError(f"slider: expected two stops or more and one of them to start with, got {stops}, {start!r}")
+    pages = [_page(stop, frame) for stop, frame in frames.items()]
+    control = ipywidgets.SelectionSlider(
+        options=[(stop, number) for number, stop in enumerate(stops)],
+        value=stops.index(start),
+        description=name,
+        continuous_update=True,
+        layout=ipywidgets.Layout(width="98%", max_width=WIDTH),
+        style={"description_width": "initial"},
+    )
+    shown = _stack(control, pages) if hasattr(ipywidgets, "Stack") else _changed_by_python(control, pages)
+    return Slider(control, shown, pages[control.index])
+
+
+def _stack(control: ipywidgets.SelectionSlider, pages: list[str]) -> ipywidgets.Stack:
+    """Return all pages, one of them shown: which one is the slider's index, linked in the browser."""
+    stack = ipywidgets.Stack([ipywidgets.HTML(page) for page in pages], selected_index=control.index)
+    ipywidgets.jslink((control, "index"), (stack, "selected_index"))
+    return stack
+
+
+def _changed_by_python(control: ipywidgets.SelectionSlider, pages: list[str]) -> ipywidgets.HTML:
+    """Return one page that a kernel changes: ipywidgets 7 has no Stack."""
+    shown = ipywidgets.HTML(pages[control.index])
+    control.observe(lambda change: setattr(shown, "value", pages[change["new"]]), "index")
+    return shown
+
+
+def _page(stop: str, frame: Frame) -> str:
+    text = html.escape(frame.text, quote=True)
+    picture = f'<img class="msun-frame" style="width:100%;height:auto" alt="{text}" src="{_encoded(frame)}">'
+    return f'<figure style="margin:0">{picture}<figcaption><b>{html.escape(stop)}</b>: {text}</figcaption></figure>'
+
+
+def _encoded(frame: Frame) -> str:
+    """Return a frame's picture as a data address."""
+    buffer = io.BytesIO()
+    with rc_context({**STYLE, "svg.fonttype": "none"}):  # letters as letters: a quarter of the size
+        if frame.sharp:
+            frame.picture.savefig(buffer, format="svg", metadata={"Date": None})
+            kind = "svg+xml"
+        else:
+            frame.picture.savefig(buffer, format="png", dpi=130)
+            image = Image.open(buffer).convert("RGB")
+            buffer = io.BytesIO()
+            image.save(buffer, "WEBP", quality=QUALITY)
+            kind = "webp"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
