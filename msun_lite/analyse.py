@@ -26,11 +26,10 @@ from msun_lite.config import OneLineParser, parse
 from msun_lite.data import DataSet, eval_loader, load_data
 from msun_lite.devices import pick_device
 from msun_lite.errors import UserError, one_line_errors
-from msun_lite.explain import import_extra
+from msun_lite.explain import check_target, import_extra
 from msun_lite.figures import analysis_figures, map_figure, save_figure
 from msun_lite.files import atomic_write
 from msun_lite.imagenette import CLASS_NAMES
-from msun_lite.layers import located
 from msun_lite.model import MSUN
 from msun_lite.records import environment, read_json, write_json
 from msun_lite.scales import resize
@@ -94,15 +93,19 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
     data = load_data(config, train=False)
     if {"gradcam", "resizing"} & set(options.what):
         check_classes(model, data)
-    if options.layer is not None:
-        located(model, options.layer, model.scales[-1])  # refused now, not after the studies before it
+    reference = MSUN.from_pretrained(options.reference) if options.reference else None
+    for network in (model, reference):
+        if network is not None and "gradcam" in options.what:
+            check_target(network, options.layer, max(config.sizes))  # now, not after the studies before it
+    if reference is not None:
+        check_classes(reference, data)
     chosen = _choose(len(data.val), options.images)
     about = _about(subject)
     analysis = Analysis(folder)
     if (there := analysis.read()) and there.get("weights") != about["weights"]:
         raise UserError(f"{analysis.json}: holds the analysis of other weights, expected another --out")
     images = _images(model, data, chosen, config, device)
-    reference = MSUN.from_pretrained(options.reference).to(device) if options.reference else None
+    reference = reference.to(device) if reference else None
     model = model.to(device, memory_format=torch.channels_last).eval()
     studies = {
         "cka": lambda: cka_study(model, images, config.sizes),
@@ -114,6 +117,7 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
         settings = {"sizes": list(config.sizes), "images": len(chosen), "data": data.describe()}
         if study == "gradcam":
             settings |= {"target": options.layer, "reference_run": options.reference}
+            settings["reference_weights"] = fingerprint(reference) if reference else None
         if resume and there.get(study, {}).get("settings") == settings:
             print(f"{study}: there already")
             continue
@@ -215,7 +219,7 @@ def _parser() -> OneLineParser:
 
 
 def _studies(text: str) -> tuple[str, ...]:
-    words = tuple(text.split(","))
+    words = tuple(word.strip() for word in text.split(","))
     if unknown := [word for word in words if word not in STUDIES]:
         raise UserError(f"what: expected some of {', '.join(STUDIES)}, with commas, got {unknown[0]!r}")
     return words

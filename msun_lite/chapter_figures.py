@@ -4,17 +4,29 @@ Each returns a `Figure` without pyplot. White ground, colours that colour-blind 
 alone carries a meaning.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import seaborn
 from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import FancyBboxPatch
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from msun_lite.figures import NAMES, STYLE
+from msun_lite.figures import NAMES, STYLE, _look
 
 
 def prediction_figure(
-    picture: NDArray, probabilities: dict[str, Sequence[float]], class_names: Sequence[str], label: int, title: str = ""
+    picture: NDArray,
+    probabilities: dict[str, Sequence[float]],
+    class_names: Sequence[str],
+    label: int | None,
+    title: str = "",
 ) -> Figure:
     """Draw one image as the networks get it, and beside it how sure each network is of its three likeliest classes.
 
@@ -22,7 +34,7 @@ def prediction_figure(
         picture: [H, W, 3] from 0 to 1; its pixels are shown as they are.
         probabilities: method -> probabilities [classes].
         class_names: what the classes are called.
-        label: the image's class, whose bars are filled; the others are hatched.
+        label: the image's class, whose bars are filled, while the others are hatched; None if it is unknown.
         title: what stands above the image.
     """
     with rc_context(STYLE):
@@ -32,7 +44,7 @@ def prediction_figure(
         grid[0].set(xticks=[], yticks=[], title=title)
         for ax, (method, row) in zip(grid[1:], probabilities.items(), strict=True):
             likeliest = sorted(range(len(row)), key=lambda index: -row[index])[:3]
-            right = [index == label for index in likeliest]
+            right = [label in (None, index) for index in likeliest]
             bars = ax.barh(
                 range(3),
                 [100 * row[index] for index in likeliest],
@@ -45,4 +57,382 @@ def prediction_figure(
             ax.set_yticklabels([class_names[index] for index in likeliest])
             ax.invert_yaxis()
             ax.set_xlabel("confidence (%)")
+        return figure
+
+
+def gram_figure(features: dict[str, NDArray], similarity: dict[str, float]) -> Figure:
+    """Draw toy features in the plane and, below, the Gram matrices of their images: what CKA compares (Eq. 1).
+
+    Args:
+        features: what was done to them -> [n, 2]; the first is what the others are compared with.
+        similarity: the same names -> CKA with the first.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.1 * len(features), 4.5), layout="constrained", facecolor="white")
+        above, below = figure.subplots(2, len(features))
+        reach = 1.1 * max(np.abs(points).max() for points in features.values())
+        for top, bottom, (name, points) in zip(above, below, features.items(), strict=True):
+            for number, point in enumerate(points):
+                top.annotate(str(number), point, ha="center", va="center", fontsize=9)
+            top.set(xlim=(-reach, reach), ylim=(-reach, reach), xticks=[0], yticks=[0], aspect="equal", title=name)
+            top.tick_params(labelbottom=False, labelleft=False)
+            centred = points - points.mean(0)
+            gram = centred @ centred.T
+            bottom.imshow(gram, cmap="RdBu_r", vmin=-np.abs(gram).max(), vmax=np.abs(gram).max())
+            bottom.set(xticks=[], yticks=[], xlabel=f"CKA {similarity[name]:.2f}")
+            bottom.grid(visible=False)
+        above[0].set_ylabel("features")
+        below[0].set_ylabel("Gram matrix")
+        return figure
+
+
+def bias_figure(counts: Sequence[int], values: dict[str, NDArray], expected: Sequence[float]) -> Figure:
+    """Draw CKA of unrelated features against the number of images: mean and range over draws, one line an estimator.
+
+    Args:
+        counts: numbers of images.
+        values: name of the estimator -> CKA [counts, draws].
+        expected: what theory says of the biased one, for each of `counts`.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.0), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        axes.plot(counts, expected, color=".2", linestyle=(0, (2, 3)), label="biased, in theory")
+        for (name, found), colour, marker in zip(values.items(), ("#D55E00", "#0072B2"), "os", strict=True):
+            axes.plot(counts, found.mean(1), color=colour, marker=marker, linewidth=2, label=f"{name}: mean and range")
+            axes.fill_between(counts, found.min(1), found.max(1), color=colour, alpha=0.15, linewidth=0)
+        axes.set_xscale("log", base=2)
+        axes.set(xlabel="images", ylabel="CKA of unrelated features", ylim=(-1.05, 1.05), xticks=counts)
+        axes.set_xticklabels(counts)
+        axes.legend(loc="lower right")
+        seaborn.despine(figure)
+        return figure
+
+
+def overlay_figure(
+    picture: NDArray, overlays: dict[str, tuple[NDArray, NDArray]], title: str = "", width: float = 2.1
+) -> Figure:
+    """Draw one image as it is and, beside it, attention laid over it: bright where the map is high.
+
+    Args:
+        picture: [H, W, 3] from 0 to 1; its pixels are shown as they are.
+        overlays: what stands above a panel -> the image under the map [h, w, 3] and the map [h', w'], all 0 to 1.
+        title: what stands above the image.
+        width: of a panel, in inches.
+    """
+    with rc_context(STYLE):
+        panels = 1 + len(overlays)
+        figure = Figure(figsize=(width * panels, 1.18 * width), layout="constrained", facecolor="white")
+        axes = figure.subplots(1, panels, squeeze=False)[0]
+        axes[0].imshow(picture, extent=(0, 1, 1, 0), interpolation="nearest")
+        axes[0].set_title(title, fontsize=10)
+        for ax, (name, (under, attention)) in zip(axes[1:], overlays.items(), strict=True):
+            ax.imshow(under.mean(2), extent=(0, 1, 1, 0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+            ax.imshow(attention, extent=(0, 1, 1, 0), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+            ax.set_title(name, fontsize=10)
+        for ax in axes:
+            ax.set(xticks=[], yticks=[])
+        return figure
+
+
+def mean_attention_figure(arrays: dict[str, dict], sizes: Sequence[int]) -> Figure:
+    """Draw the mean over images of the attention maps: a row for each method, a column for each of `sizes`.
+
+    `arrays` has each method's analysis.npz.
+    """
+    with rc_context(STYLE):
+        shape = (1.6 * len(sizes) + 1.1, 1.6 * len(arrays) + 0.3)
+        figure = Figure(figsize=shape, layout="constrained", facecolor="white")
+        grid = figure.subplots(len(arrays), len(sizes), squeeze=False)
+        for row, (method, found) in zip(grid, arrays.items(), strict=True):
+            kept = found["gradcam_sizes"].tolist()
+            for ax, size in zip(row, sizes, strict=True):
+                mean = found["gradcam_mean"][kept.index(size)].astype(float)
+                image = ax.imshow(mean, vmin=0, vmax=1, cmap="inferno")
+                ax.set(xticks=[], yticks=[])
+                ax.grid(visible=False)
+            row[0].set_ylabel(NAMES[method])
+        for ax, size in zip(grid[0], sizes, strict=True):
+            ax.set_title(f"{size} px", fontsize=10)
+        figure.colorbar(image, ax=grid, label="mean attention", shrink=0.7)
+        return figure
+
+
+def class_space_figure(arrays: dict[str, dict], size: int, titles: dict[str, str]) -> Figure:
+    """Draw the features at one size in their first two principal components, a panel for each method (Fig. 8).
+
+    The number of a class stands at the median of its points, and an arrow leads there from their median at the largest
+    size. The axes are the same at every size.
+
+    Args:
+        arrays: method -> its analysis.npz.
+        size: which one, in pixels.
+        titles: method -> what stands above its panel.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(3.1 * len(arrays), 3.4), layout="constrained", facecolor="white")
+        grid = figure.subplots(1, len(arrays), squeeze=False)[0]
+        for ax, (method, found) in zip(grid, arrays.items(), strict=True):
+            sizes, labels = found["pca_sizes"].tolist(), found["pca_labels"]
+            everywhere = found["pca_points"].astype(float)
+            points, largest = everywhere[sizes.index(size)], everywhere[sizes.index(max(sizes))]
+            palette = seaborn.color_palette("colorblind", int(labels.max()) + 1)
+            ax.scatter(*points.T, c=[palette[label] for label in labels], s=3, alpha=0.45, linewidths=0)
+            for label in np.unique(labels):
+                here, there = (np.median(where[labels == label], 0) for where in (points, largest))
+                ax.annotate("", here, there, arrowprops={"arrowstyle": "-", "color": ".25", "linewidth": 0.9})
+                box = {"boxstyle": "circle,pad=0.15", "facecolor": "white", "edgecolor": palette[label]}
+                ax.annotate(str(label), here, ha="center", va="center", fontsize=8, bbox=box)
+            low, high = np.percentile(everywhere.reshape(-1, 2), (0.2, 99.8), axis=0)
+            margin = 0.04 * (high - low)
+            (left, bottom), (right, top) = low - margin, high + margin
+            ax.set(xlim=(left, right), ylim=(bottom, top), xticks=[], yticks=[])
+            ax.set_title(titles[method], fontsize=10)
+            ax.set_xlabel("first component")
+        grid[0].set_ylabel("second component")
+        return figure
+
+
+def space_numbers_figure(analyses: dict[str, dict]) -> Figure:
+    """Draw what is measured in all dimensions of the feature space against size: neighbours, silhouette, displacement.
+
+    `analyses` is method -> its analysis.json.
+    """
+    panels = {
+        "neighbour_accuracy_at_largest": "nearest neighbour at the\nlargest size of its class (%)",
+        "neighbour_accuracy": "nearest neighbour at the\nsame size of its class (%)",
+        "silhouette": "silhouette, mean",
+        "displacement": "displacement, mean",
+    }
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9.2, 6.4), layout="constrained", facecolor="white")
+        grid = figure.subplots(2, 2).ravel()
+        for ax, (measure, title) in zip(grid, panels.items(), strict=True):
+            for method, record in analyses.items():
+                by_size = record["pca"]["sizes"]
+                sizes, means = [int(size) for size in by_size], [entry[measure]["mean"] for entry in by_size.values()]
+                ax.plot(sizes, means, label=NAMES[method], **_look(method))
+            ax.set_title(title, fontsize=11)
+            ax.set_xticks(sizes[::2])
+            if measure.startswith("neighbour"):
+                ax.set_ylim(0, 102)
+        for ax in grid[2:]:
+            ax.set_xlabel("size of the input image (pixels)")
+        grid[0].legend(loc="lower right")
+        seaborn.despine(figure)
+        return figure
+
+
+@dataclass(frozen=True)
+class Column:
+    """What the drawing of an MSUN says of one subnet.
+
+    Args:
+        scale: in pixels.
+        picture: an image at that scale [H, W, 3] from 0 to 1.
+        lines: the layers of f_i, a line each.
+        shape: (C, h, w) of its features before they are resized.
+    """
+
+    scale: int
+    picture: NDArray
+    lines: Sequence[str]
+    shape: tuple[int, int, int]
+
+
+def architecture_figure(
+    columns: Sequence[Column], side: int, upper: Sequence[str], classes: int, active: int | None = None
+) -> Figure:
+    """Draw an MSUN from the images at the top to the logits at the bottom (the paper's Fig. 3), to be read on a phone.
+
+    Args:
+        columns: one a scale, the largest last.
+        side: what the features' side is made before g.
+        upper: the layers of g.
+        classes: length of the logits.
+        active: the scale whose way is taken, the others being greyed; None for all, as in training.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(4.6, 6.2), facecolor="white")
+        axes = figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, 4.6), ylim=(0, 6.2))
+        axes.axis("off")
+        width = 4.5 / len(columns)
+        middles = [0.05 + width * (number + 0.5) for number in range(len(columns))]
+        for number, (column, middle) in enumerate(zip(columns, middles, strict=True), start=1):
+            on = active in (None, column.scale)
+            _draw_image(axes, column, columns[-1].scale, middle, min(1.25, 0.9 * width), on)
+            private, common = (
+                ("#d6e8f5", "#0072B2") if on else ("white", ".8"),
+                ("#f2f2f2", ".4") if on else ("white", ".8"),
+            )
+            box = 0.9 * width
+            _draw_box(axes, middle, 3.55, box, 1.05, [f"$f_{number}$", *column.lines], *private)
+            _draw_box(axes, middle, 2.35, box, 0.36, [_shape(column.shape)], *common)
+            _draw_box(axes, middle, 1.63, box, 0.36, [_shape((column.shape[0], side, side))], *common)
+            _draw_arrow(axes, (middle, 4.42), (middle, 4.1), on)
+            _draw_arrow(axes, (middle, 3.0), (middle, 2.55), on)
+            _draw_arrow(axes, (middle, 2.15), (middle, 1.83), on, "resize" if column.shape[1] != side else "as it is")
+            _draw_arrow(axes, (middle, 1.43), (middle, 1.09), on)
+        if active is None:
+            for left, right in zip(middles, middles[1:], strict=False):
+                ends = ((left + 0.45 * width, 1.63), (right - 0.45 * width, 1.63))
+                axes.annotate("", ends[0], ends[1], arrowprops={"arrowstyle": "<->", "color": "#D55E00", "lw": 1.6})
+        _draw_box(axes, 2.3, 0.83, 4.35, 0.5, ["$g$, shared by all scales", ", ".join(upper)], "#fdebd3", "#B35C00")
+        _draw_arrow(axes, (2.3, 0.57), (2.3, 0.31), True)
+        logits = f"{classes} logits" + ("" if active else " a scale")
+        axes.text(2.3, 0.17, logits, ha="center", va="center", fontsize=10)
+        return figure
+
+
+def _draw_image(axes: Axes, column: Column, largest: int, middle: float, widest: float, on: bool) -> None:
+    """Draw a column's image, as large beside the others' as its scale is."""
+    half = 0.5 * widest * column.scale / largest
+    edges = (middle - half, middle + half, 4.45, 4.45 + 2 * half)
+    axes.imshow(column.picture, extent=edges, interpolation="nearest", alpha=1 if on else 0.25, aspect="equal")
+    axes.set(xlim=(0, 4.6), ylim=(0, 6.2))
+    text = f"$x$: {column.scale} px"
+    axes.text(middle, 4.53 + 2 * half, text, ha="center", va="bottom", fontsize=10, color=".1" if on else ".6")
+
+
+def _draw_box(
+    axes: Axes, middle: float, y: float, width: float, height: float, lines: Sequence[str], face: str, edge: str
+) -> None:
+    """Draw a box around (middle, y) with lines of text."""
+    corner = (middle - width / 2, y - height / 2)
+    style = "round,pad=0,rounding_size=0.06"
+    axes.add_patch(FancyBboxPatch(corner, width, height, style, facecolor=face, edgecolor=edge, linewidth=1.3))
+    colour = ".6" if face == "white" else ".1"
+    axes.text(middle, y, "\n".join(lines), ha="center", va="center", fontsize=9.5, linespacing=1.25, color=colour)
+
+
+def _draw_arrow(axes: Axes, start: tuple, end: tuple, on: bool, text: str = "") -> None:
+    """Draw an arrow, with a word beside it."""
+    colour = ".15" if on else ".8"
+    axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "shrinkA": 0,
+                                              "shrinkB": 0})  # fmt: skip
+    height = (start[1] + end[1]) / 2
+    axes.text(start[0] + 0.1, height, text, ha="left", va="center", fontsize=9, color=".3" if on else ".7")
+
+
+def _shape(shape: tuple[int, int, int]) -> str:
+    return " × ".join(map(str, shape))
+
+
+def cost_figure(sizes: Sequence[int], curves: dict[str, Sequence[float]]) -> Figure:
+    """Draw the cost of one image against its size, a line for each of `curves` (name -> GFLOPs)."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 4.0), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        looks = zip(("#555555", "#D55E00", "#CC79A7", "#0072B2"), "osD^", strict=True)
+        for (name, values), (colour, marker) in zip(curves.items(), looks, strict=False):
+            axes.plot(sizes, values, color=colour, marker=marker, markersize=5, linewidth=2, label=name)
+        axes.set(xlabel="size of the input image (pixels)", ylabel="GFLOPs of one image", xticks=sizes[::2])
+        axes.set_ylim(0, 1.08 * max(max(values) for values in curves.values()))
+        axes.legend(loc="lower right", fontsize=10)
+        seaborn.despine(figure)
+        return figure
+
+
+DISTANCE_TICKS = (0, 0.001, 0.01, 0.1, 1)
+
+
+def constraint_figure(lam: float, distances: Sequence[float]) -> Figure:
+    """Draw what lambda does: above, one pair's term and its pull; below, the term over two pairs' distances.
+
+    Args:
+        lam: lambda, at least 0.
+        distances: those of a network's pairs, marked on the upper axes; the first two make the dot below.
+    """
+    grid = np.concatenate(([0], np.logspace(-4, 0, 400), [lam, max(lam - 1e-9, 0)]))
+    grid.sort()
+    kept = grid >= lam
+    with rc_context({**STYLE, "hatch.linewidth": 0.7}):
+        figure = Figure(figsize=(6.0, 6.0), layout="constrained", facecolor="white")
+        above, below = figure.subplots(2, 2)
+        above[0].plot(grid, np.maximum(grid, lam), color="#0072B2", linewidth=2.4, label="max(D, λ), Eq. 8")
+        above[0].plot(
+            grid, np.where(kept, grid, 0), color="#D55E00", linewidth=2, linestyle=(0, (4, 2)), label="dropped below λ"
+        )
+        above[0].set(title="one pair: the term", ylim=(0, 1.2))
+        above[0].set_yscale("symlog", linthresh=0.001)
+        above[0].set_yticks(DISTANCE_TICKS, DISTANCE_TICKS)
+        above[0].legend(loc="upper left", fontsize=9)
+        above[1].plot(grid, np.where(kept, 2 * np.sqrt(grid), 0), color="#0072B2", linewidth=2.4, label="λ as it is")
+        above[1].plot(
+            grid, 0.2 * 2 * np.sqrt(grid), color=".45", linewidth=1.6, linestyle=(0, (1, 1)), label="a weight of 0.2"
+        )
+        above[1].set(title="its pull on the features", ylim=(-0.05, 2.1))
+        above[1].legend(loc="upper left", fontsize=9)
+        for ax in above:
+            for distance in distances:
+                ax.plot([distance], [0], marker="v", color=".1", markersize=7, clip_on=False, zorder=5)
+            _distance_axis(ax.xaxis, ax.set_xscale, "distance D of the pair")
+            ax.set_xlim(0, 1)
+        for ax, constraint in zip(below, ("sum", "pair"), strict=True):
+            _draw_surface(ax, lam, constraint)
+            ax.plot(*distances[:2], marker="o", color="white", markeredgecolor=".1", markersize=9)
+        seaborn.despine(figure)
+        return figure
+
+
+def _draw_surface(axes: Axes, lam: float, constraint: str) -> None:
+    """Draw the constrained term over the distances of two pairs, arrows down its slope, hatched where there is none."""
+    line = np.concatenate(([0], np.logspace(-4, 0, 160)))
+    first, second = np.meshgrid(line, line)
+    free = (first + second < lam) if constraint == "sum" else (first < lam) & (second < lam)
+    if constraint == "sum":
+        value, title = np.maximum(first + second, lam), "two pairs: max(D + D', λ)"
+    else:
+        value, title = np.where(first < lam, 0, first) + np.where(second < lam, 0, second), "two pairs: each by itself"
+    levels = (0, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2.1)
+    axes.contourf(first, second, value, levels=levels, cmap="Blues", norm=PowerNorm(0.25, 0, 2.1))
+    if free.sum() > 1:
+        axes.contourf(first, second, free, levels=(0.5, 1.5), colors="none", hatches=["////"])
+    points = np.array([0.0003, 0.002, 0.006, 0.02, 0.06, 0.2, 0.6])
+    u, v = np.meshgrid(points, points)
+    if constraint == "sum":
+        du = dv = np.where(u + v >= lam, -1.0, 0.0)
+    else:
+        du, dv = np.where(u >= lam, -1.0, 0.0), np.where(v >= lam, -1.0, 0.0)
+    moving = (du != 0) | (dv != 0)
+    axes.quiver(u[moving], v[moving], du[moving], dv[moving], angles="uv", scale=16, width=0.009, color="#B35C00")
+    _distance_axis(axes.xaxis, axes.set_xscale, "distance D of one pair")
+    _distance_axis(axes.yaxis, axes.set_yscale, "distance D' of another")
+    axes.set(title=title, xlim=(0, 1), ylim=(0, 1))
+    axes.grid(visible=False)
+
+
+def _distance_axis(axis: Axis, set_scale: Callable, label: str) -> None:
+    """Give an axis from 0 to 1 that shows small distances too."""
+    set_scale("symlog", linthresh=0.001)
+    axis.set_ticks(DISTANCE_TICKS, [f"{tick:g}" for tick in DISTANCE_TICKS])
+    axis.set_label_text(label)
+
+
+def constraint_history_figure(runs: dict[str, Sequence[dict]], lam: float, pairs: int) -> Figure:
+    """Draw how the distances fall in training, and how much of them still pulls, a panel for each run.
+
+    Args:
+        runs: what stands above a panel -> the lines of its metrics.jsonl.
+        lam: the tolerance of each pair.
+        pairs: how many there are.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(5.6, 3.1 * len(runs)), layout="constrained", facecolor="white")
+        for ax, (title, rows) in zip(figure.subplots(len(runs), 1, squeeze=False)[:, 0], runs.items(), strict=True):
+            epochs, si = [row["epoch"] for row in rows], [row["si"] for row in rows]
+            active = [row["loss"] - row["ce"] for row in rows]
+            ax.plot(epochs, si, color="#0072B2", linewidth=2, label="sum of all pairs, $L_{SI}$")
+            ax.fill_between(epochs, active, 1e-4, color="#D55E00", alpha=0.22, linewidth=0)
+            ax.plot(epochs, active, color="#D55E00", linewidth=2, linestyle=(0, (4, 2)), label="part that still pulls")
+            ax.axhline(pairs * lam, color=".3", linewidth=1.2, linestyle=(0, (1, 1.5)))
+            ax.annotate(f"{pairs} λ", (1, pairs * lam), (-4, 2), xycoords=("axes fraction", "data"),
+                        textcoords="offset points", ha="right", fontsize=10, color=".2")  # fmt: skip
+            ax.set_yscale("log")
+            ax.set(title=title, xlabel="epoch", ylabel="distance", ylim=(0.5 * min(active), 1.5 * max(si)))
+            ax.set_xlim(epochs[0], epochs[-1])
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.legend(loc="upper right", fontsize=10)
+        seaborn.despine(figure)
         return figure

@@ -12,7 +12,9 @@ from pathlib import Path
 import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
 
 from msun_lite.analyse import Analysis
 from msun_lite.config import METHODS, TrainConfig, read_config
@@ -25,6 +27,7 @@ from msun_lite.model import MSUN
 from msun_lite.pretrained import SHIPPED, find_pretrained
 from msun_lite.records import read_json
 from msun_lite.scales import resize
+from msun_lite.sources import MemorySource
 
 SCENES = 400
 """Validation scenes that a chapter draws."""
@@ -93,6 +96,14 @@ class Chapter:
             torch.tensor([label for _, label in items]),
             normalisation,
         )
+
+    def sample(self, image: Image.Image) -> Sample:
+        """Return one image of any size and shape, centre-cropped as validation images are; its label is unknown, -1."""
+        view = EvalView(MemorySource([pil_to_tensor(image)], [-1]), self.config.test_size, self.config.crop_ratio)
+        normalisation = next(iter(self.models.values())).spec["normalisation"]
+        pixels, label = view[0]
+        images = to_float(pixels[None], torch.device("cpu"), normalisation)
+        return Sample(images, torch.tensor([label]), normalisation)
 
     @torch.inference_mode()
     def probabilities(self, method: str, images: Tensor, size: int) -> Tensor:

@@ -22,6 +22,11 @@ from msun_lite.errors import UserError
 LEAST = 4
 """Fewest images of a batch: the unbiased estimator divides by n (n - 3)."""
 
+NOT_DEFINED = "they are constant, or (unbiased) no two images are nearer to each other than any other two"
+
+ROUNDING = 1e-6
+"""An unbiased HSIC below this part of the terms it is the difference of is taken for 0."""
+
 CHUNK = 2048
 """Columns of features that one product sums in their own precision; the rest is summed in double precision."""
 
@@ -41,14 +46,14 @@ def linear_cka(X: Tensor, Y: Tensor, unbiased: bool = False) -> Tensor:
         UserError: for fewer than 4 images, unequal numbers of them, values that are not finite, or features that are
             the same for all images: CKA is not defined for them.
     """
+    X, Y = centred(X), centred(Y)
     if len(X) != len(Y):
         raise UserError(f"CKA: expected features of the same images, got {len(X)} and {len(Y)}")
-    X, Y = centred(X), centred(Y)
     hsic = _hsic_of_features if max(X.shape[1], Y.shape[1]) < len(X) else _hsic_of_grams
     between, within_x, within_y = hsic(X, Y, unbiased)
     for name, within in (("first", within_x), ("second", within_y)):
         if within <= 0:
-            raise UserError(f"CKA: expected features that differ between images, the {name} are constant")
+            raise UserError(f"CKA: not defined for the {name} features: {NOT_DEFINED}")
     return (between / (within_x * within_y).sqrt()).to(X)
 
 
@@ -104,6 +109,9 @@ def gram(features: Tensor) -> Tensor:
 
 def _flat(features: Tensor) -> Tensor:
     """Return features [n, ...] as [n, p] in single precision at least, or raise a `UserError` for too few images."""
+    if not isinstance(features, Tensor) or features.ndim < 2 or features.is_complex():
+        got = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise UserError(f"CKA: expected a tensor of real features [n, ...], got {got}")
     if len(features) < LEAST:
         raise UserError(f"CKA: expected features of at least {LEAST} images, got {len(features)}")
     features = features.flatten(1)
@@ -135,14 +143,20 @@ def _hsic(off: Tensor, diagonals: Tensor, sums: Tensor, n: int, unbiased: bool) 
     """
     if not unbiased:
         return (off + diagonals) / (n - 1) ** 2
-    return (off + sums / ((n - 1) * (n - 2)) - 2 * diagonals / (n - 2)) / (n * (n - 3))
+    sums, diagonals = sums / ((n - 1) * (n - 2)), 2 * diagonals / (n - 2)
+    value = off + sums - diagonals
+    return value * (value.abs() > ROUNDING * (off.abs() + sums.abs() + diagonals.abs())) / (n * (n - 3))
 
 
 class _Grams:
     """The k Gram matrices of one batch, taken apart for HSIC: their diagonals [k, n], and the rest [k, n n]."""
 
     def __init__(self, grams: Iterable[Tensor]):
-        stacked = torch.stack(list(grams))
+        grams = list(grams)
+        for K in grams:
+            if K.ndim != 2 or K.shape[0] != K.shape[1] or K.sum(1).abs().max() > 1e-3 * K.trace():
+                raise UserError(f"CKA: expected Gram matrices [n, n] made by gram, got {list(K.shape)}")
+        stacked = torch.stack(grams)
         self.n = stacked.shape[1]
         self.diagonals = stacked.diagonal(dim1=1, dim2=2)
         self.sums = self.diagonals.sum(1)
@@ -163,8 +177,8 @@ class StreamingCKA:
     """CKA of every layer of one list with every layer of another, from batches of the same images.
 
     It keeps a few small matrices, whatever the number of images. Each HSIC is the mean over the batches, weighted by
-    their images, and the ratio is taken at the end. The unbiased value does not depend on the batch size; the biased
-    one does, and for a single batch is Eq. 1. Batches should be random draws of the images, not sorted by class.
+    their images, and the ratio is taken at the end. For a single batch the biased value is Eq. 1; with more, it depends on
+    their size, which the unbiased one does not, in expectation. Batches should be random draws, not sorted by class.
     """
 
     def __init__(self):
@@ -202,7 +216,7 @@ class StreamingCKA:
         for names, own in zip(self._names, within, strict=True):
             for name, value in zip(names, own, strict=True):
                 if value <= 0:
-                    raise UserError(f"CKA: expected features that differ between images, those of {name} are constant")
+                    raise UserError(f"CKA: not defined for the features of {name}: {NOT_DEFINED}")
         return between / (within[0][:, None] * within[1]).sqrt()
 
 
@@ -220,6 +234,8 @@ def catch(
     Raises:
         UserError: for a name that the model does not have, or a layer whose output is no tensor.
     """
+    if isinstance(layers, str):
+        raise UserError(f"layers: expected a list of names, got {layers!r}")
     modules, kept, handles = dict(model.named_modules()), {}, []
     if unknown := [name for name in layers if name not in modules]:
         close = difflib.get_close_matches(unknown[0], modules, n=1)

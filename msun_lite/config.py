@@ -3,6 +3,7 @@
 import contextlib
 import difflib
 import io
+import itertools
 import re
 import sys
 from dataclasses import asdict, dataclass
@@ -291,7 +292,7 @@ def _set_defaults(parser: OneLineParser, preset: str | None, config: str | None)
 
 def _given(argv: list[str], option: str) -> str | None:
     """Return the value that `argv` gives to `option`, before it is parsed; None if it does not."""
-    for word, after in zip(argv, [*argv[1:], None], strict=True):
+    for word, after in itertools.zip_longest(argv, argv[1:]):
         name, equals, value = word.partition("=")
         if name == option:
             return value if equals else after

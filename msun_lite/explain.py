@@ -7,6 +7,7 @@ with penultimate(model) as features: model(images)      # what the classifier de
 
 import importlib
 import math
+import operator
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from msun_lite.cka import catch
 from msun_lite.errors import UserError
 from msun_lite.layers import located, stages
 from msun_lite.model import MSUN
@@ -62,30 +64,55 @@ def grad_cam(
     Raises:
         UserError: for a class or a layer that the model does not have, or if the extra `analyse` is missing.
     """
+    if not isinstance(model, MSUN):
+        raise UserError(f"Grad-CAM: expected an MSUN (MSUN.vanilla for a plain CNN), got a {type(model).__name__}")
     library = import_extra("pytorch_grad_cam")
     targets = import_extra("pytorch_grad_cam.utils.model_targets")
-    layer = stages(model)[-1] if layer is None else layer
-    target = model.get_submodule(located(model, layer, route(size, model.scales, model.routing)))
+    target = model.get_submodule(check_target(model, layer, size))
     chosen = None
     if classes is not None:
-        _check_classes(classes, len(images), model.spec["classes"])
-        chosen = [targets.ClassifierOutputTarget(int(label)) for label in classes]
-    with _as_found(model), torch.enable_grad():
+        labels = _check_classes(classes, len(images), model.spec["classes"])
+        chosen = [targets.ClassifierOutputTarget(label) for label in labels]
+    with _as_found(model), torch.inference_mode(False), torch.enable_grad():
         model.requires_grad_(False)  # the gradient is wanted at the layer alone: nothing below or beside it is computed
         start = target.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
         cam = library.GradCAM(_Seen(model, size), [target])
         try:
-            maps = cam(images, chosen)
+            maps = cam(images.clone(), chosen)  # a tensor of inference mode cannot have gradients
         finally:  # its own context manager would swallow an IndexError
             cam.activations_and_grads.release()
             start.remove()
     return torch.from_numpy(maps)
 
 
-def _check_classes(classes: Sequence[int] | Tensor, images: int, count: int) -> None:
-    if len(classes) != images or not all(0 <= int(label) < count for label in classes):
-        given = ", ".join(str(int(label)) for label in classes)
-        raise UserError(f"classes: expected 0 to {count - 1} for each of {images} images, got {given}")
+@torch.no_grad()
+def check_target(model: MSUN, layer: str | None, size: int) -> str:
+    """Return the name in the model of the layer that Grad-CAM looks at, at this size; None: the last stage.
+
+    Raises:
+        UserError: if there is no such layer, or it gives no maps.
+    """
+    scale = route(size, model.scales, model.routing)
+    layer = stages(model)[-1] if layer is None else layer
+    place = located(model, layer, scale)
+    device = next(model.parameters()).device
+    with _as_found(model), catch(model, [place], keep=lambda output: torch.tensor(output.shape)) as shapes:
+        model.eval()(torch.zeros(1, 3, size, size, device=device))
+    shape = shapes[place].tolist() if place in shapes else []
+    if len(shape) != 4:
+        raise UserError(f"layer: expected one that gives maps, {layer} gives {shape or 'nothing in a forward'}")
+    return place
+
+
+def _check_classes(classes: Sequence[int] | Tensor, images: int, count: int) -> list[int]:
+    """Return the classes as numbers, or raise a `UserError` unless there is one of the model's for each image."""
+    try:
+        labels = [operator.index(label) for label in classes]
+    except TypeError:
+        labels = []
+    if len(labels) != images or not all(0 <= label < count for label in labels):
+        raise UserError(f"classes: expected 0 to {count - 1} for each of {images} images, got {classes}")
+    return labels
 
 
 @contextmanager

@@ -189,9 +189,8 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
             mean, low, high = ([entry.get(name, nan) for entry in entries] for name in ("mean", "q25", "q75"))
             axes.plot(sizes, mean, label=NAMES[method], **_look(method))
             axes.fill_between(sizes, low, high, color=_COLOURS[method], alpha=0.12, linewidth=0)
-            if against == "own":
-                chance = record["gradcam"]["another_image"][measure].get("mean", nan)
-                axes.axhline(chance, color=_COLOURS[method], linewidth=1, linestyle=(0, (2, 3)))
+            chance = [entry[measure].get("mean", nan) for entry in record["gradcam"]["another_image"][against].values()]
+            axes.plot(sizes, chance, color=_COLOURS[method], linewidth=1.2, linestyle=(0, (2, 2)))
         whose = "its own" if against == "own" else f"{record['gradcam']['settings']['reference_run']}'s"
         largest = record["gradcam"]["reference"]
         axes.set(
@@ -200,7 +199,7 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
             xticks=sizes,
             ylim=(-0.02, 1.03),
         )
-        axes.legend(loc="best", title="mean, quartiles" + ("; dotted: another image" if against == "own" else ""))
+        axes.legend(loc="best", title="mean, quartiles; dotted: another image")
         seaborn.despine(figure)
         return figure
 

@@ -1,5 +1,6 @@
 """Layers by the names that the plain CNN has for them, whether they are in a subnet or in the unified network."""
 
+import difflib
 import re
 
 from msun_lite.backbones import find_recipe
@@ -13,9 +14,11 @@ def stages(model: MSUN) -> tuple[str, ...]:
     Raises:
         UserError: if nothing says where this architecture's stages end.
     """
-    found = find_recipe(model.spec["arch"]).stages
+    found = () if "split" in model.spec else find_recipe(model.spec["arch"]).stages
     if not found:
-        raise UserError(f"arch: nothing says where the stages of {model.spec['arch']} end, expected another")
+        raise UserError(
+            f"layer: nothing says where the stages of {model.spec['arch']} end, expected the name of a layer"
+        )
     return found
 
 
@@ -35,7 +38,10 @@ def located(model: MSUN, layer: str, scale: int) -> str:
     """
     names = _names(model, scale)
     if layer not in names:
-        raise UserError(f"layer: expected one of {', '.join(names)}, got {layer!r}")
+        close = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
+        raise UserError(
+            f"layer: {model.spec['arch']} has none called {layer!r}" + (f", did you mean {close[0]}?" if close else "")
+        )
     return names[layer]
 
 

@@ -147,23 +147,24 @@ def gradcam_study(
     """Compare the attention at each size with that at the largest, image by image, for the image's own class.
 
     `reference` is another network, Vanilla for instance, whose attention at the largest size each is compared with too.
+    What networks look at in any image (its middle, say) makes for agreement as well: the same comparison with the
+    attention to another image, for each size, says how much.
     """
     largest = max(sizes)
-    names = ("own",) if reference is None else ("own", "reference")
-    alike: dict[str, dict[int, list[Tensor]]] = {name: {size: [] for size in sizes} for name in names}
-    by_chance: list[Tensor] = []
+    against = ("own",) if reference is None else ("own", "reference")
+    alike, by_chance = ({name: {size: [] for size in sizes} for name in against} for _ in range(2))
     sums = {size: torch.zeros(SHOWN_SIDE, SHOWN_SIDE) for size in sizes}
     shown: dict[int, list[Tensor]] = {size: [] for size in sizes}
     with images.bar("Grad-CAM", len(sizes)) as bar:
         for batch, labels in images:
             compared = {"own": grad_cam(model, batch, labels, largest, layer)}
             if reference is not None:
-                compared["reference"] = grad_cam(reference, batch, labels, largest)
-            by_chance.append(torch.stack(agreement(compared["own"], compared["own"].roll(1, 0))))
+                compared["reference"] = grad_cam(reference, batch, labels, largest, layer)
             for size in sizes:
                 maps = compared["own"] if size == largest else grad_cam(model, batch, labels, size, layer)
                 for name, others in compared.items():
                     alike[name][size].append(torch.stack(agreement(maps, others)))
+                    by_chance[name][size].append(torch.stack(agreement(maps, others.roll(1, 0))))
                 small = _shrunk(maps)
                 sums[size] += small.sum(0)
                 shown[size].append(small[: max(0, SHOWN - sum(map(len, shown[size])))])
@@ -173,10 +174,8 @@ def gradcam_study(
         "reference": largest,
         "classes": "the image's own",
         "top_area": TOP_AREA,
-        "agreement": {
-            name: {str(size): _alike(found) for size, found in by_size.items()} for name, by_size in alike.items()
-        },
-        "another_image": _alike(by_chance),
+        "agreement": _by_size(alike),
+        "another_image": _by_size(by_chance),
     }
     arrays = {
         "gradcam_sizes": np.array(sizes),
@@ -184,6 +183,10 @@ def gradcam_study(
         "gradcam_mean": torch.stack([sums[size] for size in sizes]).div(len(images)).half().numpy(),
     }
     return record, arrays
+
+
+def _by_size(found: dict[str, dict[int, list[Tensor]]]) -> dict[str, dict]:
+    return {name: {str(size): _alike(parts) for size, parts in by_size.items()} for name, by_size in found.items()}
 
 
 def _shrunk(maps: Tensor) -> Tensor:

@@ -72,18 +72,23 @@ def cka_table(
 def attention_table(analyses: dict[str, dict], sizes: Sequence[int], style: str = "simple") -> str:
     """Return how far attention agrees with that at the largest size, mean and standard deviation over images.
 
-    Correlation and overlap with the network's own attention, and with the reference's if there is one. The last row of
-    each network is what another image's attention gives, at the largest size.
+    Correlation and overlap with the network's own attention; after a stroke, with its attention to another image, which
+    is what agreement there is by chance; the same with the reference's, if there is one. `no map` counts the images for
+    which nothing speaks for the class at that size: they have no attention to compare.
     """
     rows = []
     for name, record in analyses.items():
         found = record["gradcam"]
         for size in sizes:
-            entries = [entry[str(size)] for entry in found["agreement"].values()]
-            rows.append([name, f"{size}", *(_spread(entry[way]) for entry in entries for way in AGREEMENTS)])
-        rows.append([name, "another image", *(_spread(found["another_image"][way]) for way in AGREEMENTS)])
+            entries = {whose: found["agreement"][whose][str(size)] for whose in found["agreement"]}
+            cells = [
+                f"{_spread(entry[way])} / {_mean(found['another_image'][whose][str(size)][way])}"
+                for whose, entry in entries.items()
+                for way in AGREEMENTS
+            ]
+            rows.append([name, f"{size}", *cells, f"{entries['own']['correlation']['undefined']}"])
     against = [f"{way}, {whose}" for whose in found["agreement"] for way in AGREEMENTS]
-    return _table(["network", "px", *against], rows, style)
+    return _table(["network", "px", *against, "no map"], rows, style)
 
 
 AGREEMENTS = ("correlation", "overlap")
@@ -110,6 +115,10 @@ def resizing_table(analyses: dict[str, dict], sizes: Sequence[int], style: str =
         for way, row in record["resizing"]["top1"].items()
     ]
     return _table(["network", "made small by", *(f"{size} px" for size in sizes)], rows, style)
+
+
+def _mean(entry: dict) -> str:
+    return f"{entry['mean']:.2f}" if "mean" in entry else "none"
 
 
 def _spread(entry: dict) -> str:

@@ -18,7 +18,9 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
-from msun_lite.figures import STYLE
+from msun_lite.chapter_figures import prediction_figure
+from msun_lite.chapters import Chapter
+from msun_lite.figures import NAMES, STYLE
 
 QUALITY = 80
 """Quality of WebP pictures, 0 to 100."""
@@ -126,3 +128,51 @@ def _encoded(frame: Frame) -> str:
             image.save(buffer, "WEBP", quality=QUALITY)
             kind = "webp"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+NEEDS_KERNEL = "Your own image: upload one here when this page runs as a notebook (Colab, Jupyter)."
+
+
+def own_image(chapter: Chapter) -> ipywidgets.VBox:
+    """Return a form: upload an image, move the slider, see what each network makes of it.
+
+    It needs a running kernel; in a static page a line says so.
+    """
+    upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Choose an image")
+    control = ipywidgets.SelectionSlider(
+        options=[(f"{size} px", size) for size in chapter.sizes], value=chapter.largest, description="image size"
+    )
+    message, shown = ipywidgets.HTML(NEEDS_KERNEL), ipywidgets.HTML()
+
+    def redraw(_: object) -> None:
+        if not upload.value:
+            return
+        try:
+            image = read_upload(upload.value)
+        except (OSError, ValueError) as error:
+            message.value, shown.value = html.escape(f"expected an image, got: {error}"), ""
+            return
+        frame = image_frame(chapter, image, control.value)
+        message.value, shown.value = "", _page(f"{control.value} px", frame)
+
+    upload.observe(redraw, "value")
+    control.observe(redraw, "value")
+    return ipywidgets.VBox([message, upload, control, shown], layout=ipywidgets.Layout(max_width=WIDTH))
+
+
+def read_upload(value: tuple | dict) -> Image.Image:
+    """Return the image in an upload widget's value: a tuple of files in ipywidgets 8, a dict in 7."""
+    file = next(iter(value.values())) if isinstance(value, dict) else value[0]
+    return Image.open(io.BytesIO(bytes(file["content"]))).convert("RGB")
+
+
+def image_frame(chapter: Chapter, image: Image.Image, size: int) -> Frame:
+    """Return an image of any shape as the networks get it at a size, with what each makes of it."""
+    sample = chapter.sample(image)
+    rows = {name: chapter.probabilities(name, sample.images, size)[0].tolist() for name in chapter.models}
+    best = {name: max(range(len(row)), key=row.__getitem__) for name, row in rows.items()}
+    words = [
+        f"{NAMES[name]} says {chapter.class_names[at]} ({100 * rows[name][at]:.0f} %)" for name, at in best.items()
+    ]
+    figure = prediction_figure(sample.picture(0, size), rows, chapter.class_names, None, f"{size} px")
+    return Frame(figure, "; ".join(words) + ".", sharp=False)

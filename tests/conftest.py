@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from msun_lite.config import make_config
+from tools.book import build
 
 TINY = {
     "scales": [8, 16],
@@ -60,3 +61,11 @@ def tar(tmp_path):
         return path
 
     return pack
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """Build the whole book once, from scratch; return the folder of its pages."""
+    out = tmp_path_factory.mktemp("book")
+    assert build(out) == 0, "the book's build failed or warned"
+    return out / "_build" / "html"

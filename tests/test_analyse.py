@@ -102,7 +102,7 @@ def test_attention_at_the_largest_size_agrees_with_itself_and_not_with_another_i
     assert own["64"]["correlation"]["mean"] == 1
     assert own["64"]["correlation"]["images"] >= 5
     assert own["16"]["correlation"]["mean"] < 1
-    assert record["another_image"]["correlation"]["mean"] < 1
+    assert record["another_image"]["own"]["64"]["correlation"]["mean"] < 1
     assert record["layer"] == "layer4.0"
     assert list(record["agreement"]) == ["own"]
     assert arrays["gradcam_maps"].shape == (10, 2, 28, 28)
@@ -243,7 +243,7 @@ def test_a_plain_cnn_with_trained_weights_is_analysed_without_a_run(tmp_path, ph
 def test_what_was_found_is_printed_as_tables(run, capsys):
     assert main([str(run), "--images", "16"]) == 0
     printed = capsys.readouterr().out
-    for part in ("CKA with 16 px, images fed upsampled", "another image", "displacement", "bilinear (the paper's)"):
+    for part in ("CKA with 16 px, images fed upsampled", "no map", "displacement", "bilinear (the paper's)"):
         assert part in printed
 
 
@@ -253,8 +253,13 @@ def test_what_was_found_is_printed_as_tables(run, capsys):
         (["--what", "cka,magic"], "what: expected some of cka, gradcam, pca, resizing, with commas, got 'magic'"),
         (["--images", "3"], "images: expected 4 to 20, as many as there are, got 3"),
         (["--images", "21"], "images: expected 4 to 20"),
-        (["--layer", "layer9", "--what", "gradcam"], "layer: expected one of conv1"),
+        (["--layer", "layer9", "--what", "gradcam"], "layer: resnet_lite has none called 'layer9'"),
         (["--reference", "nothing", "--what", "gradcam"], "nothing: expected a run folder"),
+        (
+            ["--reference", "lite-vanilla", "--what", "gradcam"],
+            "scenes: expected the model's classes, such as 'n01440764'",
+        ),
+        (["--layer", "fc"], "layer: expected one that gives maps, fc gives [1, 10]"),
         (["--out", "/dev/null/x"], "/dev/null/x: the folder cannot be made"),
     ],
 )

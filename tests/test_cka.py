@@ -129,12 +129,34 @@ def test_streaming_names_a_constant_layer_and_refuses_other_layers_or_no_batch()
     with pytest.raises(UserError, match="a batch first"):
         stream.value()
     stream.update({"conv1": good, "dead": gram(torch.ones(10, 3))}, {"conv1": good})
-    with pytest.raises(UserError, match="dead are constant"):
+    with pytest.raises(UserError, match="of dead: they are constant"):
         stream.value(unbiased=True)
     with pytest.raises(UserError, match="layers of the batches before"):
         stream.update({"conv2": good}, {"conv1": good})
     with pytest.raises(UserError, match="the same images, got 10 and 9"):
         stream.update({"conv1": good}, {"conv1": gram(torch.rand(9, 3))})
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_unbiased_features_all_equally_far_apart_are_refused_rather_than_rounded(dtype):
+    generator = torch.Generator().manual_seed(0)
+    other = torch.randn(20, 5, generator=generator, dtype=dtype)
+    for flat in (torch.eye(20, dtype=dtype), 3 * torch.eye(20, dtype=dtype)[:, :1]):
+        assert linear_cka(flat, other) > 0
+        with pytest.raises(UserError, match="not defined for the first features"):
+            linear_cka(flat, other, unbiased=True)
+
+
+@pytest.mark.parametrize("wrong", [[1, 2, 3, 4], torch.rand(10), torch.rand(10, 3, dtype=torch.complex64)])
+def test_what_are_no_features_is_refused(wrong):
+    with pytest.raises(UserError, match="expected a tensor of real features"):
+        linear_cka(wrong, torch.rand(10, 3))
+
+
+def test_features_in_place_of_gram_matrices_are_refused():
+    for wrong in (torch.rand(10, 3), torch.rand(10, 10)):
+        with pytest.raises(UserError, match="made by gram"):
+            StreamingCKA().update({"a": wrong}, {"a": wrong})
 
 
 def test_streaming_keeps_no_more_for_more_images():
@@ -171,6 +193,8 @@ def test_no_hook_stays_after_an_error():
     model = ResNetLite(10)
     with pytest.raises(RuntimeError, match="expected input"), catch(model, ["layer1"]):
         model(torch.rand(2, 5, 32, 32))
+    with pytest.raises(UserError, match="expected a list of names"), catch(model, "layer1"):
+        raise AssertionError("the body must not run")
     with pytest.raises(UserError, match="did you mean layer1"), catch(model, ["bn1", "layr1"]):
         raise AssertionError("the body must not run")
     assert hooks(model) == 0

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from msun_lite import MSUN
+from msun_lite.backbones import ResNetLite
 from msun_lite.errors import UserError
 from msun_lite.explain import FeatureSpace, agreement, grad_cam, import_extra, penultimate
 from msun_lite.scales import resize
@@ -45,7 +46,7 @@ def test_another_layer_and_the_networks_own_class_can_be_asked_for(msun, images)
     torch.testing.assert_close(grad_cam(msun, images, None, 64), grad_cam(msun, images, own, 64))
     lower, upper = (grad_cam(msun, images, own, 64, layer) for layer in ("layer1.0", "layer4.0"))
     assert not torch.allclose(lower, upper, atol=0.05)
-    with pytest.raises(UserError, match="layer: expected one of .*layer9"):
+    with pytest.raises(UserError, match="layer: resnet_lite has none called 'layer9'"):
         grad_cam(msun, images, own, 64, "layer9")
 
 
@@ -76,10 +77,32 @@ def test_the_model_is_left_as_it_was_found(images, fails):
 
 
 def test_a_class_that_the_network_does_not_have_is_refused(msun, images):
-    with pytest.raises(UserError, match="classes: expected 0 to 4 for each of 3 images, got 0, 1, 99"):
+    with pytest.raises(UserError, match=r"classes: expected 0 to 4 for each of 3 images, got \[0, 1, 99\]"):
         grad_cam(msun, images, [0, 1, 99], 64)
-    with pytest.raises(UserError, match="got 0, 1$"):
-        grad_cam(msun, images, [0, 1], 64)
+    for wrong in ([0, 1], 3, [0.0, 1.0, 2.0]):
+        with pytest.raises(UserError, match="classes: expected 0 to 4"):
+            grad_cam(msun, images, wrong, 64)
+
+
+def test_another_module_or_a_layer_without_maps_is_refused(msun, images):
+    with pytest.raises(UserError, match="expected an MSUN .* got a Linear"):
+        grad_cam(torch.nn.Linear(1, 1), images, None, 64)
+    with pytest.raises(UserError, match="expected one that gives maps, fc gives"):
+        grad_cam(msun, images, None, 64, "fc")
+
+
+def test_it_works_inside_of_inference_mode(msun, images):
+    expected = grad_cam(msun, images, [0, 1, 2], 64)
+    with torch.inference_mode():
+        found = grad_cam(msun, images * 1, [0, 1, 2], 64)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_network_of_your_own_needs_the_layers_name(images):
+    model = MSUN.from_module(ResNetLite(5), "layer1", (16, 64)).eval()
+    assert grad_cam(model, images, [0, 1, 2], 32, "layer4").shape == (3, 64, 64)
+    with pytest.raises(UserError, match="layer: nothing says where the stages of ResNetLite end"):
+        grad_cam(model, images, [0, 1, 2], 32)
 
 
 def test_agreement_of_equal_opposite_and_separate_maps():

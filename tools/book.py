@@ -1,0 +1,51 @@
+"""Build the book into _build/html: chapters run, their outputs are cached, warnings are errors.
+
+    python tools/book.py [--out FOLDER]
+
+The cache of outputs knows the chapters, but not the package they import: it is cleared when the package, its weights or
+the records change.
+"""
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = ("msun_lite", "book/results")
+"""What the chapters import and read."""
+
+
+def fingerprint() -> str:
+    """Return a hash of everything the chapters' outputs depend on beside the chapters."""
+    digest = hashlib.sha256()
+    for folder in SOURCES:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.is_file() and "__pycache__" not in path.parts:
+                digest.update(path.relative_to(ROOT).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def build(out: Path) -> int:
+    """Build the book into `out`/_build/html and return the exit code."""
+    cache, stamp, now = out / "_build" / ".jupyter_cache", out / "_build" / ".fingerprint", fingerprint()
+    if cache.exists() and (not stamp.exists() or stamp.read_text() != now):
+        shutil.rmtree(cache)
+    stamp.parent.mkdir(parents=True, exist_ok=True)
+    stamp.write_text(now)
+    program = Path(sys.executable).with_name("jupyter-book")
+    options = ["-W", "-n", "--keep-going", "--all", "--path-output", str(out)]
+    return subprocess.run([program, "build", *options, "book"], cwd=ROOT).returncode
+
+
+def main() -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description="Build the book.")
+    parser.add_argument("--out", type=Path, default=ROOT, help="folder that gets _build/")
+    return build(parser.parse_args().out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
