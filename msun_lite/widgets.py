@@ -94,7 +94,7 @@ def slider(frames: Mapping[str, Frame], name: str, start: str) -> Slider:
     return Slider(control, shown, pages[control.index])
 
 
-def _stack(control: ipywidgets.SelectionSlider, pages: list[str]) -> ipywidgets.Stack:
+def _stack(control: ipywidgets.SelectionSlider, pages: list[str]) -> ipywidgets.Widget:
     """Return all pages, one of them shown: which one is the slider's index, linked in the browser."""
     stack = ipywidgets.Stack([ipywidgets.HTML(page) for page in pages], selected_index=control.index)
     ipywidgets.jslink((control, "index"), (stack, "selected_index"))

@@ -153,3 +153,11 @@ def test_a_warning_fails_the_build(tmp_path):
     (book / "_toc.yml").write_text("format: jb-book\nroot: intro\n")
     program = [sys.executable, "-m", "jupyter_book.cli.main", "build", "-W", "-n", "--keep-going", "--all", str(book)]
     assert subprocess.run(program, capture_output=True).returncode != 0
+
+
+def test_colab_gets_the_light_dependencies_and_keeps_its_pytorch():
+    from book.colab import light_dependencies
+
+    names = {re.match(r"[\w-]+", wanted)[0] for wanted in light_dependencies()}
+    assert {"jsonargparse", "safetensors", "grad-cam", "scikit-learn"} <= names
+    assert not names & {"torch", "torchvision", "ipywidgets"}

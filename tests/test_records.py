@@ -119,25 +119,27 @@ def test_the_page_tells_what_the_cka_records_say(feeding, estimator, small):
     image, *stages = curves("vanilla", feeding, estimator, small)
     assert image > 0.99
     assert stages[4] < stages[3] < min(stages[:3])
+    losses = [before - after for before, after in zip([image, *stages], stages, strict=False)]
+    if feeding == "native" and small == 16:
+        assert max(losses) == losses[0]
+    else:
+        assert max(losses) in losses[3:]
     if feeding == "native":
         assert min(curves("msun", feeding, estimator, small)) > 0.88
-        losses = [before - after for before, after in zip([image, *stages], stages, strict=False)]
-        if small == 16:
-            assert max(losses) == losses[0]
 
 
 def test_the_page_tells_what_the_other_studies_say():
     records = tables.analyses()
     own = {method: records[method]["gradcam"]["agreement"]["own"]["16"]["correlation"]["mean"] for method in METHODS}
-    chance = records["vanilla"]["gradcam"]["another_image"]["correlation"]["mean"]
-    assert own["vanilla"] < chance + 0.05
-    assert own["vanilla"] < own["mst"] < own["msun"]
+    chance = records["vanilla"]["gradcam"]["another_image"]["own"]["16"]["correlation"]["mean"]
+    assert chance + 0.1 < own["vanilla"] < own["mst"] < own["msun"]
     moved = {method: records[method]["pca"]["sizes"]["16"]["displacement"]["mean"] for method in METHODS}
     assert moved["msun"] < moved["mst"] < moved["vanilla"]
     top1 = {method: records[method]["resizing"]["top1"] for method in METHODS}
     for method in ("vanilla", "mst"):
         assert top1[method]["bilinear"]["16"] > top1[method]["antialiased"]["16"]
     assert top1["msun"]["bilinear"]["16"] < top1["msun"]["antialiased"]["16"] - 30
+    assert top1["msun"]["bilinear"]["24"] > top1["msun"]["antialiased"]["24"]
     assert top1["vanilla"]["nearest"]["64"] > top1["vanilla"]["bilinear"]["64"] > top1["vanilla"]["antialiased"]["64"]
 
 

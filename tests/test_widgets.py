@@ -1,6 +1,8 @@
 import base64
 import io
 import re
+import subprocess
+import sys
 
 import ipywidgets
 import pytest
@@ -117,3 +119,8 @@ def test_what_is_no_image_is_said_in_words(chapter):
     upload.value = ({"name": "a", "type": "", "size": 3, "content": memoryview(b"abc"), "last_modified": None},)
     assert message.value.startswith("expected an image, got:")
     assert shown.value == ""
+
+
+def test_the_module_loads_where_there_is_no_stack():
+    code = "import ipywidgets; del ipywidgets.Stack; import msun_lite.widgets"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -14,8 +14,8 @@ from tabulate import tabulate
 from msun_lite.analyse import Analysis
 from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
 from msun_lite.records import read_json
-from msun_lite.scales import RESAMPLINGS
 from msun_lite.tables import (
+    RESAMPLING_NAMES,
     accuracy_table,
     attention_table,
     cka_table,
@@ -173,9 +173,9 @@ def analysis() -> str:
     records = analyses()
     named = {NAMES[method]: record for method, record in records.items()}
     vanilla = records["vanilla"]
-    cka, gradcam, accuracy = vanilla["cka"], vanilla["gradcam"], vanilla["resizing"]["top1"]
+    cka, gradcam = vanilla["cka"], vanilla["gradcam"]
     few, largest = [16, 32, 64], cka["reference"]
-    falls = {way: accuracy[way][str(largest)] - accuracy[way][str(few[-1])] for way in RESAMPLINGS}
+    nothing = gradcam["agreement"]["own"][str(few[0])]["correlation"]["undefined"]
     return (
         (ROOT / "tools" / "analysis.md.in")
         .read_text()
@@ -185,31 +185,72 @@ def analysis() -> str:
             small=few[0],
             middle=few[-1],
             batch=cka["batch"],
+            cka_used=cka_table(named, few, "used", "unbiased", "github"),
             cka="\n\n".join(
                 f"Images fed {feeding}, {estimator}:\n\n{cka_table(named, few, feeding, estimator, 'github')}"
                 for feeding in ("native", "upsampled")
-                for estimator in ("biased", "unbiased")
+                for estimator in ("unbiased", "biased")
             ),
-            losses_native=_losses(cka, "native", few[0]),
-            losses_upsampled=_losses(cka, "upsampled", few[0]),
+            losses=_losses_table(cka, few),
+            first_sizes=" and ".join(size for size in cka["curves"]["native"] if _first_loses_most(cka, size)),
             bias=f"{max(_biases(records)):.2f}",
             layer=gradcam["layer"],
             top_area=f"{gradcam['top_area']:.0%}",
             attention=attention_table(named, [*few, largest], "github"),
+            no_map=f"{100 * nothing / gradcam['settings']['images']:.0f} %",
             dimensions=vanilla["pca"]["dimensions"],
             space=space_table(named, [*few, largest], "github"),
             quality=vanilla["resizing"]["jpeg_quality"],
             resizing=resizing_table(named, [*few, 96, largest], "github"),
-            **{f"fall_{way}": f"{fall:.1f}" for way, fall in falls.items()},
+            falls=_falls_table(vanilla["resizing"]["top1"], few, largest),
+            batchnorm=_batchnorm_table(),
         )
     )
 
 
-def _losses(cka: dict, feeding: str, size: int) -> str:
+def _losses_table(cka: dict, sizes: list[int]) -> str:
+    rows = [
+        [feeding, f"{size}", *(f"{loss:.2f}" for loss in _losses(cka, feeding, str(size)))]
+        for feeding in ("native", "upsampled")
+        for size in sizes
+    ]
+    return _github(["fed", "px", *(f"F{number}" for number in range(1, 1 + len(cka["stages"])))], rows)
+
+
+def _first_loses_most(cka: dict, size: str) -> bool:
+    losses = _losses(cka, "native", size)
+    return max(losses) == losses[0]
+
+
+def _falls_table(top1: dict, sizes: list[int], largest: int) -> str:
+    rows = [
+        [RESAMPLING_NAMES[way], *(f"{row[str(largest)] - row[str(size)]:.1f}" for size in sizes)]
+        for way, row in top1.items()
+        if way in ("antialiased", "bilinear", "nearest")
+    ]
+    return _github(["made small by", *(f"{size} px" for size in sizes)], rows)
+
+
+def _batchnorm_table() -> str:
+    found = read_json(RESULTS / "lite" / "batchnorm.json")["top1"]
+    sizes = list(next(iter(found.values())))
+    rows = [
+        [name, averages, *(f"{row[size][averages]:.1f}" for size in sizes)]
+        for name, row in found.items()
+        for averages in ("mixed", "own")
+    ]
+    return _github(["network", "averages", *(f"{size} px" for size in sizes)], rows)
+
+
+def _github(header: list[str], rows: list[list[str]]) -> str:
+    return tabulate(rows, header, tablefmt="github", disable_numparse=True, stralign="right")
+
+
+def _losses(cka: dict, feeding: str, size: str) -> list[float]:
     """Return how much similarity each stage loses, from the image on."""
-    curve = cka["curves"][feeding][str(size)]["unbiased"]
+    curve = cka["curves"][feeding][size]["unbiased"]
     values = [curve[cka["layers"].index(layer)] for layer in ("image", *cka["stages"])]
-    return ", ".join(f"{before - after:.2f}" for before, after in zip(values, values[1:], strict=False))
+    return [before - after for before, after in zip(values, values[1:], strict=False)]
 
 
 def _biases(records: dict[str, dict]) -> list[float]:
