@@ -12,6 +12,7 @@ import hashlib
 import shlex
 import sys
 import time
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from msun_lite.cka import LEAST
 from msun_lite.config import OneLineParser, parse
 from msun_lite.data import DataSet, eval_loader, load_data
 from msun_lite.devices import pick_device
-from msun_lite.errors import UserError, one_line_errors
+from msun_lite.errors import CheckpointError, UserError, one_line_errors
 from msun_lite.explain import check_target, import_extra
 from msun_lite.figures import analysis_figures, map_figure, save_figure
 from msun_lite.files import atomic_write
@@ -69,8 +70,11 @@ class Analysis:
         """Return the arrays beside the record; their names begin with their study's."""
         if not self.npz.exists():
             return {}
-        with np.load(self.npz, allow_pickle=False) as stored:
-            return dict(stored)
+        try:
+            with np.load(self.npz, allow_pickle=False) as stored:
+                return dict(stored)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise CheckpointError(f"{self.npz}: expected an archive of arrays, got: {error}") from None
 
     def add(self, about: dict, study: str, record: dict, arrays: dict[str, NDArray]) -> None:
         """Put one study in the place of an earlier one; arrays first, so that a record never lacks its own."""
@@ -152,12 +156,12 @@ def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
     rows = [
         (
             CLASS_NAMES.get(names[labels[index]], names[labels[index]]),
-            [view[index].clamp(0, 1).permute(1, 2, 0).numpy() for view in views],
-            maps[index][columns] / 255,
+            [view[index].clamp(0, 1).permute(1, 2, 0).numpy() for view in (views[-1], *views)],
+            [None, *(maps[index][columns] / 255)],
         )
         for index in range(len(maps))
     ]
-    return map_figure(rows, [f"{sizes[column]} px" for column in columns])
+    return map_figure(rows, ["image", *(f"{sizes[column]} px" for column in columns)])
 
 
 def _about(subject: Subject) -> dict:

@@ -177,8 +177,8 @@ class StreamingCKA:
     """CKA of every layer of one list with every layer of another, from batches of the same images.
 
     It keeps a few small matrices, whatever the number of images. Each HSIC is the mean over the batches, weighted by
-    their images, and the ratio is taken at the end. For a single batch the biased value is Eq. 1; with more, it depends on
-    their size, which the unbiased one does not, in expectation. Batches should be random draws, not sorted by class.
+    their images, and the ratio is taken at the end. For a single batch the biased value is Eq. 1; with more, it depends
+    on their size, which the unbiased one does not, in expectation. Batches should be random draws, not sorted by class.
     """
 
     def __init__(self):

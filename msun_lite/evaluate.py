@@ -42,7 +42,7 @@ def measure(model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch
 
     Args:
         model: put into evaluation mode for the measurement, and left in the mode it was found in.
-        loader: `Batch`es of centre crops, no smaller than any of the sizes.
+        loader: batches (`data.Batch`) of centre crops, no smaller than any of the sizes.
         sizes: sizes in pixels.
         device: where `model` is.
 

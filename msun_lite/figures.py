@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from msun_lite.files import atomic_write
-from msun_lite.tables import RESAMPLING_NAMES
+from msun_lite.tables import RESAMPLING_NAMES, fed
 
 NAMES = {"vanilla": "Vanilla", "mst": "MST", "msun": "MSUN"}
 """How a method is called in figures, tables and text."""
@@ -110,16 +110,19 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
         estimator: `biased` (Eq. 1 as printed) or `unbiased`.
     """
     first = next(iter(analyses.values()))["cka"]
+    titles = {"native": "fed at its own size", "upsampled": "made large first"}
+    if all("method" in record for record in analyses.values()):
+        titles = {"used": "as each network is used", **titles}
     panels = {
         feeding: title
-        for feeding, title in {"native": "fed at its own size", "upsampled": "made large first"}.items()
-        if any(str(size) in record["cka"]["curves"][feeding] for record in analyses.values())
+        for feeding, title in titles.items()
+        if any(str(size) in record["cka"]["curves"][fed(record, feeding)] for record in analyses.values())
     }
     with rc_context(STYLE):
-        figure, axes = _panels(len(panels), (4.7 * len(panels), 3.9))
+        figure, axes = _panels(len(panels), (3.9 * len(panels), 3.7))
         for ax, (feeding, title) in zip(axes, panels.items(), strict=True):
             for method, record in analyses.items():
-                curve = record["cka"]["curves"][feeding].get(str(size))
+                curve = record["cka"]["curves"][fed(record, feeding)].get(str(size))
                 if curve is None:
                     continue  # a network that cannot take such images as they are
                 positions = [record["cka"]["layers"].index(stage) for stage in ("image", *record["cka"]["stages"])]
@@ -141,8 +144,8 @@ def layer_figure(analyses: dict[str, dict], feeding: str = "native", estimator: 
             curves, names = record["cka"]["curves"][feeding], record["cka"]["layers"]
             colours = seaborn.color_palette("viridis", len(curves))
             for colour, (size, curve) in zip(colours, curves.items(), strict=True):
-                ends = size in (min(curves, key=int), max(curves, key=int))
-                ax.plot(curve[estimator], color=colour, linewidth=1.6, label=f"{size} px" if ends else None)
+                named = size in list(curves)[:: max(1, len(curves) // 4)]
+                ax.plot(curve[estimator], color=colour, linewidth=1.6, label=f"{size} px" if named else None)
             ax.set(title=NAMES[method], ylim=(0, 1.03), xticks=range(len(names)))
             ax.set_xticklabels(names, rotation=90, fontsize=8)
             ax.legend(loc="lower left", fontsize=9)
@@ -204,11 +207,14 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
         return figure
 
 
-def map_figure(rows: Sequence[tuple[str, Sequence[NDArray], NDArray]], titles: Sequence[str]) -> Figure:
+def map_figure(
+    rows: Sequence[tuple[str, Sequence[NDArray], Sequence[NDArray | None]]], titles: Sequence[str]
+) -> Figure:
     """Lay attention maps over images: a column for each size.
 
     Args:
-        rows: what stands beside a row, its image at each of S sizes [H, W, 3], and the maps [S, h, w], all 0 to 1.
+        rows: what stands beside a row, its image at each of S sizes [H, W, 3], and a map [h, w] for each, or None, all
+            from 0 to 1. A map that is 0 everywhere is marked.
         titles: what stands above each of the S columns.
     """
     with rc_context(STYLE):
@@ -218,7 +224,9 @@ def map_figure(rows: Sequence[tuple[str, Sequence[NDArray], NDArray]], titles: S
         for axes, (label, images, maps) in zip(grid, rows, strict=True):
             for ax, image, found in zip(axes, images, maps, strict=True):
                 ax.imshow(image, extent=(0, 1, 1, 0))
-                ax.imshow(found, extent=(0, 1, 1, 0), cmap="inferno", alpha=0.55, vmin=0, vmax=1)
+                if found is not None:
+                    ax.imshow(found, extent=(0, 1, 1, 0), cmap="inferno", alpha=0.55, vmin=0, vmax=1)
+                    ax.set_xlabel("" if found.any() else "no evidence", fontsize=8)
                 ax.set(xticks=[], yticks=[])
             axes[0].set_ylabel(label)
         for ax, title in zip(grid[0], titles, strict=True):
@@ -229,7 +237,8 @@ def map_figure(rows: Sequence[tuple[str, Sequence[NDArray], NDArray]], titles: S
 def space_figure(analyses: dict[str, dict], arrays: dict[str, dict], sizes: Sequence[int]) -> Figure:
     """Draw the features in their first two principal components, coloured by class (Fig. 8).
 
-    A row for each method, which has one basis for all sizes, a column for each of `sizes`.
+    A row for each method, which has one basis for all sizes, a column for each of `sizes`. In the corner stands for how
+    many images the nearest neighbour among the others at the largest size is of their class.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(2.9 * len(sizes), 2.75 * len(analyses)), layout="constrained", facecolor="white")
@@ -243,7 +252,16 @@ def space_figure(analyses: dict[str, dict], arrays: dict[str, dict], sizes: Sequ
                     *points.T, c=[palette[label] for label in labels], s=4, alpha=0.6, linewidths=0, rasterized=True
                 )
                 found = record["pca"]["sizes"][str(size)]["neighbour_accuracy_at_largest"]["mean"]
-                ax.set(xticks=[], yticks=[], title=f"{NAMES[method]}, {size} px: {found:.0f} %")
+                ax.set(xticks=[], yticks=[], title=f"{NAMES[method]}, {size} px")
+                ax.text(
+                    0.98,
+                    0.97,
+                    f"right neighbour: {found:.0f} %",
+                    transform=ax.transAxes,
+                    ha="right",
+                    va="top",
+                    fontsize=8,
+                )
             row[0].set_ylabel("second component")
         for ax in grid[-1]:
             ax.set_xlabel("first component")

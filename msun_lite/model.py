@@ -256,7 +256,7 @@ class MSUN(
                 evaluation; in evaluation the result is the same.
 
         Returns:
-            features {scale: f_i(x_i) [B, C, h, w]} and logits {scale: g(f_i(x_i)) [B, classes]}.
+            Features f_i(x_i) [B, C, h, w] by scale, and logits g(f_i(x_i)) [B, classes] by scale.
         """
         for scale, images in views.items():
             if scale not in self.scales or images.shape[-2:] != (scale, scale):

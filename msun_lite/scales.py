@@ -36,7 +36,7 @@ def check_scales(scales: Sequence[int], at_least: int = 2) -> tuple[int, ...]:
 def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
     """Return the scale whose subnet serves an image of `size` pixels.
 
-    `nearest` is Eq. 6, i = argmin_i |R(x) - R(x_i)|, a tie going to the smaller (cheaper) scale;
+    `nearest` is Eq. 6, `i = argmin_i |R(x) - R(x_i)|`, a tie going to the smaller (cheaper) scale;
     `ceil` takes the smallest scale that is not below the size, or the largest there is.
 
     Raises:
@@ -79,7 +79,7 @@ def resize(images: Tensor, size: int, antialias: bool = True) -> Tensor:
 
 
 def resize_features(features: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Resize feature maps [B, C, h, w] to [B, C, *shape], bilinearly, as Eq. 4 needs before g."""
+    """Resize feature maps [B, C, h, w] to `[B, C, *shape]`, bilinearly, as Eq. 4 needs before g."""
     if features.shape[-2:] == shape:
         return features
     return F.interpolate(features, shape, mode="bilinear", align_corners=False)

@@ -297,7 +297,7 @@ def _default_kernels(side: int) -> tuple[int, int]:
 def resample_kernel(weights: Tensor, side: int) -> Tensor:
     """Resample convolution weights [O, I, k, k] to [O, I, side, side] so that they answer to shrunken patches alike.
 
-    Shrinking is linear, x' = B x. The weights w' that minimise |B^T w' - w|^2 answer to x' as nearly as possible as w
+    Shrinking is linear, x' = B x. The weights w' that minimise `|B^T w' - w|^2` answer to x' as nearly as possible as w
     does to x: the pseudo-inverse resize of FlexiViT (Beyer et al., CVPR 2023), there for patch embeddings.
     """
     old = weights.shape[-1]

@@ -54,7 +54,7 @@ def cka_table(
     Args:
         analyses: name of the network -> its analysis.json.
         sizes: which sizes, in pixels.
-        feeding: `native` or `upsampled`.
+        feeding: `native`, `upsampled`, or `used`, see `fed`.
         estimator: `biased` (Eq. 1) or `unbiased`.
         style: a tabulate format.
     """
@@ -63,10 +63,17 @@ def cka_table(
         found = record["cka"]
         positions = [found["layers"].index(layer) for layer in ("image", *found["stages"])]
         for size in sizes:
-            if curve := found["curves"][feeding].get(str(size)):
+            if curve := found["curves"][fed(record, feeding)].get(str(size)):
                 rows.append([name, f"{size}", *(f"{curve[estimator][position]:.3f}" for position in positions)])
     stages = [f"F{number}" for number in range(1, len(positions))]
     return _table(["network", "px", "image", *stages], rows, style)
+
+
+def fed(analysis: dict, feeding: str) -> str:
+    """Return the feeding, or for `used` the one that a network is used with: native for an MSUN, else upsampled."""
+    if feeding != "used":
+        return feeding
+    return "native" if analysis["method"] == "msun" else "upsampled"
 
 
 def attention_table(analyses: dict[str, dict], sizes: Sequence[int], style: str = "simple") -> str:
