@@ -113,7 +113,7 @@ def bias_figure(counts: Sequence[int], values: dict[str, NDArray], expected: Seq
 def overlay_figure(
     picture: NDArray, overlays: dict[str, tuple[NDArray, NDArray]], title: str = "", width: float = 2.1
 ) -> Figure:
-    """Draw one image as it is and, beside it, attention laid over it: bright where the map is high.
+    """Draw one image as it is and, beside it, attention laid over it: bright where the map is high; none is marked.
 
     Args:
         picture: [H, W, 3] from 0 to 1; its pixels are shown as they are.
@@ -131,6 +131,7 @@ def overlay_figure(
             ax.imshow(under.mean(2), extent=(0, 1, 1, 0), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             ax.imshow(attention, extent=(0, 1, 1, 0), cmap="inferno", alpha=0.6, vmin=0, vmax=1)
             ax.set_title(name, fontsize=10)
+            ax.set_xlabel("" if attention.any() else "no evidence", fontsize=9)
         for ax in axes:
             ax.set(xticks=[], yticks=[])
         return figure
@@ -171,7 +172,7 @@ def class_space_figure(arrays: dict[str, dict], size: int, titles: dict[str, str
         titles: method -> what stands above its panel.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(3.1 * len(arrays), 3.4), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(2.7 * len(arrays), 3.0), layout="constrained", facecolor="white")
         grid = figure.subplots(1, len(arrays), squeeze=False)[0]
         for ax, (method, found) in zip(grid, arrays.items(), strict=True):
             sizes, labels = found["pca_sizes"].tolist(), found["pca_labels"]
@@ -241,6 +242,10 @@ class Column:
     shape: tuple[int, int, int]
 
 
+WIDE = 4.3
+"""Width of the drawing in inches: little enough that a phone shows its letters large enough."""
+
+
 def architecture_figure(
     columns: Sequence[Column], side: int, upper: Sequence[str], classes: int, active: int | None = None
 ) -> Figure:
@@ -254,11 +259,11 @@ def architecture_figure(
         active: the scale whose way is taken, the others being greyed; None for all, as in training.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.6, 6.2), facecolor="white")
+        figure = Figure(figsize=(WIDE, 6.2), facecolor="white")
         axes = figure.add_axes((0, 0, 1, 1))
-        axes.set(xlim=(0, 4.6), ylim=(0, 6.2))
+        axes.set(xlim=(0, WIDE), ylim=(0, 6.2))
         axes.axis("off")
-        width = 4.5 / len(columns)
+        width = (WIDE - 0.1) / len(columns)
         middles = [0.05 + width * (number + 0.5) for number in range(len(columns))]
         for number, (column, middle) in enumerate(zip(columns, middles, strict=True), start=1):
             on = active in (None, column.scale)
@@ -277,13 +282,15 @@ def architecture_figure(
             _draw_arrow(axes, (middle, 1.43), (middle, 1.09), on)
         if active is None:
             frame = {"facecolor": "none", "edgecolor": "#D55E00", "linewidth": 1.5, "linestyle": (0, (4, 2))}
-            axes.add_patch(FancyBboxPatch((0.05, 1.37), 4.5, 0.52, "round,pad=0,rounding_size=0.08", **frame))
+            axes.add_patch(FancyBboxPatch((0.05, 1.37), WIDE - 0.1, 0.52, "round,pad=0,rounding_size=0.08", **frame))
             note = "held alike: $L_{SI}$"
-            axes.text(sum(middles[:2]) / 2, 1.23, note, ha="center", va="center", fontsize=9, color="#A34700")
-        _draw_box(axes, 2.3, 0.83, 4.35, 0.5, ["$g$, shared by all scales", ", ".join(upper)], "#fdebd3", "#B35C00")
-        _draw_arrow(axes, (2.3, 0.57), (2.3, 0.31), True)
+            axes.text(sum(middles[:2]) / 2, 1.23, note, ha="center", va="center", fontsize=9.5, color="#A34700")
+        _draw_box(
+            axes, WIDE / 2, 0.83, WIDE - 0.2, 0.5, ["$g$, shared by all scales", ", ".join(upper)], "#fdebd3", "#B35C00"
+        )
+        _draw_arrow(axes, (WIDE / 2, 0.57), (WIDE / 2, 0.31), True)
         logits = f"{classes} logits" + ("" if active else " a scale")
-        axes.text(2.3, 0.17, logits, ha="center", va="center", fontsize=10)
+        axes.text(WIDE / 2, 0.17, logits, ha="center", va="center", fontsize=10.5)
         return figure
 
 
@@ -292,9 +299,9 @@ def _draw_image(axes: Axes, column: Column, largest: int, middle: float, widest:
     half = 0.5 * widest * column.scale / largest
     edges = (middle - half, middle + half, 4.45, 4.45 + 2 * half)
     axes.imshow(column.picture, extent=edges, interpolation="nearest", alpha=1 if on else 0.25, aspect="equal")
-    axes.set(xlim=(0, 4.6), ylim=(0, 6.2))
+    axes.set(xlim=(0, WIDE), ylim=(0, 6.2))
     text = f"{column.scale} px"
-    axes.text(middle, 4.53 + 2 * half, text, ha="center", va="bottom", fontsize=10, color=".1" if on else ".6")
+    axes.text(middle, 4.53 + 2 * half, text, ha="center", va="bottom", fontsize=10.5, color=".1" if on else ".6")
 
 
 def _draw_box(
@@ -305,7 +312,7 @@ def _draw_box(
     style = "round,pad=0,rounding_size=0.06"
     axes.add_patch(FancyBboxPatch(corner, width, height, style, facecolor=face, edgecolor=edge, linewidth=1.3))
     colour = ".6" if face == "white" else ".1"
-    axes.text(middle, y, "\n".join(lines), ha="center", va="center", fontsize=9.5, linespacing=1.25, color=colour)
+    axes.text(middle, y, "\n".join(lines), ha="center", va="center", fontsize=10.5, linespacing=1.2, color=colour)
 
 
 def _draw_arrow(axes: Axes, start: tuple, end: tuple, on: bool, text: str = "") -> None:
@@ -314,7 +321,7 @@ def _draw_arrow(axes: Axes, start: tuple, end: tuple, on: bool, text: str = "") 
     axes.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": colour, "linewidth": 1.4, "shrinkA": 0,
                                               "shrinkB": 0})  # fmt: skip
     height = (start[1] + end[1]) / 2
-    axes.text(start[0] + 0.1, height, text, ha="left", va="center", fontsize=9, color=".3" if on else ".7")
+    axes.text(start[0] + 0.1, height, text, ha="left", va="center", fontsize=9.5, color=".3" if on else ".7")
 
 
 def _shape(shape: tuple[int, int, int]) -> str:
@@ -349,8 +356,8 @@ def constraint_figure(lam: float, distances: Sequence[float]) -> Figure:
     grid = np.concatenate(([0], np.logspace(-4, 0, 400), [lam, max(lam - 1e-9, 0)]))
     grid.sort()
     kept = grid >= lam
-    with rc_context({**STYLE, "hatch.linewidth": 0.7}):
-        figure = Figure(figsize=(6.0, 6.0), layout="constrained", facecolor="white")
+    with rc_context({**STYLE, "hatch.linewidth": 0.7, "axes.titlesize": 11}):
+        figure = Figure(figsize=(5.4, 5.6), layout="constrained", facecolor="white")
         above, below = figure.subplots(2, 2)
         above[0].plot(grid, np.maximum(grid, lam), color="#0072B2", linewidth=2.4, label="max(D, λ), Eq. 8")
         above[0].plot(
@@ -359,7 +366,7 @@ def constraint_figure(lam: float, distances: Sequence[float]) -> Figure:
         above[0].set(title="one pair: the term", ylim=(0, 1.2))
         above[0].set_yscale("symlog", linthresh=0.001)
         above[0].set_yticks(DISTANCE_TICKS, DISTANCE_TICKS)
-        above[0].legend(loc="upper left", fontsize=9)
+        above[0].legend(loc="upper left", fontsize=8, handlelength=1.6)
         above[1].plot(
             grid, np.where(kept, 2 * np.sqrt(grid), 0), color="#0072B2", linewidth=2.4, label="with the tolerance λ"
         )
@@ -372,7 +379,7 @@ def constraint_figure(lam: float, distances: Sequence[float]) -> Figure:
             label="with a weight of 0.2",
         )
         above[1].set(title="its pull on the features", ylim=(-0.05, 2.1))
-        above[1].legend(loc="upper left", fontsize=9)
+        above[1].legend(loc="upper left", fontsize=8, handlelength=1.6)
         for ax in above:
             for distance in distances:
                 ax.plot([distance], [0], marker="v", color=".1", markersize=7, clip_on=False, zorder=5)
@@ -397,7 +404,8 @@ def _draw_surface(axes: Axes, lam: float, constraint: str) -> None:
     levels = (0, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 2.1)
     axes.contourf(first, second, value, levels=levels, cmap="Blues", norm=PowerNorm(0.25, 0, 2.1))
     if free.sum() > 1:
-        axes.contourf(first, second, free, levels=(0.5, 1.5), colors="none", hatches=["////"])
+        hatched = axes.contourf(first, second, free, levels=(0.5, 1.5), colors="none", hatches=["////"])
+        hatched.set(edgecolor=".35", linewidth=0)
     points = np.array([0.0003, 0.002, 0.006, 0.02, 0.06, 0.2, 0.6])
     u, v = np.meshgrid(points, points)
     if constraint == "sum":
@@ -428,7 +436,7 @@ def constraint_history_figure(runs: dict[str, Sequence[dict]], lam: float, pairs
         pairs: how many there are.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(5.6, 3.1 * len(runs)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(4.8, 2.9 * len(runs)), layout="constrained", facecolor="white")
         for ax, (title, rows) in zip(figure.subplots(len(runs), 1, squeeze=False)[:, 0], runs.items(), strict=True):
             epochs, si = [row["epoch"] for row in rows], [row["si"] for row in rows]
             active = [row["loss"] - row["ce"] for row in rows]
@@ -604,12 +612,11 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
                     colour, marker = _SUBNETS[int(name[1]) - 1]
                     look = {"color": colour, "marker": marker, "markersize": 6}
                 ax.plot([flops], [accuracy], **look)
-                right = flops < 97
-                shift, side = ((7, 0), "left") if right else ((-7, 0), "right")
+                left = flops > 97 or method in NAMES
+                shift = (-8 if left else 8, {"mst": 6, "f3": -6}.get(method, 0))
                 label = f"$f_{name[1]}$ alone" if name[0] == "f" else name
-                ax.annotate(
-                    label, (flops, accuracy), shift, textcoords="offset points", ha=side, va="center", fontsize=9
-                )
+                ax.annotate(label, (flops, accuracy), shift, textcoords="offset points", fontsize=9,
+                            ha="right" if left else "left", va="center")  # fmt: skip
             lowest = min(flops for flops, _ in points.values())
             ax.set_title(title, fontsize=11)
             ax.set(xlabel="mean FLOPs (% of Vanilla's)", xlim=(lowest - 3, 102))
@@ -796,7 +803,7 @@ def pair_figure(pairs: dict[str, tuple[float, float]], names: tuple[str, str], x
         axes.set_yticks(rows, list(pairs))
         axes.set(xlabel=xlabel, ylim=(len(pairs) - 0.5, -0.5))
         axes.margins(x=0.12)
-        axes.legend(loc="upper left", fontsize=9)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=9)
         seaborn.despine(figure)
         return figure
 
@@ -843,7 +850,7 @@ def blend_figure(curves: dict[str, dict[float, float]], xlabel: str, chance: flo
             axes.plot(list(row), list(row.values()), color=colour, marker=marker, linewidth=2, label=name)
         axes.axhline(chance, color=".45", linewidth=1.2, linestyle=(0, (2, 3)), label="guessing")
         axes.set(xlabel=xlabel, ylabel="top-1 accuracy (%)", ylim=(0, 104))
-        axes.legend(loc="center left", bbox_to_anchor=(0, 0.45), fontsize=9)
+        figure.legend(loc="outside upper center", ncols=2, fontsize=9)
         seaborn.despine(figure)
         return figure
 
