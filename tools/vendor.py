@@ -2,8 +2,8 @@
 
     python tools/vendor.py
 
-Each package's version is fixed here. book/_vendor gets the files the pages need, each package's licence, and
-versions.json with the files' SHA-256.
+Each package's version is fixed here. book/_vendor gets the files the pages need, each package's licence if it
+has one, and versions.json with the files' SHA-256.
 """
 
 import hashlib
@@ -15,10 +15,17 @@ import tarfile
 import tempfile
 from pathlib import Path
 
-TARGET = Path(__file__).resolve().parent.parent / "book" / "_vendor"
+BOOK = Path(__file__).resolve().parent.parent / "book"
+TARGET, EXTRA = BOOK / "_vendor", BOOK / "_extra"
+"""What lies among the pages' static files, and beside the pages themselves."""
+
+FONTS = "@jupyter-widgets/html-manager/dist"
+"""Where the widgets look for their icons, from a page on."""
+
+WIDGETS = "@jupyter-widgets/html-manager@1.0.15"
 
 PACKAGES = {
-    "@jupyter-widgets/html-manager@1.0.15": ("BSD-3-Clause", {"dist/embed-amd.js": "ipywidgets/embed-amd.js"}),
+    WIDGETS: ("BSD-3-Clause", {"dist/embed-amd.js": "ipywidgets/embed-amd.js"}),
     "requirejs@2.3.8": ("MIT", {"require.js": "ipywidgets/require.js"}),
     "mathjax@3.2.2": (
         "Apache-2.0",
@@ -52,7 +59,8 @@ def copy(source: Path, target: Path) -> None:
 
 def main() -> int:
     """Run the command."""
-    shutil.rmtree(TARGET, ignore_errors=True)
+    for folder in (TARGET, EXTRA):
+        shutil.rmtree(folder, ignore_errors=True)
     record = {}
     with tempfile.TemporaryDirectory() as temporary:
         for package, (licence, files) in PACKAGES.items():
@@ -63,10 +71,13 @@ def main() -> int:
             for path in found.glob("LICENSE*"):
                 copy(path, TARGET / "licences" / f"{name}-{path.name}")
             record[package] = {"licence": licence}
-    files = sorted(path for path in TARGET.rglob("*") if path.is_file())
-    hashes = {path.relative_to(TARGET).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+            if package == WIDGETS:
+                for font in (found / "dist").glob("*.woff2"):
+                    copy(font, EXTRA / FONTS / font.name)
+    files = sorted(path for folder in (TARGET, EXTRA) for path in folder.rglob("*") if path.is_file())
+    hashes = {path.relative_to(BOOK).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     (TARGET / "versions.json").write_text(json.dumps({"packages": record, "files": hashes}, indent=2) + "\n")
-    print(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB in {TARGET}")
+    print(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB in {BOOK}")
     return 0
 
 

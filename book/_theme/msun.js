@@ -17,3 +17,15 @@
     subtree: true, childList: true, characterData: true, attributeFilter: ["aria-valuetext"],
   });
 })();
+
+// The widgets ask for a queue that MathJax 2 had. MathJax 3 has none, and typesets the page by itself.
+(() => {
+  const queued = (mathjax) => {
+    if (mathjax && !mathjax.Hub) mathjax.Hub = { Queue() {} };
+    return mathjax;
+  };
+  let held = queued(window.MathJax);
+  Object.defineProperty(window, "MathJax", {
+    configurable: true, get: () => held, set: (mathjax) => { held = queued(mathjax); },
+  });
+})();
