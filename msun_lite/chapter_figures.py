@@ -499,7 +499,7 @@ def training_figure(histories: dict[str, list[dict]], scales: int) -> Figure:
         scales: over how many scales MST and MSUN sum their cross-entropies; Vanilla has one.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 8.0), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(6.6, 7.6), layout="constrained", facecolor="white")
         loss, entropy, invariance, accuracy, rate, legend = figure.subplots(3, 2).ravel()
         for method, rows in histories.items():
             epochs = [row["epoch"] for row in rows]
@@ -524,7 +524,7 @@ def training_figure(histories: dict[str, list[dict]], scales: int) -> Figure:
             ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
             ax.yaxis.set_minor_locator(NullLocator())
             ax.set_title(title, fontsize=11)
-        accuracy.set_title("training accuracy at the largest scale (%)", fontsize=11)
+        accuracy.set_title("accuracy, training crops (%)", fontsize=11)
         accuracy.set_ylim(0, 102)
         rate.set_title("learning rate", fontsize=11)
         rate.set_ylim(0, None)
@@ -541,20 +541,20 @@ _SUBNETS = tuple(zip((seaborn.color_palette("colorblind")[i] for i in (2, 4, 3, 
 
 
 def accuracy_panels(panels: dict[str, dict[str, dict]]) -> Figure:
-    """Draw top-1 accuracy against size for several sets of records side by side, one line a method.
+    """Draw top-1 accuracy against size for several sets of records, one above the other, one line a method.
 
     `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json has them.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.4 * len(panels), 4.0), layout="constrained", facecolor="white")
-        grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        figure = Figure(figsize=(6.0, 3.3 * len(panels)), layout="constrained", facecolor="white")
+        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for ax, (title, records) in zip(grid, panels.items(), strict=True):
             for method, record in records.items():
                 values = [record["top1"][str(size)] for size in record["sizes"]]
                 ax.plot(record["sizes"], values, label=NAMES[method], **_look(method))
             ax.set_title(title, fontsize=11)
-            ax.set(xticks=record["sizes"][::2], ylim=(0, 102), xlabel="size of the input image (pixels)")
-        grid[0].set_ylabel("top-1 accuracy (%)")
+            ax.set(xticks=record["sizes"][::2], ylim=(0, 102), ylabel="top-1 accuracy (%)")
+        grid[-1].set_xlabel("size of the input image (pixels)")
         grid[-1].legend(loc="lower right")
         seaborn.despine(figure)
         return figure
@@ -601,8 +601,8 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
     digit are subnets alone, drawn small.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(4.5 * len(panels), 4.2), layout="constrained", facecolor="white")
-        grid = figure.subplots(1, len(panels), squeeze=False)[0]
+        figure = Figure(figsize=(6.0, 3.4 * len(panels)), layout="constrained", facecolor="white")
+        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for ax, (title, points) in zip(grid, panels.items(), strict=True):
             for name, (flops, accuracy) in points.items():
                 method = name.split()[0].lower()
@@ -619,9 +619,9 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
                             ha="right" if left else "left", va="center")  # fmt: skip
             lowest = min(flops for flops, _ in points.values())
             ax.set_title(title, fontsize=11)
-            ax.set(xlabel="mean FLOPs (% of Vanilla's)", xlim=(lowest - 3, 102))
+            ax.set(ylabel="mean top-1 accuracy (%)", xlim=(lowest - 3, 102))
             ax.margins(y=0.12)
-        grid[0].set_ylabel("mean top-1 accuracy (%)")
+        grid[-1].set_xlabel("mean FLOPs (% of Vanilla's)")
         seaborn.despine(figure)
         return figure
 

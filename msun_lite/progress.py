@@ -1,5 +1,9 @@
-"""Progress bars: live on a terminal and in a notebook, a line now and then in a log file."""
+"""Progress bars: live on a terminal and in a notebook, a line now and then in a log file.
 
+With the environment variable MSUN_LITE_PROGRESS=off there are none: the book is built so.
+"""
+
+import os
 import sys
 
 from tqdm.auto import tqdm
@@ -11,7 +15,8 @@ LOG_SECONDS = 20
 def progress(iterable=None, **options) -> tqdm:
     """Return a tqdm bar over `iterable`; `options` are tqdm's."""
     live = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(iterable, mininterval=0.1 if live else LOG_SECONDS, **options)
+    off = os.environ.get("MSUN_LITE_PROGRESS") == "off"
+    return tqdm(iterable, mininterval=0.1 if live else LOG_SECONDS, disable=off, **options)
 
 
 note = tqdm.write

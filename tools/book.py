@@ -8,6 +8,7 @@ the records change.
 
 import argparse
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def build(out: Path) -> int:
     stamp.write_text(now)
     program = Path(sys.executable).with_name("jupyter-book")
     options = ["-W", "-n", "--keep-going", "--all", "--path-output", str(out)]
-    return subprocess.run([program, "build", *options, "book"], cwd=ROOT).returncode
+    environment = {**os.environ, "MSUN_LITE_PROGRESS": "off"}  # bars would stay in the pages as dead widgets
+    return subprocess.run([program, "build", *options, "book"], cwd=ROOT, env=environment).returncode
 
 
 def main() -> int:
