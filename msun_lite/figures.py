@@ -18,6 +18,9 @@ NAMES = {"vanilla": "Vanilla", "mst": "MST", "msun": "MSUN"}
 
 _COLOURS = dict(zip(NAMES, (seaborn.color_palette("colorblind")[i] for i in (7, 1, 0)), strict=True))
 _MARKERS = {"vanilla": "o", "mst": "s", "msun": "D"}
+SUBNET_LOOKS = tuple(zip((seaborn.color_palette("colorblind")[i] for i in (2, 4, 3, 5, 6, 9)), "v^oPXd", strict=True))
+"""Colour and marker of f1, f2 ..."""
+
 STYLE = {
     **seaborn.axes_style("whitegrid"),
     "font.family": "sans-serif",
@@ -66,7 +69,7 @@ def _draw_line(axes, method: str, record: dict) -> None:
         sizes,
         [record["top1"][str(size)] for size in sizes],
         label=f"{NAMES[method]}: {record['mean_top1']:.1f} %",
-        **_look(method),
+        **look(method),
     )
 
 
@@ -127,7 +130,7 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
                     continue  # a network that cannot take such images as they are
                 positions = [record["cka"]["layers"].index(stage) for stage in ("image", *record["cka"]["stages"])]
                 values = [curve[estimator][position] for position in positions]
-                ax.plot(range(len(values)), values, label=NAMES[method], **_look(method))
+                ax.plot(range(len(values)), values, label=NAMES[method], **look(method))
             stages = [f"F{number}" for number in range(1, 1 + len(first["stages"]))]
             ax.set(title=title, ylim=(0, 1.03), xticks=range(1 + len(stages)), xticklabels=["image", *stages])
             ax.set_xlabel("stage")
@@ -190,7 +193,7 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
             by_size = record["gradcam"]["agreement"][against]
             sizes, entries = [int(size) for size in by_size], [entry[measure] for entry in by_size.values()]
             mean, low, high = ([entry.get(name, nan) for entry in entries] for name in ("mean", "q25", "q75"))
-            axes.plot(sizes, mean, label=NAMES[method], **_look(method))
+            axes.plot(sizes, mean, label=NAMES[method], **look(method))
             axes.fill_between(sizes, low, high, color=_COLOURS[method], alpha=0.12, linewidth=0)
             chance = [entry[measure].get("mean", nan) for entry in record["gradcam"]["another_image"][against].values()]
             axes.plot(sizes, chance, color=_COLOURS[method], linewidth=1.2, linestyle=(0, (2, 2)))
@@ -298,7 +301,8 @@ def _panels(count: int, figsize: tuple[float, float]) -> tuple[Figure, list[Axes
     return figure, axes
 
 
-def _look(method: str) -> dict:
+def look(method: str) -> dict:
+    """Return how a method's line looks, as options of `Axes.plot`."""
     return {"color": _COLOURS[method], "marker": _MARKERS[method], "markersize": 5.5, "linewidth": 2}
 
 

@@ -1,0 +1,145 @@
+"""The figures of the chapters on training and testing, in the one style of `figures`."""
+
+from collections.abc import Sequence
+
+import seaborn
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
+from numpy.typing import NDArray
+
+from msun_lite.figures import NAMES, STYLE, SUBNET_LOOKS, look
+
+
+def picture_grid(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray]]]], width: float = 1.9) -> Figure:
+    """Draw rows of pictures with a line above each; their pixels are shown as they are.
+
+    Args:
+        rows: what stands beside a row -> what stands above each of its pictures, and the picture [H, W, 3], 0 to 1.
+        width: of a picture, in inches.
+    """
+    with rc_context(STYLE):
+        columns = max(len(pictures) for _, pictures in rows)
+        shape = (width * columns + 0.3, 1.16 * width * len(rows))
+        figure = Figure(figsize=shape, layout="constrained", facecolor="white")
+        grid = figure.subplots(len(rows), columns, squeeze=False)
+        for axes, (label, pictures) in zip(grid, rows, strict=True):
+            for ax, (title, picture) in zip(axes, pictures, strict=False):
+                ax.imshow(picture, interpolation="nearest")
+                ax.set(xticks=[], yticks=[])
+                ax.set_title(title, fontsize=10)
+            for ax in axes[len(pictures) :]:
+                ax.axis("off")
+            axes[0].set_ylabel(label, fontsize=11)
+        return figure
+
+
+def schedule_figure(rates: dict[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
+    """Draw the learning rate against the epoch, one line a preset: its name -> epochs, rates."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 3.4), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        looks = zip(seaborn.color_palette("colorblind"), [(), (4, 2), (1, 1), (5, 1, 1, 1)], strict=False)
+        for (name, (epochs, values)), (colour, dashes) in zip(rates.items(), looks, strict=False):
+            axes.plot(epochs, values, label=name, color=colour, dashes=dashes or (None, None), linewidth=2)
+        axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None), xlim=(0, None))
+        axes.legend(title="preset")
+        seaborn.despine(figure)
+        return figure
+
+
+def training_figure(histories: dict[str, list[dict]], scales: int) -> Figure:
+    """Draw what metrics.jsonl holds, one line a method: loss, cross-entropy, scale invariance, accuracy, rate.
+
+    Args:
+        histories: method -> the lines of its metrics.jsonl.
+        scales: over how many scales MST and MSUN sum their cross-entropies; Vanilla has one.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 7.6), layout="constrained", facecolor="white")
+        loss, entropy, invariance, accuracy, rate, legend = figure.subplots(3, 2).ravel()
+        for method, rows in histories.items():
+            epochs = [row["epoch"] for row in rows]
+            line = {**look(method), "markersize": 4, "markevery": max(1, len(rows) // 8)}
+            count = 1 if method == "vanilla" else scales
+            loss.plot(epochs, [row["loss"] for row in rows], **line)
+            entropy.plot(epochs, [row["ce"] / count for row in rows], **line)
+            accuracy.plot(epochs, [row["train_top1"] for row in rows], **line)
+            rate.plot(epochs, [row["lr"] for row in rows], **line)
+            legend.plot([], [], label=NAMES[method], **line)
+            if method == "msun":
+                invariance.plot(epochs, [row["si"] for row in rows], **line)
+                kept = [row["loss"] - row["ce"] for row in rows]
+                invariance.plot(epochs, kept, **{**line, "marker": None}, dashes=(3, 1.5))
+                legend.plot([], [], color=line["color"], dashes=(3, 1.5), label="MSUN: what of $L_{SI}$ is in the loss")
+        for ax, title in (
+            (loss, "loss (Eq. 8)"),
+            (entropy, "cross-entropy, mean over scales"),
+            (invariance, r"scale invariance, $L_{SI}$ (Eq. 7)"),
+        ):
+            ax.set_yscale("log")
+            ax.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter="{x:g}")
+            ax.yaxis.set_minor_locator(NullLocator())
+            ax.set_title(title, fontsize=11)
+        accuracy.set_title("accuracy, training crops (%)", fontsize=11)
+        accuracy.set_ylim(0, 102)
+        rate.set_title("learning rate", fontsize=11)
+        rate.set_ylim(0, None)
+        for ax in (accuracy, rate):
+            ax.set_xlabel("epoch")
+        legend.axis("off")
+        legend.legend(loc="center")
+        seaborn.despine(figure)
+        return figure
+
+
+def accuracy_panels(panels: dict[str, dict[str, dict]]) -> Figure:
+    """Draw top-1 accuracy against size for several sets of records, one above the other, one line a method.
+
+    `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json has them.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.0, 3.3 * len(panels)), layout="constrained", facecolor="white")
+        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for ax, (title, records) in zip(grid, panels.items(), strict=True):
+            for method, record in records.items():
+                values = [record["top1"][str(size)] for size in record["sizes"]]
+                ax.plot(record["sizes"], values, label=NAMES[method], **look(method))
+            ax.set_title(title, fontsize=11)
+            ax.set(xticks=record["sizes"][::2], ylim=(0, 102), ylabel="top-1 accuracy (%)")
+        grid[-1].set_xlabel("size of the input image (pixels)")
+        grid[-1].legend(loc="lower right")
+        seaborn.despine(figure)
+        return figure
+
+
+def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure:
+    """Draw mean accuracy against mean FLOPs, one point a network, a routing rule or a subnet alone (Fig. 4b).
+
+    `panels` is the title -> name -> FLOPs in percent of Vanilla's, accuracy in percent. Names that start with `f` and a
+    digit are subnets alone, drawn small.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.0, 3.4 * len(panels)), layout="constrained", facecolor="white")
+        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for ax, (title, points) in zip(grid, panels.items(), strict=True):
+            for name, (flops, accuracy) in points.items():
+                method = name.split()[0].lower()
+                if method in NAMES:
+                    dot = {**look(method), "markersize": 8}
+                else:
+                    colour, marker = SUBNET_LOOKS[int(name[1]) - 1]
+                    dot = {"color": colour, "marker": marker, "markersize": 6}
+                ax.plot([flops], [accuracy], **dot)
+                left = flops > 97 or method in NAMES
+                shift = (-8 if left else 8, {"mst": 6, "f3": -6}.get(method, 0))
+                label = f"$f_{name[1]}$ alone" if name[0] == "f" else name
+                ax.annotate(label, (flops, accuracy), shift, textcoords="offset points", fontsize=9,
+                            ha="right" if left else "left", va="center")  # fmt: skip
+            lowest = min(flops for flops, _ in points.values())
+            ax.set_title(title, fontsize=11)
+            ax.set(ylabel="mean top-1 accuracy (%)", xlim=(lowest - 3, 102))
+            ax.margins(y=0.12)
+        grid[-1].set_xlabel("mean FLOPs (% of Vanilla's)")
+        seaborn.despine(figure)
+        return figure
