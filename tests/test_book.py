@@ -6,13 +6,14 @@ import re
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import nbformat
 import pytest
 import yaml
 
-from tools.book import ROOT
+from tools.book import OPTIONS, ROOT
 
 BOOK = ROOT / "book"
 CONFIG = yaml.safe_load((ROOT / "_config.yml").read_text())
@@ -150,8 +151,10 @@ def test_a_warning_fails_the_build(tmp_path):
     book.mkdir()
     (book / "intro.md").write_text("# A page\n\n{doc}`nowhere`\n")
     (book / "_toc.yml").write_text("format: jb-book\nroot: intro\n")
-    program = [sys.executable, "-m", "jupyter_book.cli.main", "build", "-W", "-n", "--keep-going", "--all", str(book)]
-    assert subprocess.run(program, capture_output=True).returncode != 0
+    program = [Path(sys.executable).with_name("jupyter-book"), "build", *OPTIONS, str(book)]
+    done = subprocess.run(program, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "nowhere" in done.stdout + done.stderr
 
 
 def test_colab_gets_the_light_dependencies_and_keeps_its_pytorch():

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("msun_lite", "book/results")
 """What the chapters import and read."""
 
+OPTIONS = ("-W", "-n", "--keep-going", "--all")
+"""All pages anew, all warnings shown, each an error, references to nowhere among them."""
+
 
 def fingerprint() -> str:
     """Return a hash of everything the chapters' outputs depend on beside the chapters."""
@@ -37,7 +40,7 @@ def build(out: Path) -> int:
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(now)
     program = Path(sys.executable).with_name("jupyter-book")
-    options = ["-W", "-n", "--keep-going", "--all", "--path-output", str(out)]
+    options = [*OPTIONS, "--path-output", str(out)]
     environment = {**os.environ, "MSUN_LITE_PROGRESS": "off"}  # bars would stay in the pages as dead widgets
     return subprocess.run([program, "build", *options, "book"], cwd=ROOT, env=environment).returncode
 
