@@ -110,8 +110,9 @@ def _changed_by_python(control: ipywidgets.SelectionSlider, pages: list[str]) ->
 
 def _page(stop: str, frame: Frame) -> str:
     text = html.escape(frame.text, quote=True)
-    picture = f'<img class="msun-frame" style="width:100%;height:auto" alt="{text}" src="{_encoded(frame)}">'
-    return f'<figure style="margin:0">{picture}<figcaption><b>{html.escape(stop)}</b>: {text}</figcaption></figure>'
+    stop = html.escape(stop, quote=True)
+    picture = f'<img class="msun-frame" style="width:100%;height:auto" alt="{stop}: {text}" src="{_encoded(frame)}">'
+    return f'<figure style="margin:0">{picture}<figcaption><b>{stop}</b>: {text}</figcaption></figure>'
 
 
 def _encoded(frame: Frame) -> str:

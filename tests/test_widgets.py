@@ -45,7 +45,7 @@ def test_each_stop_has_its_own_picture_with_a_description(sharp, kind):
     pages = [child.value for child in stack.children]
     assert len(set(pages)) == 3
     for size, page in zip((8, 16, 32), pages, strict=True):
-        assert f'alt="what is seen at &lt;{size}&gt;"' in page
+        assert f'alt="{size} px: what is seen at &lt;{size}&gt;"' in page
         assert f"<b>{size} px</b>" in page
         data = re.search(rf'src="data:image/{re.escape(kind)};base64,([^"]+)"', page)[1]
         content = base64.b64decode(data)

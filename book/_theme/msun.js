@@ -29,3 +29,12 @@
     configurable: true, get: () => held, set: (mathjax) => { held = queued(mathjax); },
   });
 })();
+
+// A table that is wider than the page scrolls in itself: let the keyboard reach it. Sphinx gives citations a role that their
+// element may not have.
+window.addEventListener("load", () => {
+  for (const table of document.querySelectorAll("table.table")) {
+    if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
+  }
+  for (const entry of document.querySelectorAll(".citation[role], .citation-list[role]")) entry.removeAttribute("role");
+});
