@@ -1,4 +1,5 @@
 import base64
+import datetime
 import io
 import re
 import subprocess
@@ -12,6 +13,8 @@ from PIL import Image
 from msun_lite import widgets
 from msun_lite.chapters import Chapter
 from msun_lite.widgets import Frame, own_image, read_upload, size_slider, slider
+
+WHEN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
 
 def figure(text):
@@ -104,7 +107,7 @@ def test_your_own_image_goes_through_every_network_at_the_chosen_size(chapter):
     message, upload, control, shown = own_image(chapter).children
     assert "runs as a notebook" in message.value
     upload.value = (
-        {"name": "a.png", "type": "image/png", "size": 3, "content": memoryview(png()), "last_modified": None},
+        {"name": "a.png", "type": "image/png", "size": 3, "content": memoryview(png()), "last_modified": WHEN},
     )
     for size in (chapter.sizes[0], chapter.largest):
         control.value = size
@@ -116,7 +119,7 @@ def test_your_own_image_goes_through_every_network_at_the_chosen_size(chapter):
 
 def test_what_is_no_image_is_said_in_words(chapter):
     message, upload, _, shown = own_image(chapter).children
-    upload.value = ({"name": "a", "type": "", "size": 3, "content": memoryview(b"abc"), "last_modified": None},)
+    upload.value = ({"name": "a", "type": "", "size": 3, "content": memoryview(b"abc"), "last_modified": WHEN},)
     assert message.value.startswith("expected an image, got:")
     assert shown.value == ""
 
