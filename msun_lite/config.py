@@ -55,14 +55,18 @@ class TrainConfig:
     """Sizes in pixels at which accuracy is measured."""
     stems: str = "coarse"
     """Stems below the largest scale (msun): coarse (never dearer than its) or fine (early strides given up)."""
-    routing: Literal["nearest", "ceil"] = "nearest"
-    """Which subnet serves a size: nearest scale (Eq. 6) or smallest scale not below it."""
+    routing: Literal["nearest", "ceil", "ratio"] = "nearest"
+    """Which subnet serves a size: nearest scale (Eq. 6), smallest scale not below it, or nearest by their ratio."""
     unify: Literal["largest", "native"] = "largest"
     """What g runs on (msun): features resized to the largest scale's shape, or at their native size."""
     norm: Literal["shared", "per_scale"] = "shared"
     """BatchNorm of g (msun): shared by all scales, or private to each."""
     antialias: bool = True
     """Low-pass images before making them smaller, in training and in testing."""
+
+    random_sizes: bool = False
+    """In every step, make the images of each scale a random size that the routing sends there before they are made
+    that scale (mst, msun); otherwise training sees the scales alone."""
 
     constraint: str = "pair"
     """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped) or none."""

@@ -28,10 +28,9 @@ from msun_lite.devices import pick_device
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.model import MSUN
 from msun_lite.records import check_output, environment, write_json
-from msun_lite.scales import check_scales, resize_features, route
+from msun_lite.scales import SIZE_ROUTINGS, check_scales, resize_features, route
 from msun_lite.timing import measure_speed
 
-ROUTINGS = ("nearest", "ceil")
 SIZES = 13
 """Sizes in the default grid, as in the paper."""
 
@@ -122,7 +121,7 @@ def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
             }
             for scale, (lower, upper) in costs.items()
         },
-        "routings": {routing: _routing_cost(model, costs, plain, sizes, routing) for routing in ROUTINGS},
+        "routings": {routing: _routing_cost(model, costs, plain, sizes, routing) for routing in SIZE_ROUTINGS},
     }
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from msun_lite.config import TrainConfig
 from msun_lite.losses import overall_loss, pair_distances
 from msun_lite.model import MSUN, in_batches
-from msun_lite.scales import pyramid, resize
+from msun_lite.scales import pyramid, resize, served_sizes
 
 
 @dataclass
@@ -47,6 +47,7 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.config = config
+        self._served = [served_sizes(scale, config.scales, config.routing) for scale in config.scales]
 
     def forward(self, images: Tensor, labels: Tensor) -> Terms:
         """Return the terms of the loss for images [B, 3, L, L] at the largest scale and labels [B]."""
@@ -68,11 +69,19 @@ class Objective(nn.Module):
         return [], [self.model(images)]
 
     def _mst(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        scales = self.config.scales
-        views = pyramid(images, scales, self.config.antialias).values()
-        return [], in_batches(self.model, [resize(view, scales[-1]) for view in views], self.config.joint)
+        views = pyramid(images, self._sizes(), self.config.antialias).values()
+        return [], in_batches(self.model, [resize(view, self.config.scales[-1]) for view in views], self.config.joint)
 
     def _msun(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        views = pyramid(images, self.config.scales, self.config.antialias)
+        views = pyramid(images, self.config.scales, self.config.antialias, self._sizes())
         features, logits = self.model.forward_scales(views, self.config.joint)
         return list(features.values()), list(logits.values())
+
+    def _sizes(self) -> list[int]:
+        """Return the size that the images of each scale have in this step.
+
+        Random sizes are drawn from PyTorch's global generator, whose state checkpoints keep.
+        """
+        if not self.config.random_sizes:
+            return self.config.scales
+        return [served[int(torch.randint(len(served), ()))] for served in self._served]

@@ -13,8 +13,11 @@ from torch import Tensor
 
 from msun_lite.errors import UserError
 
-ROUTINGS = ("nearest", "ceil", "oracle")
-"""The routing rules. `oracle` needs the labels: it exists in evaluation only."""
+SIZE_ROUTINGS = ("nearest", "ceil", "ratio")
+"""The routing rules that look at the size alone, see `route`."""
+
+ROUTINGS = (*SIZE_ROUTINGS, "oracle")
+"""All routing rules. `oracle` needs the labels: it exists in evaluation only."""
 
 
 def check_scales(scales: Sequence[int], at_least: int = 2) -> tuple[int, ...]:
@@ -37,7 +40,9 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
     """Return the scale whose subnet serves an image of `size` pixels.
 
     `nearest` is Eq. 6, `i = argmin_i |R(x) - R(x_i)|`, a tie going to the smaller (cheaper) scale;
-    `ceil` takes the smallest scale that is not below the size, or the largest there is.
+    `ceil` takes the smallest scale that is not below the size, or the largest there is. `ratio` takes the scale whose
+    ratio to the size is nearest to 1, up or down: Eq. 6 on logarithms, as enlarging 40 px to 64 blurs less than
+    reducing it to 16 throws away.
 
     Raises:
         UserError: for any other rule; `oracle` cannot be decided from the size alone.
@@ -46,7 +51,15 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
         return min(scales, key=lambda scale: (abs(size - scale), scale))
     if routing == "ceil":
         return min((scale for scale in scales if scale >= size), default=max(scales))
-    raise UserError(f"routing: expected 'nearest' or 'ceil' to route by size alone, got {routing!r}")
+    if routing == "ratio":
+        return min(scales, key=lambda scale: (max(size, scale) / min(size, scale), scale))
+    raise UserError(f"routing: expected one of {', '.join(SIZE_ROUTINGS)} to route by size alone, got {routing!r}")
+
+
+def served_sizes(scale: int, scales: Sequence[int], routing: str) -> range:
+    """Return the sizes from the smallest to the largest of `scales` that `routing` sends to `scale`: a range."""
+    served = [size for size in range(scales[0], scales[-1] + 1) if route(size, scales, routing) == scale]
+    return range(served[0], served[-1] + 1)
 
 
 RESAMPLINGS = {
@@ -85,9 +98,22 @@ def resize_features(features: Tensor, shape: tuple[int, int]) -> Tensor:
     return F.interpolate(features, shape, mode="bilinear", align_corners=False)
 
 
-def pyramid(images: Tensor, scales: Sequence[int], antialias: bool = True) -> dict[int, Tensor]:
-    """Return the views {scale: x_i} of one batch [B, 3, H, W], each [B, 3, scale, scale]."""
-    return {scale: resize(images, scale, antialias) for scale in scales}
+def pyramid(
+    images: Tensor, scales: Sequence[int], antialias: bool = True, sizes: Sequence[int] | None = None
+) -> dict[int, Tensor]:
+    """Return the views {scale: x_i} of one batch [B, 3, H, W], each [B, 3, scale, scale].
+
+    Args:
+        images: a batch.
+        scales: in pixels.
+        antialias: low-pass images before making them smaller.
+        sizes: for each scale the size that the images are made first, as if they had come so; its own by default.
+    """
+    first = scales if sizes is None else sizes
+    return {
+        scale: resize(resize(images, size, antialias), scale, antialias)
+        for scale, size in zip(scales, first, strict=True)
+    }
 
 
 def image_size(images: Tensor) -> int:

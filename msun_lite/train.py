@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from msun_lite.config import TrainConfig, dump_yaml, make_config, make_parser, parse, read_yaml
+from msun_lite.config import TrainConfig, dump_yaml, make_config, make_parser, parse, read_config
 from msun_lite.data import DataSet, eval_loader, load_data
 from msun_lite.devices import pick_device
 from msun_lite.engine import Trainer
@@ -79,11 +79,11 @@ def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
         return False
     if not folder.config.exists():
         raise UserError(f"{folder.path}: expected a run to resume, found no config.yaml")
-    stored, wanted = read_yaml(folder.config), dataclasses.asdict(config)
+    stored, wanted = dataclasses.asdict(read_config(folder.config)), dataclasses.asdict(config)
     for name, value in wanted.items():
-        if name not in FREE_ON_RESUME and stored.get(name) != value:
+        if name not in FREE_ON_RESUME and stored[name] != value:
             raise UserError(
-                f"{folder.config}: cannot go on with another {name}: expected {stored.get(name)!r}, got {value!r}; "
+                f"{folder.config}: cannot go on with another {name}: expected {stored[name]!r}, got {value!r}; "
                 "or choose another --out"
             )
     return folder.summary.exists()

@@ -93,7 +93,7 @@ def test_sizes_and_routing_can_be_chosen(tiny, tmp_path):
         (["--sizes", "32,x"], "sizes: expected whole numbers"),
         (["--sizes", "32,16"], "sizes: expected rising"),
         (["--json", "nowhere/result.json"], "nowhere/result.json: expected a file in an existing folder"),
-        (["--routing", "best"], "routing: expected one of nearest, ceil, oracle"),
+        (["--routing", "best"], "routing: expected one of nearest, ceil, ratio, oracle"),
         (["--data", "PHOTOS"], "expected 10 classes as the model has, got 2"),
         (["--data", "RENAMED"], "expected the model's classes, such as 'sun', got 'class0' in its place"),
         (["--wrokers", "1"], "did you mean --workers?"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from msun_lite.errors import UserError
-from msun_lite.scales import check_scales, image_size, pyramid, resize, resize_features, route
+from msun_lite.scales import check_scales, image_size, pyramid, resize, resize_features, route, served_sizes
 
 SCALES = (32, 128, 224)
 
@@ -20,6 +20,22 @@ def test_nearest_follows_equation_6_and_sends_ties_to_the_smaller_scale(size, sc
 )
 def test_ceil_takes_the_smallest_scale_not_below_the_size(size, scale):
     assert route(size, SCALES, "ceil") == scale
+
+
+@pytest.mark.parametrize(
+    ("size", "scale"), [(1, 32), (63, 32), (64, 32), (65, 128), (128, 128), (169, 128), (170, 224), (300, 224)]
+)
+def test_ratio_takes_the_scale_that_differs_by_the_smallest_factor(size, scale):
+    assert route(size, SCALES, "ratio") == scale
+
+
+@pytest.mark.parametrize("rule", ["nearest", "ceil", "ratio"])
+def test_served_sizes_share_out_every_size_between_the_scales(rule):
+    shares = [served_sizes(scale, SCALES, rule) for scale in SCALES]
+    assert [size for share in shares for size in share] == list(range(32, 225))
+    assert all(
+        route(size, SCALES, rule) == scale for scale, share in zip(SCALES, shares, strict=True) for size in share
+    )
 
 
 @pytest.mark.parametrize("rule", ["oracle", "farthest"])
@@ -52,6 +68,13 @@ def test_resizing_to_the_present_size_is_the_identity():
 def test_pyramid_has_one_square_view_a_scale():
     views = pyramid(torch.rand(2, 3, 16, 16), (4, 8, 16))
     assert {scale: tuple(view.shape) for scale, view in views.items()} == {s: (2, 3, s, s) for s in (4, 8, 16)}
+
+
+def test_views_of_images_that_came_smaller_lack_what_the_small_size_lost():
+    images = torch.rand(2, 3, 16, 16)
+    views = pyramid(images, (4, 16), sizes=(4, 8))
+    assert torch.equal(views[4], resize(images, 4))
+    assert torch.equal(views[16], resize(resize(images, 8), 16))
 
 
 def test_the_size_of_an_image_is_its_shorter_side():

@@ -79,13 +79,14 @@ def test_a_run_leaves_the_files_the_design_names(tiny, method):
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("steps", [2, 4, 7])
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tiny, stop_after, tmp_path, workers, steps):
-    whole = train(tiny(out=str(tmp_path / "whole"), workers=workers))
+    options = {"workers": workers, "random_sizes": True}
+    whole = train(tiny(out=str(tmp_path / "whole"), **options))
     stop_after(steps)
-    folder = train(tiny(workers=workers))
+    folder = train(tiny(**options))
     assert not (folder / "summary.json").exists()
     stop_after(1000)
     torch.rand(5)
-    train(tiny(workers=workers, resume=True))
+    train(tiny(**options, resume=True))
     assert same(weights(whole), weights(folder))
     rows = [RunFolder(path).read_metrics() for path in (whole, folder)]
     for a, b in zip(*rows, strict=True):
@@ -147,6 +148,16 @@ def test_a_folder_with_a_run_is_not_overwritten(tiny):
     with pytest.raises(UserError, match="holds a run already"):
         train(tiny(seed=5))
     assert same(before, weights(folder))
+
+
+def test_a_run_begun_before_an_option_existed_goes_on_with_its_default(tiny, stop_after):
+    stop_after(2)
+    folder = train(tiny())
+    stored = yaml.safe_load((folder / "config.yaml").read_text())
+    del stored["random_sizes"]
+    (folder / "config.yaml").write_text(yaml.safe_dump(stored))
+    stop_after(1000)
+    assert (train(tiny(resume=True)) / "summary.json").exists()
 
 
 def test_resuming_with_other_options_names_the_option(tiny):
@@ -252,7 +263,16 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine(tiny):
 
 
 @pytest.mark.parametrize(
-    "options", [{"constraint": "sum"}, {"constraint": "none"}, {"joint": True}, {"precision": "bf16"}]
+    "options",
+    [
+        {"constraint": "sum"},
+        {"constraint": "none"},
+        {"joint": True},
+        {"precision": "bf16"},
+        {"random_sizes": True},
+        {"random_sizes": True, "method": "mst"},
+        {"routing": "ratio"},
+    ],
 )
 def test_every_way_of_training_runs(tiny, options):
     summary = json.loads((train(tiny(**options, epochs=1)) / "summary.json").read_text())
