@@ -19,9 +19,11 @@ from torch.utils.data import DataLoader
 
 from msun_lite.config import OneLineParser, TrainConfig, parse
 from msun_lite.cost import flops, parameters
-from msun_lite.data import eval_loader, load_data, refuse_unreadable
-from msun_lite.devices import pick_device, to_float
+from msun_lite.data import DataSet, load_data, refuse_unreadable
+from msun_lite.devices import to_float
+from msun_lite.distributed import ALONE, World, join
 from msun_lite.errors import UserError, one_line_errors
+from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
 from msun_lite.progress import progress
 from msun_lite.records import check_output, environment, write_json
@@ -37,36 +39,44 @@ PerSubnet = dict[int, dict[int, float]]
 
 
 @torch.no_grad()
-def measure(model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch.device) -> PerSubnet:
+def measure(
+    model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch.device, world: World = ALONE
+) -> PerSubnet:
     """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
 
     Args:
         model: put into evaluation mode for the measurement, and left in the mode it was found in.
-        loader: batches (`data.Batch`) of centre crops, no smaller than any of the sizes.
+        loader: batches (`loaders.Batch`) of centre crops, no smaller than any of the sizes: this process's images.
         sizes: sizes in pixels.
         device: where `model` is.
+        world: the processes that share the images; each of them gets the accuracy over all.
 
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
     """
-    training, correct, total, unreadable = model.training, {}, 0, []
+    training, total, unreadable = model.training, 0, []
+    correct = torch.zeros(len(model.scales), len(sizes), dtype=torch.int64, device=device)
     model.eval()
+    bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
     try:
-        for batch in progress(loader, desc=f"measuring at {len(sizes)} sizes", unit="batch", leave=False):
+        for batch in progress(loader, **bar):
             unreadable += batch.bad
             if unreadable:
                 continue  # all that is left to do is to name them all
             images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
             total += len(labels)
-            for size in sizes:
+            for column, size in enumerate(sizes):
                 small = resize(images, size, model.antialias)
-                for scale in model.scales:
-                    hits = _hits(model, small, scale, labels)
-                    correct[scale, size] = correct.get((scale, size), 0) + hits
+                for row, scale in enumerate(model.scales):
+                    correct[row, column] += _hits(model, small, scale, labels)
     finally:
         model.train(training)
-    refuse_unreadable(unreadable)
-    return {scale: {size: 100 * int(correct[scale, size]) / total for size in sizes} for scale in model.scales}
+    refuse_unreadable(sum(world.gather(unreadable), []))
+    correct, (total,) = world.sum(correct).tolist(), world.totals(total)
+    return {
+        scale: {size: 100 * hits / total for size, hits in zip(sizes, row, strict=True)}
+        for scale, row in zip(model.scales, correct, strict=True)
+    }
 
 
 def _hits(model: MSUN, images: Tensor, scale: int, labels: Tensor) -> Tensor:
@@ -121,15 +131,32 @@ def _keyed(row: dict[int, float]) -> dict[str, float]:
     return {str(size): round(accuracy, 2) for size, accuracy in row.items()}
 
 
-def evaluate(model: MSUN, config: TrainConfig, routing: str) -> dict:
+def evaluate_on(
+    model: MSUN,
+    data: DataSet,
+    config: TrainConfig,
+    device: torch.device,
+    world: World = ALONE,
+    routing: str | None = None,
+) -> dict:
+    """Measure `model`, which is on `device`, at `config.sizes` on the validation images; see `accuracy_record`.
+
+    With several processes each measures its share of the images with the first one's weights.
+    """
+    world.share_state(model)
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world)
+    return accuracy_record(model, measure(model, loader, config.sizes, device, world), routing or config.routing)
+
+
+def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALONE) -> dict:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`."""
     data = load_data(config, train=False)
     check_classes(model, data)
-    device = pick_device(config.device)
+    device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
-    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers)
-    record = accuracy_record(model, measure(model, loader, config.sizes, device), routing)
-    return {**record, "scales": config.scales, "data": data.describe(), "env": environment(device, "fp32")}
+    record = evaluate_on(model, data, config, device, world, routing)
+    env = environment(device, "fp32", world.size)
+    return {**record, "scales": config.scales, "data": data.describe(), "env": env}
 
 
 def _parser() -> OneLineParser:
@@ -149,14 +176,20 @@ def main(argv: list[str] | None = None) -> int:
     if routing not in ROUTINGS:
         raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
     check_output(options.json)
-    subject = find_subject(options, config)
-    record = {"run": subject.name, **evaluate(subject.model, config, routing)}
-    print(accuracy_table({Path(subject.name).name: record}))
+    with join() as world:
+        subject = find_subject(options, config)
+        record = {"run": subject.name, **evaluate(subject.model, config, routing, world)}
+        if world.first:
+            _report(record, options.json)
+    return 0
+
+
+def _report(record: dict, path: str | None) -> None:
+    print(accuracy_table({Path(record["run"]).name: record}))
     if len(record["per_subnet"]) > 1:
         print(subnet_table(record))
-    if options.json:
-        write_json(Path(options.json), record)
-    return 0
+    if path:
+        write_json(Path(path), record)
 
 
 if __name__ == "__main__":

@@ -47,11 +47,35 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.config = config
+        # The views stay outside: random sizes would make it compile again and again.
+        self._terms = torch.compile(self._loss) if config.compile else self._loss
         self._served = [served_sizes(scale, config.scales, config.routing) for scale in config.scales]
 
     def forward(self, images: Tensor, labels: Tensor) -> Terms:
         """Return the terms of the loss for images [B, 3, L, L] at the largest scale and labels [B]."""
-        features, logits = getattr(self, f"_{self.config.method}")(images)
+        return self._terms(self._views(images), labels)
+
+    def _views(self, images: Tensor) -> dict[int, Tensor]:
+        """Return what the network is fed with in this step, by scale."""
+        config = self.config
+        if config.method == "vanilla":
+            return {config.scales[-1]: images}
+        if config.method == "msun":
+            return pyramid(images, config.scales, config.antialias, self._sizes())
+        small = [resize(images, size, config.antialias) for size in self._sizes()]
+        return {scale: resize(view, config.scales[-1]) for scale, view in zip(config.scales, small, strict=True)}
+
+    def _sizes(self) -> list[int]:
+        """Return the size that the images of each scale have in this step.
+
+        Random sizes are drawn from PyTorch's global generator, whose state checkpoints keep.
+        """
+        if not self.config.random_sizes:
+            return self.config.scales
+        return [served[int(torch.randint(len(served), ()))] for served in self._served]
+
+    def _loss(self, views: dict[int, Tensor], labels: Tensor) -> Terms:
+        features, logits = self._run(views)
         smoothing = self.config.label_smoothing
         cross_entropies = torch.stack(
             [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
@@ -65,23 +89,9 @@ class Objective(nn.Module):
             correct=(logits[-1].argmax(1) == labels).sum(),
         )
 
-    def _vanilla(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        return [], [self.model(images)]
-
-    def _mst(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        views = pyramid(images, self._sizes(), self.config.antialias).values()
-        return [], in_batches(self.model, [resize(view, self.config.scales[-1]) for view in views], self.config.joint)
-
-    def _msun(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        views = pyramid(images, self.config.scales, self.config.antialias, self._sizes())
-        features, logits = self.model.forward_scales(views, self.config.joint)
-        return list(features.values()), list(logits.values())
-
-    def _sizes(self) -> list[int]:
-        """Return the size that the images of each scale have in this step.
-
-        Random sizes are drawn from PyTorch's global generator, whose state checkpoints keep.
-        """
-        if not self.config.random_sizes:
-            return self.config.scales
-        return [served[int(torch.randint(len(served), ()))] for served in self._served]
+    def _run(self, views: dict[int, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the features that the constraint compares, and the logits, of every view."""
+        if self.config.method == "msun":
+            features, logits = self.model.forward_scales(views, self.config.joint)
+            return list(features.values()), list(logits.values())
+        return [], in_batches(self.model, list(views.values()), self.config.joint)

@@ -7,9 +7,10 @@ import torch
 from msun_lite import MSUN
 from msun_lite.backbones import RECIPES
 from msun_lite.cost import flops
-from msun_lite.data import eval_loader, load_data
+from msun_lite.data import load_data
 from msun_lite.devices import to_float
 from msun_lite.evaluate import accuracy_record, main, measure, routed
+from msun_lite.loaders import eval_loader
 from msun_lite.scales import resize
 from msun_lite.train import train
 
