@@ -66,8 +66,8 @@ class TrainConfig:
     """Low-pass images before making them smaller, in training and in testing."""
 
     random_sizes: bool = False
-    """In every step, make the images of each scale a random size that the routing sends there before they are made
-    that scale (mst, msun); otherwise training sees the scales alone."""
+    """In every step, make half of the images of each scale some random size that the routing sends there, then that
+    scale, as images will come in use (mst, msun); otherwise training sees the scales alone."""
 
     constraint: str = "pair"
     """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped) or none."""

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from msun_lite.config import TrainConfig
 from msun_lite.losses import overall_loss, pair_distances
 from msun_lite.model import MSUN, in_batches
-from msun_lite.scales import pyramid, resize, served_sizes
+from msun_lite.scales import resize, served_sizes
+
+RANDOM_GROUPS = 4
+"""Random sizes in a batch at each scale, with `random_sizes`; half of the batch keeps the scale itself."""
 
 
 @dataclass
@@ -57,22 +60,29 @@ class Objective(nn.Module):
 
     def _views(self, images: Tensor) -> dict[int, Tensor]:
         """Return what the network is fed with in this step, by scale."""
-        config = self.config
+        config, largest = self.config, self.config.scales[-1]
         if config.method == "vanilla":
-            return {config.scales[-1]: images}
-        if config.method == "msun":
-            return pyramid(images, config.scales, config.antialias, self._sizes())
-        small = [resize(images, size, config.antialias) for size in self._sizes()]
-        return {scale: resize(view, config.scales[-1]) for scale, view in zip(config.scales, small, strict=True)}
+            return {largest: images}
+        return {
+            scale: self._view(images, scale, served, scale if config.method == "msun" else largest)
+            for scale, served in zip(config.scales, self._served, strict=True)
+        }
 
-    def _sizes(self) -> list[int]:
-        """Return the size that the images of each scale have in this step.
+    def _view(self, images: Tensor, scale: int, served: range, fed: int) -> Tensor:
+        """Return the images as they are at `scale`, or some of them as at other sizes `served`, resized to `fed` px.
 
-        Random sizes are drawn from PyTorch's global generator, whose state checkpoints keep.
+        Sizes are mixed within the batch, as BatchNorm's averages mix them. They are drawn from PyTorch's global
+        generator, whose state checkpoints keep.
         """
-        if not self.config.random_sizes:
-            return self.config.scales
-        return [served[int(torch.randint(len(served), ()))] for served in self._served]
+        sizes, groups = [scale], [images]
+        if self.config.random_sizes:
+            exact, others = images.tensor_split(2)
+            groups = [exact, *others.tensor_split(RANDOM_GROUPS)]
+            sizes += [served[int(torch.randint(len(served), ()))] for _ in groups[1:]]
+        antialias = self.config.antialias
+        views = [resize(group, size, antialias) for group, size in zip(groups, sizes, strict=True) if len(group)]
+        fed_views = [resize(view, fed, antialias) for view in views]
+        return fed_views[0] if len(fed_views) == 1 else torch.cat(fed_views)
 
     def _loss(self, views: dict[int, Tensor], labels: Tensor) -> Terms:
         features, logits = self._run(views)

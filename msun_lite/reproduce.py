@@ -7,12 +7,13 @@ Finished runs are kept: called again, the command goes on where it stopped. The 
 each method, report.md, accuracy.png and accuracy.svg.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
 
 from msun_lite.config import METHODS, TrainConfig, make_parser, parse
-from msun_lite.errors import one_line_errors
+from msun_lite.errors import UserError, one_line_errors
 from msun_lite.figures import NAMES, accuracy_figure, save_figure
 from msun_lite.files import write_text
 from msun_lite.records import RunFolder, read_json
@@ -106,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parse(parser, argv)
     options.pop("config", None)
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise UserError(f"WORLD_SIZE: reproduce runs in one process, got {size}; msun_lite.train runs in several")
     reproduce(options.as_dict())
     return 0
 

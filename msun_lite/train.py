@@ -63,6 +63,7 @@ def train(config: TrainConfig) -> Path:
 
 
 def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest) -> None:
+    config = world.share(config)  # a run that goes on reads it from its folder, which the first process can reach
     world.pick_device(config.device)
     if world.share(_is_finished(folder, config) if world.first else None):
         world.say(f"{folder.path}: finished already")
