@@ -79,9 +79,12 @@ class TrainConfig:
     """Label smoothing of the cross-entropy, 0 to below 1."""
 
     data: str = "scenes"
-    """scenes (built-in), imagenette (downloaded once), or a folder with train/ and val/ class folders."""
+    """scenes (built-in), imagenette (downloaded once), a folder with train/ and val/ class folders, or wds:PATTERN:
+    WebDataset shards, a path or an http address with braces, or the folder of their manifest.json."""
     data_root: str = "data"
     """Folder that downloaded data sets are kept in."""
+    shards_gb: float = 100.0
+    """Gigabytes that shards from the web may take there; the least recently used make room."""
     scenes_train: int = 6000
     """Number of training scenes."""
     scenes_val: int = 2000
@@ -176,7 +179,7 @@ class TrainConfig:
         check_scales(self.scales)
         check_sizes(self.sizes)
         _within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
-        for name in ("epochs", "scenes_train", "scenes_val", "lr", "checkpoint_minutes", "accumulate"):
+        for name in ("epochs", "scenes_train", "scenes_val", "shards_gb", "lr", "checkpoint_minutes", "accumulate"):
             _within(name, getattr(self, name), above=0)
         for name in ("threads", "max_minutes", "clip_norm", "lr_batch_size", "eval_epochs"):
             if getattr(self, name) is not None:

@@ -1,9 +1,9 @@
-"""Data sets: drawn scenes, Imagenette, class folders, and what is unreadable among their images."""
+"""Data sets: drawn scenes, Imagenette, class folders, shards, and what is unreadable among their images."""
 
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -12,9 +12,13 @@ from torchvision.transforms.v2.functional import resize
 
 from msun_lite import scenes
 from msun_lite.config import TrainConfig
+from msun_lite.downloads import DownloadCache
 from msun_lite.errors import DataError
 from msun_lite.imagenette import imagenette_folder
 from msun_lite.progress import note, progress
+from msun_lite.shard_index import SPLITS
+from msun_lite.shard_patterns import PREFIX
+from msun_lite.shards import ShardSource, open_shards
 from msun_lite.sources import FileSource, ImageSource, MemorySource, SceneSource, UnreadableImage
 
 
@@ -57,23 +61,49 @@ def load_data(config: TrainConfig, train: bool = True) -> DataSet:
     """
     if config.data == "scenes":
         return _scenes(config, train)
+    data = _shards(config) if config.data.startswith(PREFIX) else _folders(config)
+    return _in_memory(data, config, train) if config.cache else data
+
+
+def _folders(config: TrainConfig) -> DataSet:
     folder = imagenette_folder(Path(config.data_root)) if config.data == "imagenette" else Path(config.data)
-    train_folder, val_folder = _class_folder(folder, "train"), _class_folder(folder, "val")
-    if train_folder.classes != val_folder.classes:
-        difference = _difference(train_folder, val_folder)
-        raise DataError(f"{folder}: expected the same classes in train and val, {difference}")
-    train_source, val_source = FileSource(train_folder.samples), FileSource(val_folder.samples)
-    bad_images = BadImages(config.max_bad_images)
-    if config.cache:
-        val_source, unreadable = _into_memory(val_source, "val", config)
-        refuse_unreadable(unreadable)
-        if train:
-            train_source, unreadable = _into_memory(train_source, "train", config, at_most=2 * config.scales[-1])
-            for message in unreadable:
-                bad_images.add(message)
+    train, val = class_folders(folder)
     name = "imagenette" if config.data == "imagenette" else folder.resolve().name
-    fingerprint = _fingerprint(folder, train_folder, val_folder)
-    return DataSet(name, tuple(train_folder.classes), train_source, val_source, fingerprint, bad_images)
+    sources = FileSource(train.samples), FileSource(val.samples)
+    bad_images = BadImages(config.max_bad_images)
+    return DataSet(name, tuple(train.classes), *sources, _fingerprint(folder, train, val), bad_images)
+
+
+def class_folders(folder: Path) -> tuple[ImageFolder, ImageFolder]:
+    """Return the training and the validation images of a folder with `train/` and `val/` class folders.
+
+    Raises:
+        DataError: if a split is missing or empty, or the two differ in classes.
+    """
+    train, val = _class_folder(folder, "train"), _class_folder(folder, "val")
+    if train.classes != val.classes:
+        raise DataError(f"{folder}: expected the same classes in train and val, {_difference(train, val)}")
+    return train, val
+
+
+def _shards(config: TrainConfig) -> DataSet:
+    cache = DownloadCache(Path(config.data_root) / "shards-cache", round(config.shards_gb * 1e9))
+    shards, store = open_shards(config.data.removeprefix(PREFIX), cache)
+    sources = [ShardSource(shards.only(lambda shard, split=split: shard.split == split), store) for split in SPLITS]
+    bad_images = BadImages(config.max_bad_images)
+    return DataSet(store.title, shards.classes, *sources, shards.fingerprint, bad_images)
+
+
+def _in_memory(data: DataSet, config: TrainConfig, train: bool) -> DataSet:
+    """Return the data set with its images decoded into memory, the training images only if asked to."""
+    val_source, unreadable = _into_memory(data.val, "val", config)
+    refuse_unreadable(unreadable)
+    if not train:
+        return replace(data, val=val_source)
+    train_source, unreadable = _into_memory(data.train, "train", config, at_most=2 * config.scales[-1])
+    for message in unreadable:
+        data.bad_images.add(message)
+    return replace(data, train=train_source, val=val_source)
 
 
 def _scenes(config: TrainConfig, train: bool) -> DataSet:
@@ -95,7 +125,9 @@ def _scenes(config: TrainConfig, train: bool) -> DataSet:
 def _class_folder(folder: Path, split: str) -> ImageFolder:
     """Return the class folders of one split, or raise a `DataError` that says what is missing."""
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such data folder; expected scenes, imagenette or a folder with train/ and val/")
+        raise DataError(
+            f"{folder}: no such data folder; expected scenes, imagenette, wds:PATTERN or a folder with train/ and val/"
+        )
     if not (folder / split).is_dir():
         raise DataError(f"{folder}: expected class folders under {split}/, found no {split}/")
     try:
@@ -122,9 +154,9 @@ def _fingerprint(folder: Path, *splits: ImageFolder) -> str:
 
 
 def _into_memory(
-    source: FileSource, split: str, config: TrainConfig, at_most: int | None = None
+    source: ImageSource, split: str, config: TrainConfig, at_most: int | None = None
 ) -> tuple[MemorySource, list[str]]:
-    """Decode all files once; return the readable ones, and a message for each that is not.
+    """Decode all images once; return the readable ones, and a message for each that is not.
 
     Images whose shorter side is above `at_most` pixels are reduced to it, to save memory.
     """

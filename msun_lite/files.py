@@ -1,13 +1,15 @@
-"""Files that appear whole or not at all."""
+"""Files and folders that appear whole or not at all."""
 
 import contextlib
+import hashlib
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from msun_lite.errors import UserError
+from msun_lite.errors import DataError, UserError
 
 
 @contextlib.contextmanager
@@ -49,3 +51,46 @@ def write_text(path: Path, text: str) -> None:
     """Write a small text file atomically."""
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Let a folder grow as `NAME.part` beside `path`, and give it that name once it is whole.
+
+    An interruption, a kill or a full disk leaves what is there for the next call to go on with; a `DataError`
+    removes it.
+
+    Raises:
+        UserError: if it cannot be made.
+    """
+    part = path.with_name(f"{path.name}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{part}: the folder cannot be made: {error}") from None
+    try:
+        yield part
+    except DataError:
+        shutil.rmtree(part)
+        raise
+    try:
+        part.rename(path)
+    except OSError as error:
+        raise UserError(f"{path}: {part} is whole but cannot take its name: {error}") from None
+
+
+def checksum(path: Path, algorithm: str = "sha256", advance: Callable[[int], object] = lambda count: None) -> str:
+    """Return a file's checksum in hexadecimal digits; `advance` is told the bytes read, as they are.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    digest = hashlib.new(algorithm)
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+                advance(len(chunk))
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    return digest.hexdigest()

@@ -4,16 +4,14 @@ It ends up as `DATA_ROOT/imagenette/{train,val}/<wordnet id>/*.JPEG`, whole or n
 unpacked in a folder beside it, which takes its name at the very end.
 """
 
-import lzma
-import tarfile
 import tempfile
 import urllib.parse
-import zlib
 from pathlib import Path
 
 from torchvision.datasets import Imagenette
 from torchvision.datasets.utils import download_url
 
+from msun_lite.archives import unpack
 from msun_lite.errors import DataError
 from msun_lite.progress import progress
 
@@ -85,7 +83,7 @@ def _unpack_source(source: str, folder: Path) -> None:
     if not archives:
         raise DataError(f"{source}: expected .tar, .tar.gz or .tgz files in this folder, found none")
     for archive in progress(archives, desc="unpacking", unit="archive"):
-        _unpack(archive, folder / "unpacked")
+        unpack(archive, folder / "unpacked")
 
 
 def tarfile_name(path: Path) -> bool:
@@ -100,17 +98,6 @@ def _download(url: str, folder: Path) -> Path:
     except (OSError, RuntimeError) as error:
         raise DataError(f"{url}: the download failed: {error}") from None
     return folder / name
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an archive; Python's `data` filter refuses members that would leave the folder."""
-    try:
-        with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
-            while tar.fileobj.read(1 << 20):
-                pass  # to the very end, where a compressed archive has its checksum
-    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
-        raise DataError(f"{archive}: expected a whole tar archive, got: {error}") from None
 
 
 def _find_splits(folder: Path) -> Path:

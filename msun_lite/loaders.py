@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 
 from msun_lite.config import TrainConfig
 from msun_lite.distributed import ALONE, World, share_of
+from msun_lite.errors import UserError
 from msun_lite.sources import ImageSource, Subset, UnreadableImage
 from msun_lite.stopping import STOP_SIGNALS
 
@@ -99,16 +100,16 @@ class EpochSampler:
     batches of one size, and every epoch leaves out other images.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0):
-        self.count, self.batch_size, self.seed, self.epoch, self.start = count, batch_size, seed, epoch, start
+    def __init__(self, source: ImageSource, batch_size: int, seed: int, epoch: int, start: int = 0):
+        self.source, self.batch_size, self.seed, self.epoch, self.start = source, batch_size, seed, epoch, start
 
     def __len__(self) -> int:
-        return self.count // self.batch_size - self.start
+        return len(self.source) // self.batch_size - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
-        order = torch.randperm(self.count, generator=generator).tolist()
-        for batch in range(self.start, self.count // self.batch_size):
+        order = self.source.order(generator)
+        for batch in range(self.start, len(order) // self.batch_size):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
             yield [(self.epoch, index) for index in chosen]
 
@@ -142,7 +143,7 @@ def train_loader(
         world: the processes that share each batch.
     """
     samplers = [
-        EpochSampler(len(view.source), config.batch_size, config.seed, one, start if one == epoch else 0)
+        EpochSampler(view.source, config.batch_size, config.seed, one, start if one == epoch else 0)
         for one in range(epoch, epoch + epochs)
     ]
     return _loader(view, config.workers, batch_sampler=ShareSampler(samplers, world, config.accumulate))
@@ -161,7 +162,7 @@ def _loader(view: Dataset, workers: int, **kwargs) -> DataLoader:
     # The generator of its own keeps the loader from drawing on the global one, which a checkpoint restores.
     generator = torch.Generator().manual_seed(0)
     pin = torch.cuda.is_available()
-    return DataLoader(
+    return _Loader(
         view,
         num_workers=workers,
         collate_fn=collate,
@@ -170,6 +171,20 @@ def _loader(view: Dataset, workers: int, **kwargs) -> DataLoader:
         worker_init_fn=_ignore_stop_signals,
         **kwargs,
     )
+
+
+class _Loader(DataLoader):
+    """A loader whose errors are one line, also when a worker process met them: PyTorch adds the worker's traceback."""
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            yield from super().__iter__()
+        except UserError as error:
+            failure = type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
+            error.__traceback__ = None  # it holds on to the workers, and PyTorch would wait 5 seconds for each of them
+        else:
+            return
+        raise failure
 
 
 def _ignore_stop_signals(worker: int) -> None:

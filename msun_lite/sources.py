@@ -3,6 +3,7 @@
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import torch
@@ -11,6 +12,9 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from msun_lite import scenes
+
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""What is decoded. Pillow knows more, some of it by starting other programs."""
 
 
 class UnreadableImage(Exception):
@@ -29,6 +33,10 @@ class ImageSource:
     def read(self, index: int) -> Tensor:
         """Return image `index` as uint8 [3, H, W], or raise `UnreadableImage`."""
         raise TypeError(f"{type(self).__name__} does not say how to read an image")
+
+    def order(self, generator: torch.Generator) -> list[int]:
+        """Return all indices once, shuffled by `generator` alone."""
+        return torch.randperm(len(self), generator=generator).tolist()
 
 
 class FileSource(ImageSource):
@@ -94,20 +102,24 @@ class SceneSource(ImageSource):
         return self.images[index]
 
 
-def decode(path: str | Path) -> Tensor:
-    """Decode an image file of any colour mode to RGB: uint8 [3, H, W].
+def decode(file: str | Path | BinaryIO, name: str | None = None) -> Tensor:
+    """Decode an image of any colour mode to RGB: uint8 [3, H, W].
 
     Grey, palette, CMYK and alpha images are converted, 16-bit grey is scaled to 8 bits.
+
+    Args:
+        file: its path, or an open file.
+        name: what the error calls it, where that is not the path.
 
     Raises:
         UnreadableImage: if the file is missing, empty, truncated or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(file, formats=FORMATS) as image:
             if image.mode.startswith("I"):
                 image = image.convert("I").point(lambda level: level / 256).convert("L")
             elif "transparency" in image.info:
                 image = image.convert("RGBA")
             return pil_to_tensor(image.convert("RGB"))
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"{path}: {error}") from None
+        raise UnreadableImage(f"{name or file}: {error}") from None

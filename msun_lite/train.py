@@ -32,7 +32,7 @@ from msun_lite.tables import accuracy_table, subnet_table
 
 FREE_ON_RESUME = (
     *("out", "resume", "max_minutes", "checkpoint_minutes", "keep", "workers", "threads", "device", "data_root"),
-    *("compile", "tensorboard", "wandb"),
+    *("compile", "tensorboard", "wandb", "shards_gb"),
 )
 """Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 

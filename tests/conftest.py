@@ -1,6 +1,11 @@
 import io
 import os
 import tarfile
+import threading
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are tiny: threads would only wait for each other
 
@@ -8,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from data_scripts.make_shards import make_shards
 from msun_lite.config import make_config
 from tools.book import build
 
@@ -48,6 +54,13 @@ def photos(tmp_path):
 
 
 @pytest.fixture
+def shards(photos, tmp_path):
+    """Return the folder of shards made of `photos`: three of 4 training images, two of at most 4 validation images."""
+    make_shards(photos, tmp_path / "shards", images=4, size=None, workers=2, skip_unreadable=False)
+    return tmp_path / "shards"
+
+
+@pytest.fixture
 def tar(tmp_path):
     """Return a function that packs {member name: bytes} into a tar file."""
 
@@ -61,6 +74,63 @@ def tar(tmp_path):
         return path
 
     return pack
+
+
+@dataclass
+class Server:
+    """A web server of a folder: counts the requests, and goes wrong as often as told.
+
+    Args:
+        folder: what it serves.
+        faults: file name -> what to do with the next requests: a status code, `half` of the file, or `damage` in it.
+        requests: names of the files that were asked for.
+        url: its address, with no slash at the end.
+    """
+
+    folder: Path
+    faults: dict[str, list]
+    requests: list[str]
+    url: str
+
+
+@pytest.fixture
+def serve():
+    """Return a function that serves a folder at 127.0.0.1 as a `Server`."""
+    running = []
+
+    def start(folder):
+        server = Server(folder, {}, [], "")
+
+        class Handler(SimpleHTTPRequestHandler):
+            def do_GET(self):
+                name = self.path.rpartition("/")[2]
+                server.requests.append(name)
+                fault = server.faults[name].pop(0) if server.faults.get(name) else None
+                if isinstance(fault, int):
+                    self.send_error(fault)
+                elif fault is None:
+                    super().do_GET()
+                else:
+                    content = bytearray((folder / self.path[1:]).read_bytes())
+                    self.send_response(200)
+                    self.send_header("Content-Length", str(len(content)))
+                    self.end_headers()
+                    content[len(content) // 2] ^= 1
+                    self.wfile.write(content[: len(content) // 2] if fault == "half" else content)
+
+            def log_message(self, *_):
+                pass
+
+        http = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        threading.Thread(target=http.serve_forever, args=(0.02,), daemon=True).start()
+        running.append(http)
+        server.url = f"http://127.0.0.1:{http.server_port}"
+        return server
+
+    yield start
+    for http in running:
+        http.shutdown()
+        http.server_close()
 
 
 @pytest.fixture(scope="session")

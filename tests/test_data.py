@@ -14,7 +14,7 @@ from msun_lite.errors import DataError
 from msun_lite.evaluate import measure
 from msun_lite.imagenette import get_imagenette
 from msun_lite.loaders import EpochSampler, EvalView, TrainView, collate, eval_loader, train_loader
-from msun_lite.sources import UnreadableImage, decode
+from msun_lite.sources import ImageSource, UnreadableImage, decode
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1", "I;16", "RGB"])
@@ -189,7 +189,8 @@ def test_a_loader_does_not_draw_on_global_randomness(tiny):
 
 
 def test_every_epoch_is_another_shuffle_of_whole_batches():
-    epochs = [[index for batch in EpochSampler(25, 10, 0, epoch) for _, index in batch] for epoch in (0, 1)]
+    source = ImageSource([0] * 25)
+    epochs = [[index for batch in EpochSampler(source, 10, 0, epoch) for _, index in batch] for epoch in (0, 1)]
     assert all(len(set(order)) == len(order) == 20 for order in epochs)
     assert epochs[0] != epochs[1]
 

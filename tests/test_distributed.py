@@ -31,7 +31,7 @@ def written(config, tmp_path):
 @pytest.mark.parametrize("size", [1, 2, 3])
 @pytest.mark.parametrize("accumulate", [1, 2])
 def test_the_processes_share_out_every_batch_without_gap_or_overlap(size, accumulate):
-    epochs = [EpochSampler(50, 12, 0, epoch, start) for epoch, start in ((3, 2), (4, 0))]
+    epochs = [EpochSampler(ImageSource([0] * 50), 12, 0, epoch, start) for epoch, start in ((3, 2), (4, 0))]
     shares = [list(ShareSampler(epochs, World(rank, size), accumulate)) for rank in range(size)]
     assert {len(share) for share in shares} == {len(ShareSampler(epochs, World(0, size), accumulate))}
     steps = [

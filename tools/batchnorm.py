@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 def training_batches(config: TrainConfig, view: TrainView, images: int) -> list[Tensor]:
     """Return about `images` random training crops at the largest scale, in the batches of an epoch never trained."""
-    sampler = EpochSampler(len(view.source), config.batch_size, config.seed, epoch=config.epochs)
+    sampler = EpochSampler(view.source, config.batch_size, config.seed, epoch=config.epochs)
     keys = list(sampler)[: images // config.batch_size]
     return [torch.stack([view[key][0] for key in batch]) for batch in progress(keys, desc="crops", leave=False)]
 

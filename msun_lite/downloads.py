@@ -1,0 +1,183 @@
+"""Files from the web: whole, checked, tried again, and kept in a folder of bounded size."""
+
+import contextlib
+import hashlib
+import http.client
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, TypeVar
+from urllib.parse import urlsplit
+
+from filelock import FileLock
+
+from msun_lite.errors import DataError
+from msun_lite.files import atomic_write, remove_parts
+
+PAUSES = (1, 2, 4, 8)
+"""Seconds before each further try."""
+TIMEOUT = 60
+"""Seconds without a byte after which a try has failed."""
+CHUNK = 1 << 20
+SMALL = 1 << 26
+"""Bytes that `read_url` takes at most."""
+ABANDONED = 3600
+"""Seconds after which an unfinished download that nobody writes to may be removed."""
+BUSY = (408, 425, 429)
+"""Answers of the 400s that may be another a little later."""
+
+Result = TypeVar("Result")
+
+
+class MissingFile(DataError):
+    """The server says that it does not have the file."""
+
+
+class _Failure(Exception):
+    """One try has failed; the next may not."""
+
+
+def read_url(url: str) -> bytes:
+    """Return a small file from the web, tried several times.
+
+    Raises:
+        MissingFile: if the server does not have it.
+        DataError: if it cannot be had otherwise; the message names the address.
+    """
+
+    def attempt() -> bytes:
+        with contextlib.closing(_open(url)) as response:
+            return b"".join(_chunks(response, SMALL))
+
+    return _persist(url, attempt)
+
+
+class DownloadCache:
+    """A folder of downloaded files: each fetched once by all processes of a machine, the least recently used removed.
+
+    Args:
+        folder: made when it is needed; best on a disk of this machine.
+        limit: bytes that the files may take together.
+    """
+
+    def __init__(self, folder: Path, limit: int):
+        self.folder, self.limit = folder, limit
+
+    def fetch(self, url: str, sha256: str | None = None, size: int | None = None) -> Path:
+        """Return the local copy of a file, downloading it if it is not there.
+
+        With a checksum the copy is named after it, so that another file at the same address is another copy.
+
+        Raises:
+            DataError: naming the address, if it cannot be had, or not with this checksum and size in bytes.
+        """
+        path = self.place(url, sha256)
+        try:
+            if _touch(path):
+                return path
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / f".{path.name}.lock"):
+                if not _touch(path):  # else another process was faster
+                    remove_parts(path)
+                    _persist(url, lambda: self._download(url, path, sha256, size))
+        except OSError as error:
+            raise DataError(f"{path}: the download of {url} cannot be kept: {error}") from None
+        return path
+
+    def place(self, url: str, sha256: str | None = None) -> Path:
+        """Return where the copy of a file is, or will be."""
+        name = sha256 or hashlib.sha256(url.encode()).hexdigest()
+        return self.folder / f"{name}{PurePosixPath(urlsplit(url).path).suffix}"
+
+    def _download(self, url: str, path: Path, sha256: str | None, size: int | None) -> None:
+        """Try once to put a file at `path`, whole and checked."""
+        digest = hashlib.sha256()
+        with contextlib.closing(_open(url)) as response, atomic_write(path) as file:
+            expected = response.length if size is None else size
+            if response.length not in (None, expected):
+                raise _Failure(f"expected {expected} bytes, the server has {response.length}")
+            self._reserve(url, file, expected or 0)
+            for chunk in _chunks(response, expected or self.limit):
+                file.write(chunk)
+                digest.update(chunk)
+            if sha256 not in (None, digest.hexdigest()):
+                raise _Failure(f"expected the sha256 {sha256}, got {digest.hexdigest()}")
+
+    def _reserve(self, url: str, file: BinaryIO, size: int) -> None:
+        """Remove the least recently used files until `size` more bytes have room, and take it for `file`."""
+        if size > self.limit:
+            raise DataError(f"{url}: expected at most the {self.limit / 1e9:g} GB that are kept, got {size / 1e9:g} GB")
+        with FileLock(self.folder / ".lock"):
+            found = sorted(_files(self.folder))
+            taken = sum(count for _, count, _ in found)
+            for used, count, path in found:
+                unfinished = path.name.startswith(".") and time.time() - used < ABANDONED
+                if taken + size > self.limit and count and not unfinished:
+                    path.unlink(missing_ok=True)
+                    taken -= count
+            file.truncate(size)  # counts from now on
+
+
+def _files(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """Yield time of the last use, size in bytes and path of each file in a folder."""
+    for path in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process has just removed or renamed it
+            status = path.stat()
+            if path.is_file():
+                yield status.st_mtime, status.st_size, path
+
+
+def _touch(path: Path) -> bool:
+    """Mark a file as just used; return whether it is there."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _persist(url: str, attempt: Callable[[], Result]) -> Result:
+    """Return what `attempt` returns, trying again after each of `PAUSES` while it fails."""
+    for pause in PAUSES:
+        try:
+            return attempt()
+        except _Failure:
+            time.sleep(pause)
+    try:
+        return attempt()
+    except _Failure as failure:
+        raise DataError(f"{url}: the download failed {len(PAUSES) + 1} times, the last time: {failure}") from None
+
+
+def _open(url: str) -> http.client.HTTPResponse:
+    try:
+        return urllib.request.urlopen(url, timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in (404, 410):
+            raise MissingFile(f"{url}: the download failed, the server does not have it ({error.code})") from None
+        if error.code < 500 and error.code not in BUSY:
+            raise DataError(f"{url}: the download failed: {error}") from None
+        raise _Failure(str(error)) from None
+    except ValueError as error:
+        raise DataError(f"{url}: expected an address on the web: {error}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _Failure(str(error) or type(error).__name__) from None
+
+
+def _chunks(response: http.client.HTTPResponse, most: int) -> Iterator[bytes]:
+    """Yield the bytes of an answer, all that it announces and `most` of them at most."""
+    count, announced = 0, response.length
+    try:
+        while chunk := response.read(CHUNK):
+            count += len(chunk)
+            if count > most:
+                raise _Failure(f"expected at most {most} bytes, got more")
+            yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        raise _Failure(str(error) or type(error).__name__) from None
+    if announced not in (None, count):
+        raise _Failure(f"expected {announced} bytes, got {count}")
