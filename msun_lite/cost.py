@@ -81,6 +81,13 @@ def count(model: MSUN) -> dict[int, tuple[Cost, Cost]]:
     return costs
 
 
+@torch.no_grad()
+def native_flops(model: MSUN, size: int) -> int:
+    """Return the FLOPs of one image of `size` pixels through a plain CNN that gets it as it is, not resized."""
+    ghost = copy.deepcopy(model).to("meta").eval()
+    return _count(ghost, lambda: ghost.forward_native(torch.empty(1, 3, size, size, device="meta")))[1].flops
+
+
 def _count(model: nn.Module, forward) -> tuple[Tensor, Cost]:
     outputs = []
     norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]

@@ -238,6 +238,16 @@ class MSUN(
         """Return g(f_i(x_i)) [B, classes]: images [B, 3, H, W] of any size, through the subnet of `scale`."""
         return self._serve(resize(images, scale, self.antialias), scale)
 
+    def forward_native(self, images: Tensor) -> Tensor:
+        """Return the logits [B, classes] of a plain CNN for images [B, 3, H, W] at their own size (Table I's stars).
+
+        Raises:
+            UserError: if there are several scales: their subnets expect images of their scale.
+        """
+        if len(self.scales) > 1:
+            raise UserError(f"feeding: expected a network with one scale for native, got {list(self.scales)}")
+        return self.unified(self.subnets[str(self.scales[0])](images))
+
     def _serve(self, images: Tensor, scale: int) -> Tensor:
         return self.classify(self.subnets[str(scale)](images), scale)
 
