@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import yaml
 
-from msun_lite import evaluate, reproduce, train
+from msun_lite import ablate, evaluate, reproduce, train
 from msun_lite.config import METHODS, PRESETS, TrainConfig, dump_yaml, make_config, make_parser, parse, read_config
 from msun_lite.errors import UserError
 from msun_lite.pretrained import SHIPPED
@@ -89,7 +89,7 @@ def test_presets_are_valid_and_share_one_shape(preset):
     assert medium == large * 4 // 7
 
 
-@pytest.mark.parametrize(("module", "options"), [(train, True), (evaluate, False), (reproduce, True)])
+@pytest.mark.parametrize(("module", "options"), [(train, True), (evaluate, False), (reproduce, True), (ablate, True)])
 def test_help_explains_every_option(module, options, capsys):
     with pytest.raises(SystemExit) as stop:
         module.main(["--help"])
@@ -97,7 +97,7 @@ def test_help_explains_every_option(module, options, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "--print_config" in text
     if options:
-        hidden = {"method", "resume"} if module is reproduce else set()
+        hidden = {reproduce: {"method", "resume"}, ablate: set(ablate.FIXED)}.get(module, set())
         for field in dataclasses.fields(TrainConfig):
             assert (f"--{field.name}" in text) == (field.name not in hidden)
             explained = re.search(rf"--{field.name} \S+ ([^-].{{15,}}?) \((required|type):", text)
