@@ -99,7 +99,7 @@ def test_help_explains_every_option(module, options, capsys):
     if options:
         hidden = {reproduce: {"method", "resume"}, ablate: set(ablate.FIXED)}.get(module, set())
         for field in dataclasses.fields(TrainConfig):
-            assert (f"--{field.name}" in text) == (field.name not in hidden)
+            assert bool(re.search(rf"--{field.name}\b", text)) == (field.name not in hidden)
             explained = re.search(rf"--{field.name} \S+ ([^-].{{15,}}?) \((required|type):", text)
             assert bool(explained) == (field.name not in hidden), field.name
 
