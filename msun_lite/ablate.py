@@ -87,9 +87,9 @@ TABLES: dict[str, dict[str, Ablation]] = {
         for ablation in (
             ALL_PARTS,
             Ablation("lambda on the sum of the pairs", {"constraint": "sum"}, source="Eq. 8 as printed"),
-            Ablation("lambda 0", {"lam": 0.0}, source="open"),
+            Ablation("lambda 0", {"lam": 0.0}, source="left open"),
             Ablation("lambda 0.001", {"lam": 0.001}, source=EXPERIMENTS),
-            Ablation("lambda 0.1", {"lam": 0.1}, source="open"),
+            Ablation("lambda 0.1", {"lam": 0.1}, source="left open"),
             Ablation("lambda a weight, 0.1", {"constraint": "weight", "lam": 0.1}, source=BEYOND),
             Ablation("finer stems", {"stems": "fine"}, source=EXPERIMENTS),
             Ablation("no antialiasing", {"antialias": False}, source=EXPERIMENTS),
