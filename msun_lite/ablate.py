@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import product
 from pathlib import Path
 
 from msun_lite.ablation_tables import BASE, table_markdown, table_record
@@ -149,15 +150,24 @@ def record_config(summary: dict) -> TrainConfig:
 
 
 def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
-    """Return the records under a folder that belong to a table: {row: {seed: summary}}, rows without one left out."""
+    """Return the records under a folder that belong to a table: {row: {seed: summary}}, rows without one left out.
+
+    Raises:
+        UserError: if two of the records differ in an option that no ablation is about.
+    """
     found: dict[str, dict[int, dict]] = {row: {} for row in TABLES[table]}
     wanted: dict[str, dict[str, dict]] = {}
+    common = None
     for path in sorted(folder.glob("*/summary.json")):
         summary = read_json(path)
         config = record_config(summary)
         if config.preset not in wanted:
             wanted[config.preset] = _rows(config.preset, table)
         own, rows = _ablated(config), wanted[config.preset]
+        others = {name: value for name, value in difference(config).items() if name not in own}
+        common = others if common is None else common
+        if others != common:
+            raise UserError(f"{path}: expected the options of the records beside it, {common}, got {others}")
         for row in (row for row, ablated in rows.items() if ablated == own):
             found[row][config.seed] = summary
     return {row: by_seed for row, by_seed in found.items() if by_seed}
@@ -190,8 +200,8 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     out = Path(options["out"] or f"runs/ablate-{options['preset']}")
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
     rows = {row: {**options, **ablation.chosen(options["scales"])} for row, ablation in TABLES[table].items()}
-    for row in rows.values():
-        TrainConfig(**row).check()
+    for row, seed in product(rows.values(), seeds):
+        TrainConfig(**row, seed=seed).check()
     stored = stored_runs(out)
     runs: dict[str, dict[int, dict]] = {row: {} for row in rows}
     for seed in seeds:

@@ -99,7 +99,7 @@ def _table_4(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         rows.append(_row(f"f{number} ({scale} px)", summaries, _means_before(columns), _mean_before(theirs)))
         leads = [_lead(one["per_subnet"], str(scale), str(scale)) for one in summaries.values()]
         lead = _lead(papers, scale, str(beside[scale])) if papers else None
-        claims.append(Claim(f"f{number} is the best subnet at its scale, {scale} px", 1, leads, lead))
+        claims.append(Claim(f"at its scale, {scale} px, f{number} is the best subnet", 1, leads, lead))
     return rows, judged(claims)
 
 
@@ -236,9 +236,13 @@ def _rows_table(record: dict) -> str:
     for row in record["rows"]:
         lines.append([row["row"], f"{row['params'] / 1e6:.2f}", *(_cell(row["values"][column]) for column in columns)])
         if row["paper"]:
-            printed = [row["paper"].get(column) for column in ("params M", *columns)]
-            lines.append(["paper", *("" if value is None else f"{round(value, 2):g}" for value in printed)])
+            lines.append(["paper", *(_printed(row["paper"], column) for column in ("params M", *columns))])
     return tabulate(lines, ["", "params M", *heads], tablefmt="github", disable_numparse=True, stralign="right")
+
+
+def _printed(papers: dict[str, float], column: str) -> str:
+    """Return the paper's number in a column, with the digits that its tables have; nothing if there is none."""
+    return f"{papers[column]:.{2 if column == 'mean' else 1}f}" if column in papers else ""
 
 
 def _cell(values: list[float]) -> str:

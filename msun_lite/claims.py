@@ -62,7 +62,7 @@ def judged(claims: Sequence[Claim]) -> list[dict]:
 def _sentence(claim: Claim, half: float | None) -> str:
     count, gain = len(claim.differences), mean(claim.differences)
     agrees = (gain > 0) - (gain < 0) if claim.sign >= 0 else (gain < 0) - (gain > 0)
-    printed = "" if claim.paper is None else f" (paper {round(claim.paper, 2):+g})".replace("-", "−")
+    printed = "" if claim.paper is None else f" (paper {_signed(claim.paper, 2)})"
     head = f"{claim.text[0].upper()}{claim.text[1:]}{printed}:"
     if half is None:
         side = {0: "", 1: ", as claimed", -1: ", against the claim"}[agrees * abs(claim.sign)]
@@ -74,5 +74,5 @@ def _sentence(claim: Claim, half: float | None) -> str:
     return f"{head} {verdict}{numbers}, more than chance."
 
 
-def _signed(points: float) -> str:
-    return f"{points:+.1f}".replace("-", "−")
+def _signed(points: float, digits: int = 1) -> str:
+    return f"{points:+.{digits}f}".replace("-", "−")

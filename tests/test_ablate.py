@@ -117,6 +117,15 @@ def test_two_seeds_give_a_spread_and_published_records_the_same_table(command, o
     assert list(recorded(records, "6")["SNet+SI"]) == [1]
 
 
+def test_records_of_other_options_are_no_rows_of_one_table(tmp_path):
+    for name, options in (("mst-seed0", "--method mst --epochs 16"), ("msun-seed0", "--method msun --epochs 8")):
+        (tmp_path / name).mkdir()
+        command = f"python -m msun_lite.train --preset quick {options} --seed 0"
+        (tmp_path / name / "summary.json").write_text(json.dumps({"command": command}))
+    with pytest.raises(UserError, match=r"expected the options of the records beside it, \{'epochs': 16\}, got \{\}"):
+        recorded(tmp_path, "6")
+
+
 def test_an_interrupted_command_goes_on_when_called_again(command, out, begun, capsys):
     words = [*command, "--table", "4", "--seeds", "0,1"]
     train(make_config("quick", **SMALL, out=str(out / "msun-seed0"), max_minutes=1e-6))
@@ -141,6 +150,7 @@ def test_the_open_questions_can_be_trained_and_have_a_table(command, out):
         (["--table", "7"], "table: expected one of 4, 5, 6, open, got '7'"),
         (["--table", "4", "--seeds", "1,1"], "seeds: expected one or more, each once, got [1, 1]"),
         (["--table", "4", "--seeds", "x"], "seeds: expected"),
+        (["--table", "4", "--seeds", "[0,-1]"], "seed: expected at least 0, got -1"),
         (["--table", "4", "--epocs", "1"], "unknown option --epocs, did you mean --epochs?"),
         (["--table", "4", "--constraint", "sum"], "unknown option --constraint"),
         (

@@ -293,7 +293,8 @@ def draw() -> None:
     for name, figure in analysis_figures(analyses(), arrays).items():
         save_figure(figure, RESULTS / "lite" / name)
     for name, record in ablations().items():
-        save_figure(claims_figure(record["claims"]), RESULTS / "ablate" / stem(name))
+        if record["claims"]:
+            save_figure(claims_figure(record["claims"]), RESULTS / "ablate" / stem(name))
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]
