@@ -23,7 +23,7 @@ from msun_lite.errors import UserError, one_line_errors
 from msun_lite.figures import save_figure
 from msun_lite.files import write_text
 from msun_lite.records import RunFolder, read_json, write_json
-from msun_lite.reproduce import carry_on
+from msun_lite.reproduce import carry_on, refuse_several
 from msun_lite.train import FREE_ON_RESUME, as_word
 from msun_lite.training_figures import claims_figure
 
@@ -267,6 +267,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"table: expected one of {', '.join(TABLES)}, got {table!r}")
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: expected one or more, each once, got {seeds}")
+    refuse_several("ablate")
     ablate(table, seeds, options)
     return 0
 

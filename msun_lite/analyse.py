@@ -24,13 +24,14 @@ from safetensors.torch import save
 
 from msun_lite.cka import LEAST
 from msun_lite.config import OneLineParser, parse
-from msun_lite.data import DataSet, eval_loader, load_data
+from msun_lite.data import DataSet, load_data
 from msun_lite.devices import pick_device
 from msun_lite.errors import CheckpointError, UserError, one_line_errors
 from msun_lite.explain import check_target, import_extra
 from msun_lite.figures import analysis_figures, map_figure, save_figure
 from msun_lite.files import atomic_write
 from msun_lite.imagenette import CLASS_NAMES
+from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
 from msun_lite.records import environment, read_json, write_json
 from msun_lite.scales import resize

@@ -18,11 +18,12 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 
 from msun_lite.analyse import Analysis
 from msun_lite.config import METHODS, TrainConfig, read_config
-from msun_lite.data import EvalView, load_data
+from msun_lite.data import load_data
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import UserError
 from msun_lite.figures import NAMES
 from msun_lite.imagenette import CLASS_NAMES
+from msun_lite.loaders import EvalView
 from msun_lite.model import MSUN
 from msun_lite.pretrained import SHIPPED, find_pretrained
 from msun_lite.records import read_json

@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import importlib.util
 import io
 import itertools
 import re
@@ -25,7 +26,7 @@ from msun_lite.surgery import STEMS
 PRESETS = Path(__file__).parent / "presets"
 METHODS = ("vanilla", "mst", "msun")
 DEFAULT_PRESET = "quick"
-PRECISIONS = ("auto", "fp32", "bf16")
+PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -67,8 +68,8 @@ class TrainConfig:
     """Low-pass images before making them smaller, in training and in testing."""
 
     random_sizes: bool = False
-    """In every step, make the images of each scale a random size that the routing sends there before they are made
-    that scale (mst, msun); otherwise training sees the scales alone."""
+    """In every step, make half of the images of each scale some random size that the routing sends there, then that
+    scale, as images will come in use (mst, msun); otherwise training sees the scales alone."""
 
     constraint: str | None = None
     """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped), weight (lambda x L_SI) or
@@ -104,9 +105,13 @@ class TrainConfig:
     epochs: int = 8
     """Passes over the training images."""
     batch_size: int = 128
-    """Images a step."""
+    """Images a step, over all processes and accumulated batches."""
+    accumulate: int = 1
+    """Batches of batch_size / accumulate images whose gradients make up a step, where memory is short."""
     lr: float = 0.1
     """Learning rate after the warm-up."""
+    lr_batch_size: int | None = None
+    """Images a step that lr is meant for: it is scaled linearly with batch_size. By default lr is taken as it is."""
     momentum: float = 0.9
     """Momentum of SGD."""
     weight_decay: float = 5e-4
@@ -115,13 +120,17 @@ class TrainConfig:
     """Epochs of linear warm-up from 0.01 x lr; then a cosine goes down to 0.01 x lr."""
     clip_norm: float | None = None
     """Largest norm of the gradient; no clipping by default."""
+    ema: float | None = None
+    """Measure and save an exponential moving average of the weights, with this decay a step, not the last ones."""
     seed: int = 0
     """Seed of the weights, the order of the images and their crops."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps ..."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Training arithmetic: bf16 autocast or fp32; auto is bf16 where the device has it in hardware."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Training arithmetic: bf16 or fp16 autocast, or fp32; auto is bf16 where the device has it in hardware."""
+    compile: bool = False
+    """Compile the training step with torch.compile: faster on GPUs after a minute or more of compiling."""
     threads: int | None = None
     """CPU threads of one process; PyTorch's choice by default."""
     workers: int = 0
@@ -130,6 +139,14 @@ class TrainConfig:
     """Stop cleanly after so many minutes of training, everything saved."""
     checkpoint_minutes: float = 5.0
     """Save a checkpoint at least so often, beside the one after every epoch."""
+    keep: int = 2
+    """Checkpoints to keep beside the latest, for the case that it gets damaged."""
+    eval_epochs: int | None = None
+    """Measure at every size after so many epochs too, and keep the best model in OUT/best; else at the end alone."""
+    tensorboard: bool = False
+    """Write the metrics for TensorBoard too, into OUT/tensorboard (extra tensorboard)."""
+    wandb: str | None = None
+    """Send the metrics to this project of Weights & Biases too (extra wandb)."""
 
     def __post_init__(self):
         self.scales, self.sizes = list(self.scales), list(self.sizes)
@@ -142,6 +159,11 @@ class TrainConfig:
     def test_size(self) -> int:
         """Side in pixels of the centre crop that test images of every size are made from."""
         return max(self.scales[-1], self.sizes[-1])
+
+    @property
+    def peak_lr(self) -> float:
+        """Learning rate after the warm-up: `lr`, scaled linearly from `lr_batch_size` to `batch_size` images a step."""
+        return self.lr if self.lr_batch_size is None else self.lr * self.batch_size / self.lr_batch_size
 
     def check(self) -> None:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
@@ -166,15 +188,20 @@ class TrainConfig:
         check_scales(self.scales)
         check_sizes(self.sizes)
         _within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
-        for name in ("epochs", "scenes_train", "scenes_val", "lr", "checkpoint_minutes"):
+        for name in ("epochs", "scenes_train", "scenes_val", "lr", "checkpoint_minutes", "accumulate"):
             _within(name, getattr(self, name), above=0)
-        for name in ("threads", "max_minutes", "clip_norm"):
+        for name in ("threads", "max_minutes", "clip_norm", "lr_batch_size", "eval_epochs"):
             if getattr(self, name) is not None:
                 _within(name, getattr(self, name), above=0)
-        for name in ("lam", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images"):
+        for name in ("lam", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "keep"):
             _within(name, getattr(self, name), least=0)
         for name in ("seed", "scenes_seed"):
             _within(name, getattr(self, name), least=0, below=2**63)
+        for package, wanted in (("tensorboard", self.tensorboard), ("wandb", self.wandb is not None)):
+            if wanted and importlib.util.find_spec(package) is None:
+                raise UserError(f"{package}: expected the package {package}, install msun-lite[{package}]")
+        if self.ema is not None:
+            _within("ema", self.ema, above=0, below=1)
         _within("label_smoothing", self.label_smoothing, least=0, below=1)
         _within("crop_min", self.crop_min, above=0, most=1)
         _within("crop_ratio", self.crop_ratio, above=0, most=1)

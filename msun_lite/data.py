@@ -1,23 +1,13 @@
-"""Data sets and loaders: drawn scenes, Imagenette, class folders.
-
-Every image is decoded once, cropped and flipped once, and leaves here as uint8 at the largest scale; the
-engine makes the other scales from it on the device. What is random about an image depends on (seed, epoch,
-index) alone, never on a worker or on what was read before: an interrupted epoch goes on exactly.
-"""
+"""Data sets: drawn scenes, Imagenette, class folders, and what is unreadable among their images."""
 
 import hashlib
-import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import ImageFolder
-from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import resize
 
 from msun_lite import scenes
@@ -48,6 +38,12 @@ class DataSet:
             "val": len(self.val),
             "fingerprint": self.fingerprint,
         }
+
+
+def fetch_data(config: TrainConfig) -> None:
+    """Download what `config.data` names, if it is a data set that can be downloaded and is not there yet."""
+    if config.data == "imagenette":
+        imagenette_folder(Path(config.data_root))
 
 
 def load_data(config: TrainConfig, train: bool = True) -> DataSet:
@@ -183,130 +179,3 @@ class BadImages:
                 f"{len(self.seen)} unreadable image(s), expected at most {self.limit}: {'; '.join(self.seen)}"
             )
         note(f"left out unreadable image {len(self.seen)} (limit {self.limit}): {message}")
-
-
-class TrainView(Dataset):
-    """Training images: random resized crop and flip, decided by (seed, epoch, index) alone.
-
-    An item is addressed by (epoch, index) and is (uint8 [3, size, size], label), or the message of an
-    unreadable image.
-    """
-
-    def __init__(self, source: ImageSource, size: int, seed: int, crop_min: float, flip: bool):
-        self.source = source
-        self.seed = seed
-        self.transform = v2.Compose(
-            [
-                v2.RandomResizedCrop(size, scale=(crop_min, 1.0), antialias=True),
-                v2.RandomHorizontalFlip(0.5 if flip else 0.0),
-            ]
-        )
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | str:
-        epoch, index = key
-        try:
-            image = self.source.read(index)
-        except UnreadableImage as error:
-            return str(error)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
-            return self.transform(image), self.source.labels[index]
-
-
-class EvalView(Dataset):
-    """Evaluation images by the protocol: shorter side to size / crop_ratio, then the centre crop.
-
-    An item is (uint8 [3, size, size], label), or the message of an unreadable image.
-    """
-
-    def __init__(self, source: ImageSource, size: int, crop_ratio: float):
-        self.source = source
-        shorter = round(size / crop_ratio)
-        self.transform = v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(size)])
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | str:
-        try:
-            return self.transform(self.source.read(index)), self.source.labels[index]
-        except UnreadableImage as error:
-            return str(error)
-
-
-@dataclass
-class Batch:
-    """Images [B, 3, L, L] uint8 and labels [B], with what was unreadable among them."""
-
-    images: Tensor
-    labels: Tensor
-    bad: list[str]
-
-    def pin_memory(self) -> "Batch":
-        """Return the batch in page-locked memory; the loader calls this for GPUs."""
-        return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.bad)
-
-
-def collate(items: list[tuple[Tensor, int] | str]) -> Batch:
-    """Stack the readable items of a batch."""
-    good = [item for item in items if not isinstance(item, str)]
-    images = torch.stack([image for image, _ in good]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
-    labels = torch.tensor([label for _, label in good], dtype=torch.int64)
-    return Batch(images, labels, [item for item in items if isinstance(item, str)])
-
-
-class EpochSampler:
-    """The shuffled batches of one epoch as lists of (epoch, index), from batch `start` on.
-
-    The order depends on (seed, epoch) alone. The last, incomplete batch is left out: BatchNorm wants
-    batches of one size, and every epoch leaves out other images.
-    """
-
-    def __init__(self, count: int, batch_size: int, seed: int, epoch: int, start: int = 0):
-        self.count, self.batch_size, self.seed, self.epoch, self.start = count, batch_size, seed, epoch, start
-
-    def __len__(self) -> int:
-        return self.count // self.batch_size - self.start
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        generator = torch.Generator().manual_seed(_mix(self.seed, self.epoch))
-        order = torch.randperm(self.count, generator=generator).tolist()
-        for batch in range(self.start, self.count // self.batch_size):
-            chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield [(self.epoch, index) for index in chosen]
-
-
-def train_loader(view: TrainView, config: TrainConfig, epoch: int, start: int = 0) -> DataLoader:
-    """Return the loader of one epoch's `Batch`es, from batch `start` on."""
-    sampler = EpochSampler(len(view.source), config.batch_size, config.seed, epoch, start)
-    return _loader(view, config.workers, batch_sampler=sampler)
-
-
-def eval_loader(source: ImageSource, size: int, crop_ratio: float, batch_size: int, workers: int) -> DataLoader:
-    """Return a loader of `Batch`es over all of `source` once, in order, centre-cropped to `size`."""
-    return _loader(EvalView(source, size, crop_ratio), workers, batch_size=batch_size)
-
-
-def _loader(view: Dataset, workers: int, **kwargs) -> DataLoader:
-    # The generator of its own keeps the loader from drawing on the global one, which a checkpoint restores.
-    generator = torch.Generator().manual_seed(0)
-    pin = torch.cuda.is_available()
-    return DataLoader(
-        view,
-        num_workers=workers,
-        collate_fn=collate,
-        generator=generator,
-        pin_memory=pin,
-        worker_init_fn=_ignore_interrupts,
-        **kwargs,
-    )
-
-
-def _ignore_interrupts(worker: int) -> None:
-    """Leave Ctrl-C, which a terminal sends to the workers too, to the main process: it stops cleanly."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def _mix(*numbers: int) -> int:
-    """Return one well-mixed 63-bit seed made of several non-negative numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))

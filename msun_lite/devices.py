@@ -45,10 +45,14 @@ def _cpu_has_bf16() -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast makes of each precision but fp32."""
+
+
 @contextlib.contextmanager
 def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
-    """Run what is inside in `bf16` autocast or in plain `fp32`."""
-    with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
+    """Run what is inside in `bf16` or `fp16` autocast, or in plain `fp32`."""
+    with torch.autocast(device.type, AUTOCAST.get(precision), enabled=precision in AUTOCAST):
         yield
 
 

@@ -1,61 +1,41 @@
-"""The training loop of one process, and where it can stop and go on."""
+"""The training loop, in one process or several, and where it can stop and go on."""
 
 import math
-import signal
-import threading
 import time
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from msun_lite.checkpoint import load_checkpoint, save_checkpoint
+from msun_lite.checkpoint import Checkpoints
 from msun_lite.config import TrainConfig
-from msun_lite.data import Batch, DataSet, TrainView, train_loader
-from msun_lite.devices import arithmetic, pick_device, pick_precision, to_float
+from msun_lite.data import DataSet
+from msun_lite.devices import arithmetic, pick_precision, to_float
+from msun_lite.distributed import ALONE, World
 from msun_lite.errors import CheckpointError, DataError, UserError
+from msun_lite.evaluate import evaluate_on
+from msun_lite.loaders import Batch, TrainView, train_loader
 from msun_lite.methods import Objective
+from msun_lite.metrics import MetricsLog
 from msun_lite.model import MSUN, load_state
 from msun_lite.progress import progress
 from msun_lite.records import RunFolder, environment
+from msun_lite.stopping import StopRequest
+from msun_lite.tally import Tally, means
 
-SUMS = ("loss", "ce", "si", "correct", "images", "batches")
-"""What is summed over the batches of an epoch."""
+CHECK_STEPS = 10
+"""Steps between two looks at what a GPU has computed, each of which waits for it."""
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
-    """Return the learning rate of a step: linear from 0.01 lr over the warm-up, then a cosine to 0.01 lr."""
-    low, warmup = 0.01 * config.lr, config.warmup_epochs * steps_per_epoch
+    """Return the learning rate of a step: linear from 0.01 of its peak over the warm-up, then a cosine back to that."""
+    peak, warmup = config.peak_lr, config.warmup_epochs * steps_per_epoch
+    low = 0.01 * peak
     if step < warmup:
-        return low + (config.lr - low) * step / warmup
-    progress = (step - warmup) / max(1, config.epochs * steps_per_epoch - warmup)
-    return low + (config.lr - low) * (1 + math.cos(math.pi * progress)) / 2
-
-
-class StopRequest:
-    """Says when to stop cleanly: after Ctrl-C (a second one stops at once) or after `minutes`."""
-
-    def __init__(self, minutes: float | None):
-        self.deadline = math.inf if minutes is None else time.monotonic() + 60 * minutes
-        self.interrupted = False
-
-    def __enter__(self) -> "StopRequest":
-        self._main_thread = threading.current_thread() is threading.main_thread()
-        if self._main_thread:
-            self._previous = signal.signal(signal.SIGINT, self._interrupt)
-        return self
-
-    def __exit__(self, *exception) -> None:
-        if self._main_thread:
-            signal.signal(signal.SIGINT, self._previous)
-
-    def _interrupt(self, *_) -> None:
-        if self.interrupted:
-            raise KeyboardInterrupt
-        self.interrupted = True
-
-    def __bool__(self) -> bool:
-        return self.interrupted or time.monotonic() > self.deadline
+        return low + (peak - low) * step / warmup
+    done = (step - warmup) / max(1, config.epochs * steps_per_epoch - warmup)
+    return low + (peak - low) * (1 + math.cos(math.pi * done)) / 2
 
 
 class Trainer:
@@ -64,183 +44,270 @@ class Trainer:
     Args:
         config: the run's options.
         data: the images; training needs at least one whole batch of them.
-        model: the network that `config.method` trains.
+        model: the network that `config.method` trains; the same in all processes.
         folder: where checkpoints and metrics go.
+        world: the processes that share every batch.
     """
 
-    def __init__(self, config: TrainConfig, data: DataSet, model: MSUN, folder: RunFolder):
-        self.config, self.data, self.folder = config, data, folder
-        self.device = pick_device(config.device)
+    def __init__(self, config: TrainConfig, data: DataSet, model: MSUN, folder: RunFolder, world: World = ALONE):
+        self.config, self.data, self.folder, self.world = config, data, folder, world
+        self.device = world.pick_device(config.device)
         self.precision = pick_precision(config.precision, self.device)
-        self.env = environment(self.device, self.precision)  # now: the checkout may move on during the run
+        self.env = environment(self.device, self.precision, world.size)  # now: the checkout may move on during the run
         self.model = model.to(self.device, memory_format=torch.channels_last)
-        self.objective = Objective(self.model, config)
+        self.objective = world.wrap(Objective(self.model, config), self.device)
         self.optimizer = torch.optim.SGD(
-            self.model.parameters(), config.lr, config.momentum, weight_decay=config.weight_decay
+            self.model.parameters(), config.peak_lr, config.momentum, weight_decay=config.weight_decay
         )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+        self.average = None
+        if config.ema is not None:
+            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
         self.view = TrainView(data.train, config.scales[-1], config.seed, config.crop_min, config.flip)
         self.steps_per_epoch = len(data.train) // config.batch_size
-        if self.steps_per_epoch == 0:
-            raise DataError(
-                f"batch_size: expected at most the {len(data.train)} training images, got {config.batch_size}"
-            )
+        self._check_batch_size()
+        self.checkpoints = Checkpoints(folder.checkpoint, folder.older_checkpoints, config.keep)
         self.bad_images = data.bad_images
-        self.interrupted = False
         self.epoch = self.batch = 0
-        self.seconds = self.epoch_seconds = 0.0
-        self.sums = self._zero_sums()
+        self.seconds = self.epoch_seconds = self.waiting_seconds = 0.0
+        self.best: dict | None = None
+        self.tally = Tally(self.device)
 
-    def _zero_sums(self) -> Tensor:
-        double = torch.float32 if self.device.type == "mps" else torch.float64
-        return torch.zeros(len(SUMS), dtype=double, device=self.device)
+    def _check_batch_size(self) -> None:
+        size, parts = self.config.batch_size, self.world.size * self.config.accumulate
+        if self.steps_per_epoch == 0:
+            raise DataError(f"batch_size: expected at most the {len(self.data.train)} training images, got {size}")
+        if size % parts or size < 2 * parts:  # BatchNorm needs two
+            raise UserError(
+                f"batch_size: expected a multiple of {self.world.size} process(es) x accumulate "
+                f"{self.config.accumulate}, two images each or more, got {size}"
+            )
 
     @property
     def step(self) -> int:
         """Steps taken since the start of the run."""
         return self.epoch * self.steps_per_epoch + self.batch
 
-    def fit(self) -> bool:
+    def disk_space(self) -> int:
+        """Return the bytes that the run's files need: checkpoints, one more while it is written, and the weights."""
+        weights = sum(value.numel() * value.element_size() for value in self.model.state_dict().values())
+        copies = 2 if self.average is None else 3  # the momentum, the average
+        return weights * (copies * (self.config.keep + 2) + 2)
+
+    @property
+    def trained(self) -> MSUN:
+        """The network to measure and to save: the average of the weights where the run keeps one."""
+        return self.model if self.average is None else self.average.module
+
+    def fit(self, stop: StopRequest) -> bool:
         """Train to the end, or until asked to stop; a checkpoint is written either way.
 
         Returns:
-            Whether the run is finished. If not, `interrupted` tells Ctrl-C from the end of the time.
+            Whether the run is finished.
         """
-        total = self.config.epochs * self.steps_per_epoch
-        with StopRequest(self.config.max_minutes) as stop, progress(total=total, initial=self.step, unit="step") as bar:
+        total, left = self.config.epochs * self.steps_per_epoch, self.config.epochs - self.epoch
+        begun = self.step
+        batches = iter(train_loader(self.view, self.config, self.epoch, self.batch, left, self.world))
+        with (
+            MetricsLog(self.config, self.folder, self.world) as metrics,
+            stop.deferred(),
+            progress(total=total, initial=self.step, unit="step", disable=not self.world.first) as bar,
+        ):
             while self.epoch < self.config.epochs:
                 bar.set_description(f"{self.config.method} epoch {self.epoch + 1}/{self.config.epochs}")
-                finished_epoch = self._run_epoch(stop, bar)
-                if finished_epoch:
-                    self._end_epoch()
-                self.interrupted = stop.interrupted
-                if self.interrupted or (stop and self.epoch < self.config.epochs):
+                if not self._run_epoch(batches, stop, bar, begun):
                     return False
+                metrics.add(self._end_epoch())
+                self.save()
         return True
 
-    def _run_epoch(self, stop: StopRequest, bar) -> bool:
-        """Train from the present batch to the end of the epoch; False if stopped, and saved, within it."""
+    def _run_epoch(self, batches: Iterator[Batch], stop: StopRequest, bar, begun: int) -> bool:
+        """Train from the present batch to the end of the epoch; False if stopped, and saved, within it.
+
+        A time limit lets every call, which has `begun` at some step, get on by a step at least.
+        """
         self.model.train()
-        saved = time.monotonic()
-        for batch in self._timed(train_loader(self.view, self.config, self.epoch, self.batch)):
-            self._train_batch(batch)
-            bar.update()
-            if self.batch % 10 == 0:
-                bar.set_postfix(self._progress(), refresh=False)
-            whole = self.batch == self.steps_per_epoch
-            if not whole and (stop or time.monotonic() - saved > 60 * self.config.checkpoint_minutes):
+        saved, start = time.monotonic(), time.perf_counter()
+        for _ in range(self.batch, self.steps_per_epoch):
+            asked = stop.signal is not None or (stop.out_of_time and self.step > begun)
+            due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
+            parts = [] if asked else [next(batches) for _ in range(self.config.accumulate)]
+            self.waiting_seconds += time.perf_counter() - start
+            unreadable = [message for part in parts for message in part.bad]
+            images = [len(part.labels) for part in parts]
+            asked, due, bad, empty, total = self.world.totals(
+                asked, due and self.world.first, len(unreadable), images.count(0), sum(images)
+            )
+            if asked or due:
                 self.save()
                 saved = time.monotonic()
-                if stop:
-                    return False
-        return True
-
-    def _timed(self, loader) -> Iterator[Batch]:
-        """Yield the loader's batches, adding the time from one to the next to the epoch's seconds."""
-        start = time.perf_counter()
-        for batch in loader:
-            yield batch
+            if asked:
+                return False
+            if bad:
+                self._note_unreadable(unreadable)
+            if not empty:
+                self._step(parts, total)
+            self.batch += 1
+            if self.step % CHECK_STEPS == 0:
+                self._check_finite()
+                bar.set_postfix(self._progress(), refresh=False)
+            bar.update()
             now = time.perf_counter()
             self.epoch_seconds += now - start
             start = now
+        return True
 
-    def _train_batch(self, batch: Batch) -> None:
-        for message in batch.bad:
+    def _note_unreadable(self, messages: list[str]) -> None:
+        for message in sum(self.world.gather(messages), []):
             self.bad_images.add(message)
-        if len(batch.labels):
-            self._step(batch)
-        self.batch += 1
 
-    def _step(self, batch: Batch) -> None:
-        images = to_float(batch.images, self.device, self.model.spec["normalisation"])
-        labels = batch.labels.to(self.device, non_blocking=True)
+    def _step(self, parts: list[Batch], total: int) -> None:
+        """Take one step on this process's `parts` of a batch of `total` images."""
+        rate = learning_rate(self.step, self.steps_per_epoch, self.config)
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.step, self.steps_per_epoch, self.config)
+            group["lr"] = rate
+        self.optimizer.zero_grad(set_to_none=True)
+        for number, part in enumerate(parts, start=1):
+            with self.world.keep_gradients(self.objective, apart=number < len(parts)):
+                self._backward(part, len(part.labels) / total)
+        if self.config.clip_norm is not None:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update_parameters(self.model)
+
+    def _backward(self, part: Batch, share: float) -> None:
+        """Add the gradients of one part of a batch, which has this `share` of its images."""
+        images = to_float(part.images, self.device, self.model.spec["normalisation"])
+        labels = part.labels.to(self.device, non_blocking=True)
         with arithmetic(self.precision, self.device):
             terms = self.objective(images, labels)
-        self.optimizer.zero_grad(set_to_none=True)
-        terms.loss.backward()
-        if self.config.clip_norm is not None:
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.clip_norm)
-        self.optimizer.step()
-        one = torch.ones((), device=self.device)
-        parts = (terms.loss, terms.ce, terms.si, terms.correct, one * len(labels), one)
-        self.sums += torch.stack([part.detach().to(self.sums.dtype) for part in parts])
+        # The gradients are averaged over the processes: times their number, the sum over all parts is the batch's mean.
+        self.scaler.scale(terms.loss * (share * self.world.size)).backward()
+        self.tally.add(terms, len(labels), share, self.step + 1)
 
-    def _means(self) -> dict[str, float]:
-        """Return the epoch's means so far; stop the run if the loss is not finite any more."""
-        sums = dict(zip(SUMS, self.sums.tolist(), strict=True))
-        if not math.isfinite(sums["loss"]):
-            raise UserError(
-                f"{self.folder.path}: the loss is not finite by step {self.step}; the last checkpoint is kept. "
-                "Expected a lower --lr or --clip_norm to help"
-            )
-        batches = max(sums["batches"], 1.0)
-        means = {name: sums[name] / batches for name in ("loss", "ce", "si")}
-        return means | {"accuracy": 100 * sums["correct"] / max(sums["images"], 1.0), "images": sums["images"]}
+    def _check_finite(self, weights: bool = False) -> None:
+        """Stop all processes together if the loss of one, or one of the `weights`, is not finite any more."""
+        steps = self.world.gather(self.tally.first_not_finite())
+        found = {rank: step for rank, step in enumerate(steps) if step is not None}
+        if found:
+            rank = min(found, key=found.get)
+            where = f" in process {rank}" if self.world.size > 1 else ""
+            self._refuse(f"the loss is not finite at step {found[rank]}{where}")
+        if weights and not all(bool(value.isfinite().all()) for value in self.model.state_dict().values()):
+            self._refuse(f"a weight is not finite after step {self.step}")
+
+    def _refuse(self, what: str) -> None:
+        raise UserError(
+            f"{self.folder.path}: {what}; the last checkpoint is kept. Expected a lower --lr or --clip_norm to help"
+        )
+
+    def _speed(self, images: float) -> dict[str, float]:
+        """Return images a second over all processes, and the share of the time that was spent waiting for them."""
+        seconds = max(self.epoch_seconds, 1e-9)
+        return {"images_per_second": images / seconds, "data_wait": min(1.0, self.waiting_seconds / seconds)}
 
     def _progress(self) -> dict[str, str]:
-        means = self._means()
-        return {"loss": f"{means['loss']:.3f}", "accuracy": f"{means['accuracy']:.1f}%"}
+        so_far = means(self.tally.sums)
+        speed = self._speed(so_far["images"] * self.world.size)
+        return {
+            "loss": f"{so_far['loss']:.3f}",
+            "accuracy": f"{so_far['accuracy']:.1f}%",
+            "images/s": f"{speed['images_per_second']:.0f}",
+            "data wait": f"{100 * speed['data_wait']:.0f}%",
+        }
 
-    def _end_epoch(self) -> None:
-        means = self._means()
-        rate = self.optimizer.param_groups[0]["lr"]
-        self.folder.append_metrics(
-            {
-                "epoch": self.epoch + 1,
-                "step": self.step,
-                "lr": rate,
-                **{name: means[name] for name in ("loss", "ce", "si")},
-                "train_top1": means["accuracy"],
-                "seconds": round(self.epoch_seconds, 3),
-                "images_per_second": round(means["images"] / max(self.epoch_seconds, 1e-9), 1),
-            }
-        )
+    def _end_epoch(self) -> dict:
+        """Close the epoch and return its line of metrics.jsonl."""
+        self._check_finite()
+        over_all = means(self.world.sum(self.tally.sums))
+        speed = self._speed(over_all["images"])
+        row = {
+            "epoch": self.epoch + 1,
+            "step": self.step,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            **{name: over_all[name] for name in ("loss", "ce", "si")},
+            "train_top1": over_all["accuracy"],
+            "seconds": round(self.epoch_seconds, 3),
+            "images_per_second": round(speed["images_per_second"], 1),
+            "data_wait": round(speed["data_wait"], 3),
+        }
         self.seconds += self.epoch_seconds
-        self.epoch, self.batch, self.epoch_seconds = self.epoch + 1, 0, 0.0
-        self.sums = self._zero_sums()
-        self.save()
+        self.epoch, self.batch, self.epoch_seconds, self.waiting_seconds = self.epoch + 1, 0, 0.0, 0.0
+        self.tally.clear()
+        return row | self._measure()
+
+    def _measure(self) -> dict:
+        """Measure the network if it is time to, keep it if it is the best so far, and return what was measured."""
+        config = self.config
+        if config.eval_epochs is None or self.epoch % config.eval_epochs:
+            return {}
+        record = evaluate_on(self.trained, self.data, config, self.device, self.world)
+        if self.best is None or record["mean_top1"] > self.best["mean_top1"]:
+            self.best = {"epoch": self.epoch, "mean_top1": record["mean_top1"]}
+            if self.world.first:
+                self.folder.best.mkdir(exist_ok=True)
+                self.trained.save(self.folder.best)
+        return {name: record[name] for name in ("mean_top1", "top1")}
 
     def save(self) -> None:
-        """Write the full state to the run folder's checkpoint.pt."""
-        self._means()
+        """Write the full state to the run folder's checkpoint.pt, unless something in it is not finite."""
+        self._check_finite(weights=True)
+        sums = self.world.sum(self.tally.sums)
+        if not self.world.first:
+            return
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "step": self.step,
             "epoch": self.epoch,
             "batch": self.batch,
             "seconds": self.seconds,
             "epoch_seconds": self.epoch_seconds,
-            "sums": self.sums,
+            "waiting_seconds": self.waiting_seconds,
+            "best": self.best,
+            "sums": sums,
             "bad_images": list(self.bad_images.seen),
             "rng": self._rng_state(),
             "data": self.data.describe(),
             "precision": self.precision,
             "env": self.env,
         }
-        save_checkpoint(self.folder.checkpoint, state)
+        self.checkpoints.save(state)
 
     def load(self) -> None:
-        """Continue from the run folder's checkpoint.pt.
+        """Continue from the newest whole checkpoint of the run folder, which the first process reads for all.
 
         Raises:
-            CheckpointError: if it is damaged, or belongs to another model, data set or precision.
+            CheckpointError: if there is none, or it belongs to another model, data set or precision.
         """
         path = self.folder.checkpoint
-        state = load_checkpoint(path)
+        state, damaged = self.world.share(self.checkpoints.load() if self.world.first else None)
+        for message in damaged:
+            self.world.say(f"{message}; going on from the one before it")
         try:
             self._check_same("data", state["data"], self.data.describe())
             self._check_same("precision", state["precision"], self.precision)
             load_state(self.model, state["model"], path)
             self.optimizer.load_state_dict(state["optimizer"])
-            for name in ("epoch", "batch", "seconds", "epoch_seconds", "env"):
+            self.scaler.load_state_dict(state["scaler"])
+            if self.average is not None:
+                self.average.load_state_dict(state["average"])
+            for name in ("epoch", "batch", "seconds", "epoch_seconds", "waiting_seconds", "best"):
                 setattr(self, name, state[name])
-            self.sums = self._zero_sums().copy_(state["sums"])
+            self.env = {**state["env"], "processes": self.world.size}
+            if self.world.first:
+                self.tally.sums.copy_(state["sums"])
             self.bad_images.seen |= dict.fromkeys(state["bad_images"])
             self._set_rng_state(state["rng"])
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: expected a checkpoint of a training run, missing {error}") from None
-        self.folder.drop_metrics_after(self.epoch)
+        if self.world.first:
+            self.folder.drop_metrics_after(self.epoch)
 
     def _check_same(self, name: str, stored: object, present: object) -> None:
         """Raise a `CheckpointError` if what the run began with is not what is here now."""

@@ -14,6 +14,7 @@ of Table I.
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -21,9 +22,11 @@ from torch.utils.data import DataLoader
 
 from msun_lite.config import OneLineParser, TrainConfig, parse
 from msun_lite.cost import flops, native_flops, parameters
-from msun_lite.data import eval_loader, load_data, refuse_unreadable
-from msun_lite.devices import pick_device, to_float
+from msun_lite.data import DataSet, load_data, refuse_unreadable
+from msun_lite.devices import to_float
+from msun_lite.distributed import ALONE, World, join
 from msun_lite.errors import UserError, one_line_errors
+from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
 from msun_lite.progress import progress
 from msun_lite.records import check_output, environment, write_json
@@ -43,39 +46,50 @@ PerSubnet = dict[int, dict[int, float]]
 
 @torch.no_grad()
 def measure(
-    model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch.device, feeding: str = "upsampled"
+    model: MSUN,
+    loader: DataLoader,
+    sizes: Sequence[int],
+    device: torch.device,
+    world: World = ALONE,
+    feeding: str = "upsampled",
 ) -> PerSubnet:
     """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
 
     Args:
         model: put into evaluation mode for the measurement, and left in the mode it was found in.
-        loader: batches (`data.Batch`) of centre crops, no smaller than any of the sizes.
+        loader: batches (`loaders.Batch`) of centre crops, no smaller than any of the sizes: this process's images.
         sizes: sizes in pixels.
         device: where `model` is.
+        world: the processes that share the images; each of them gets the accuracy over all.
         feeding: `native` does not resize the images to the scale of a plain CNN, see `refused_native`.
 
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
     """
-    training, correct, total, unreadable = model.training, {}, 0, []
+    training, total, unreadable = model.training, 0, []
+    correct = torch.zeros(len(model.scales), len(sizes), dtype=torch.int64, device=device)
     model.eval()
+    bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
     try:
-        for batch in progress(loader, desc=f"measuring at {len(sizes)} sizes", unit="batch", leave=False):
+        for batch in progress(loader, **bar):
             unreadable += batch.bad
             if unreadable:
                 continue  # all that is left to do is to name them all
             images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
             total += len(labels)
-            for size in sizes:
+            for column, size in enumerate(sizes):
                 small = resize(images, size, model.antialias)
-                for scale in model.scales:
+                for row, scale in enumerate(model.scales):
                     logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
-                    hits = (logits.argmax(1) == labels).sum()
-                    correct[scale, size] = correct.get((scale, size), 0) + hits
+                    correct[row, column] += (logits.argmax(1) == labels).sum()
     finally:
         model.train(training)
-    refuse_unreadable(unreadable)
-    return {scale: {size: 100 * int(correct[scale, size]) / total for size in sizes} for scale in model.scales}
+    refuse_unreadable(sum(world.gather(unreadable), []))
+    correct, (total,) = world.sum(correct).tolist(), world.totals(total)
+    return {
+        scale: {size: 100 * hits / total for size, hits in zip(sizes, row, strict=True)}
+        for scale, row in zip(model.scales, correct, strict=True)
+    }
 
 
 @torch.no_grad()
@@ -148,7 +162,26 @@ def _keyed(row: dict[int, float]) -> dict[str, float]:
     return {str(size): round(accuracy, 2) for size, accuracy in row.items()}
 
 
-def evaluate(model: MSUN, config: TrainConfig, routing: str, feeding: str = "upsampled") -> dict:
+def evaluate_on(
+    model: MSUN,
+    data: DataSet,
+    config: TrainConfig,
+    device: torch.device,
+    world: World = ALONE,
+    routing: str | None = None,
+    feeding: str = "upsampled",
+) -> dict:
+    """Measure `model`, which is on `device`, at `config.sizes` on the validation images; see `accuracy_record`.
+
+    With several processes each measures its share of the images with the first one's weights.
+    """
+    world.share_state(model)
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world)
+    per_subnet = measure(model, loader, config.sizes, device, world, feeding)
+    return accuracy_record(model, per_subnet, routing or config.routing, feeding)
+
+
+def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALONE, feeding: str = "upsampled") -> dict:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
 
     The sizes that it cannot take fed `native` are left out, and listed under `refused` with the reason.
@@ -163,17 +196,16 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str, feeding: str = "ups
         raise UserError(f"sizes: expected one that {model.spec['arch']} can take as it is, got {config.sizes}")
     data = load_data(config, train=False)
     check_classes(model, data)
-    device = pick_device(config.device)
+    device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
-    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers)
-    record = accuracy_record(model, measure(model, loader, sizes, device, feeding), routing, feeding)
+    record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding)
     return {
         "feeding": feeding,
         **record,
         "refused": {str(size): why for size, why in refused.items()},
         "scales": config.scales,
         "data": data.describe(),
-        "env": environment(device, "fp32"),
+        "env": environment(device, "fp32", world.size),
     }
 
 
@@ -198,17 +230,23 @@ def main(argv: list[str] | None = None) -> int:
     if options.feeding not in FEEDINGS:
         raise UserError(f"feeding: expected one of {', '.join(FEEDINGS)}, got {options.feeding!r}")
     check_output(options.json)
-    subject = find_subject(options, config)
-    record = {"run": subject.name, **evaluate(subject.model, config, routing, options.feeding)}
-    record["command"] = shlex.join(["python", "-m", "msun_lite.evaluate", *(sys.argv[1:] if argv is None else argv)])
-    print(accuracy_table({Path(subject.name).name: record}))
+    command = shlex.join(["python", "-m", "msun_lite.evaluate", *(sys.argv[1:] if argv is None else argv)])
+    with join() as world:
+        subject = find_subject(options, config)
+        measured = evaluate(subject.model, config, routing, world, options.feeding)
+        if world.first:
+            _report({"run": subject.name, **measured, "command": command}, options.json)
+    return 0
+
+
+def _report(record: dict, path: str | None) -> None:
+    print(accuracy_table({Path(record["run"]).name: record}))
     for size, why in record["refused"].items():
         print(f"{size} px cannot be fed as they are: {why}")
     if len(record["per_subnet"]) > 1:
         print(subnet_table(record))
-    if options.json:
-        write_json(Path(options.json), record)
-    return 0
+    if path:
+        write_json(Path(path), record)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,10 @@ from torch import Tensor, nn
 from msun_lite.config import TrainConfig
 from msun_lite.losses import overall_loss, pair_distances
 from msun_lite.model import MSUN, in_batches
-from msun_lite.scales import pyramid, resize, served_sizes
+from msun_lite.scales import resize, served_sizes
+
+RANDOM_GROUPS = 4
+"""Random sizes in a batch at each scale, with `random_sizes`; half of the batch keeps the scale itself."""
 
 
 @dataclass
@@ -48,11 +51,42 @@ class Objective(nn.Module):
         super().__init__()
         self.model = model
         self.config = config
+        # The views stay outside: random sizes would make it compile again and again.
+        self._terms = torch.compile(self._loss) if config.compile else self._loss
         self._served = [served_sizes(scale, config.scales, config.routing) for scale in config.scales]
 
     def forward(self, images: Tensor, labels: Tensor) -> Terms:
         """Return the terms of the loss for images [B, 3, L, L] at the largest scale and labels [B]."""
-        features, logits = getattr(self, f"_{self.config.method}")(images)
+        return self._terms(self._views(images), labels)
+
+    def _views(self, images: Tensor) -> dict[int, Tensor]:
+        """Return what the network is fed with in this step, by scale."""
+        config, largest = self.config, self.config.scales[-1]
+        if config.method == "vanilla":
+            return {largest: images}
+        return {
+            scale: self._view(images, scale, served, scale if config.method == "msun" else largest)
+            for scale, served in zip(config.scales, self._served, strict=True)
+        }
+
+    def _view(self, images: Tensor, scale: int, served: range, fed: int) -> Tensor:
+        """Return the images as they are at `scale`, or some of them as at other sizes `served`, resized to `fed` px.
+
+        Sizes are mixed within the batch, as BatchNorm's averages mix them. They are drawn from PyTorch's global
+        generator, whose state checkpoints keep.
+        """
+        sizes, groups = [scale], [images]
+        if self.config.random_sizes:
+            exact, others = images.tensor_split(2)
+            groups = [exact, *others.tensor_split(RANDOM_GROUPS)]
+            sizes += [served[int(torch.randint(len(served), ()))] for _ in groups[1:]]
+        antialias = self.config.antialias
+        views = [resize(group, size, antialias) for group, size in zip(groups, sizes, strict=True) if len(group)]
+        fed_views = [resize(view, fed, antialias) for view in views]
+        return fed_views[0] if len(fed_views) == 1 else torch.cat(fed_views)
+
+    def _loss(self, views: dict[int, Tensor], labels: Tensor) -> Terms:
+        features, logits = self._run(views)
         smoothing = self.config.label_smoothing
         cross_entropies = torch.stack(
             [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
@@ -65,27 +99,13 @@ class Objective(nn.Module):
             correct=(logits[-1].argmax(1) == labels).sum(),
         )
 
-    def _vanilla(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        return [], [self.model(images)]
-
-    def _mst(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        largest, joint = self.config.scales[-1], self.config.joint
-        views = [resize(view, largest) for view in pyramid(images, self._sizes(), self.config.antialias).values()]
+    def _run(self, views: dict[int, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the features that the constraint compares, and the logits, of every view."""
+        joint = self.config.joint
+        if self.config.method == "msun":
+            features, logits = self.model.forward_scales(views, joint)
+            return list(features.values()), list(logits.values())
         if self.config.constraint == "none":
-            return [], in_batches(self.model, views, joint)
-        features = in_batches(self.model.subnets[str(largest)], views, joint)
+            return [], in_batches(self.model, list(views.values()), joint)
+        features = in_batches(self.model.subnets[str(self.config.scales[-1])], list(views.values()), joint)
         return features, in_batches(self.model.unified, features, joint)
-
-    def _msun(self, images: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        views = pyramid(images, self.config.scales, self.config.antialias, self._sizes())
-        features, logits = self.model.forward_scales(views, self.config.joint)
-        return list(features.values()), list(logits.values())
-
-    def _sizes(self) -> list[int]:
-        """Return the size that the images of each scale have in this step.
-
-        Random sizes are drawn from PyTorch's global generator, whose state checkpoints keep.
-        """
-        if not self.config.random_sizes:
-            return self.config.scales
-        return [served[int(torch.randint(len(served), ()))] for served in self._served]

@@ -12,10 +12,10 @@ LOG_SECONDS = 20
 """Seconds between two lines of a progress bar that goes to a file."""
 
 
-def progress(iterable=None, **options) -> tqdm:
+def progress(iterable=None, disable: bool = False, **options) -> tqdm:
     """Return a tqdm bar over `iterable`; `options` are tqdm's."""
     live = sys.stderr.isatty() or "ipykernel" in sys.modules
-    off = os.environ.get("MSUN_LITE_PROGRESS") == "off"
+    off = disable or os.environ.get("MSUN_LITE_PROGRESS") == "off"
     return tqdm(iterable, mininterval=0.1 if live else LOG_SECONDS, disable=off, **options)
 
 

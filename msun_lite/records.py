@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -20,17 +21,39 @@ class RunFolder:
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
         self.checkpoint = self.path / "checkpoint.pt"
+        self.older_checkpoints = self.path / "checkpoints"
         self.weights = self.path / "model.safetensors"
         self.summary = self.path / "summary.json"
+        self.best = self.path / "best"
 
-    def create(self) -> None:
-        """Make the folder and clear what a kill left half-written, or raise a `UserError` that says why not."""
+    def create(self, space: int = 0) -> None:
+        """Make the folder and clear what a kill left half-written.
+
+        Args:
+            space: bytes that the run will need.
+
+        Raises:
+            UserError: if it cannot be made, or the disk has too little room.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for path in (self.config, self.metrics, self.checkpoint, self.weights, self.summary):
                 remove_parts(path)
+            for path in self.older_checkpoints.glob(".step-*"):
+                path.unlink()
+            free = shutil.disk_usage(self.path).free
         except OSError as error:
             raise UserError(f"{self.path}: the run folder cannot be made: {error}") from None
+        if free < space:
+            raise UserError(f"{self.path}: expected {space / 2**20:.0f} MiB of free disk, got {free / 2**20:.0f}")
+
+    def has_checkpoint(self) -> bool:
+        """Return whether there is a checkpoint to go on from; refuse a run that has lost its checkpoints."""
+        if self.checkpoint.exists() or any(self.older_checkpoints.glob("*.pt")):
+            return True
+        if rows := self.read_metrics():
+            raise CheckpointError(f"{self.checkpoint}: no such checkpoint, but {len(rows)} epochs were trained already")
+        return False
 
     def append_metrics(self, row: dict) -> None:
         """Add one epoch's line to metrics.jsonl, or raise a `UserError` if the disk does not take it."""
@@ -80,13 +103,14 @@ def read_json(path: Path) -> dict:
     return content
 
 
-def environment(device: torch.device, precision: str) -> dict:
-    """Return what a record says of the machine and the code: versions, device, precision, commit."""
+def environment(device: torch.device, precision: str, processes: int = 1) -> dict:
+    """Return what a record says of the machine and the code: versions, device, processes, precision, commit."""
     return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # a plain string: checkpoints hold nothing else
         "torchvision": str(torchvision.__version__),
         "device": device_name(device),
+        "processes": processes,
         "threads": torch.get_num_threads(),
         "precision": precision,
         "commit": commit(),

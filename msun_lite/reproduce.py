@@ -7,12 +7,13 @@ Finished runs are kept: called again, the command goes on where it stopped. The 
 each method, report.md, accuracy.png and accuracy.svg.
 """
 
+import os
 import sys
 import time
 from pathlib import Path
 
 from msun_lite.config import METHODS, TrainConfig, make_parser, parse
-from msun_lite.errors import one_line_errors
+from msun_lite.errors import UserError, one_line_errors
 from msun_lite.figures import NAMES, accuracy_figure, save_figure
 from msun_lite.files import write_text
 from msun_lite.records import RunFolder, read_json
@@ -66,6 +67,12 @@ def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None
     return read_json(run.summary) if run.summary.exists() else None
 
 
+def refuse_several(command: str) -> None:
+    """Raise a `UserError` where torchrun started several processes of a command that runs in one."""
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise UserError(f"WORLD_SIZE: {command} runs in one process, got {size}; msun_lite.train runs in several")
+
+
 def _report(records: dict[str, dict], out: Path) -> None:
     """Print the table; write report.md and the figure."""
     named = {NAMES[method]: record for method, record in records.items()}
@@ -112,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parse(parser, argv)
     options.pop("config", None)
+    refuse_several("reproduce")
     reproduce(options.as_dict())
     return 0
 

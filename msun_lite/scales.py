@@ -98,22 +98,9 @@ def resize_features(features: Tensor, shape: tuple[int, int]) -> Tensor:
     return F.interpolate(features, shape, mode="bilinear", align_corners=False)
 
 
-def pyramid(
-    images: Tensor, scales: Sequence[int], antialias: bool = True, sizes: Sequence[int] | None = None
-) -> dict[int, Tensor]:
-    """Return the views {scale: x_i} of one batch [B, 3, H, W], each [B, 3, scale, scale].
-
-    Args:
-        images: a batch.
-        scales: in pixels.
-        antialias: low-pass images before making them smaller.
-        sizes: for each scale the size that the images are made first, as if they had come so; its own by default.
-    """
-    first = scales if sizes is None else sizes
-    return {
-        scale: resize(resize(images, size, antialias), scale, antialias)
-        for scale, size in zip(scales, first, strict=True)
-    }
+def pyramid(images: Tensor, scales: Sequence[int], antialias: bool = True) -> dict[int, Tensor]:
+    """Return the views {scale: x_i} of one batch [B, 3, H, W], each [B, 3, scale, scale]."""
+    return {scale: resize(images, scale, antialias) for scale in scales}
 
 
 def image_size(images: Tensor) -> int:

@@ -4,13 +4,13 @@
     python -m msun_lite.train --preset lite --method vanilla        # Imagenette at 112 px, CPU
     python -m msun_lite.train --preset imagenette --out runs/r50    # ResNet-50 at 224 px, one GPU
     python -m msun_lite.train --out runs/r50 --resume               # go on where it stopped
+    torchrun --nproc_per_node 8 -m msun_lite.train --preset imagenet --data DIR --batch_size 1024
 
 A run ends with a table of accuracy at every size and leaves config.yaml, metrics.jsonl, checkpoint.pt,
 model.safetensors, model.json and summary.json in its folder.
 """
 
 import dataclasses
-import os
 import shlex
 import sys
 import time
@@ -19,22 +19,28 @@ from pathlib import Path
 import torch
 
 from msun_lite.config import TrainConfig, dump_yaml, make_config, make_parser, parse, read_config
-from msun_lite.data import DataSet, eval_loader, load_data
-from msun_lite.devices import pick_device
+from msun_lite.data import fetch_data, load_data
+from msun_lite.distributed import World, join
 from msun_lite.engine import Trainer
 from msun_lite.errors import UserError, one_line_errors
-from msun_lite.evaluate import BATCH, accuracy_record, measure
+from msun_lite.evaluate import evaluate_on
 from msun_lite.files import write_text
 from msun_lite.methods import make_model
 from msun_lite.records import RunFolder, write_json
+from msun_lite.stopping import StopRequest
 from msun_lite.tables import accuracy_table, subnet_table
 
-FREE_ON_RESUME = ("out", "resume", "max_minutes", "checkpoint_minutes", "workers", "threads", "device", "data_root")
+FREE_ON_RESUME = (
+    *("out", "resume", "max_minutes", "checkpoint_minutes", "keep", "workers", "threads", "device", "data_root"),
+    *("compile", "tensorboard", "wandb"),
+)
 """Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 
 
 def train(config: TrainConfig) -> Path:
     """Run what `config` describes; this is what the command and the chapters call.
+
+    Started by torchrun, every process calls it, and the first one writes.
 
     Returns:
         The run folder. It has a summary.json if the run is finished, and can be resumed if not.
@@ -44,31 +50,50 @@ def train(config: TrainConfig) -> Path:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
     config.check()
-    pick_device(config.device)
     folder = RunFolder(config.out)
-    if _is_finished(folder, config):
-        print(f"{folder.path}: finished already")
-        return folder.path
+    with StopRequest(config.max_minutes) as stop, join() as world:
+        try:
+            _train(config, folder, world, stop)
+        except KeyboardInterrupt:
+            if not stop.by_scheduler:
+                raise
+            further = f"go on with: {_go_on(folder)}" if folder.config.exists() else "nothing was begun"
+            world.say(f"stopped by signal {stop.signal}; {further}")
+    return folder.path
+
+
+def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest) -> None:
+    config = world.share(config)  # a run that goes on reads it from its folder, which the first process can reach
+    world.pick_device(config.device)
+    if world.share(_is_finished(folder, config) if world.first else None):
+        world.say(f"{folder.path}: finished already")
+        return
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    if world.first:
+        fetch_data(config)
+    world.share(None)  # the others wait for the download
     data = load_data(config)
     torch.manual_seed(config.seed)
     model = make_model(config, data.classes)
     if config.weights is not None:
         fresh = ", ".join(model.spec["weights"]["fresh"]) or "nothing"
-        print(f"starts from the weights {config.weights}; starting afresh: {fresh}")
-    trainer = Trainer(config, data, model, folder)
-    _open(trainer, config)
-    if not trainer.fit():
-        print(
-            f"stopped after step {trainer.step} of {config.epochs * trainer.steps_per_epoch}, everything saved; "
-            f"go on with: python -m msun_lite.train --out {folder.path} --resume"
-        )
-        if trainer.interrupted:
-            raise KeyboardInterrupt
-        return folder.path
-    _finish(trainer, data)
-    return folder.path
+        world.say(f"starts from the weights {config.weights}; starting afresh: {fresh}")
+    trainer = Trainer(config, data, model, folder, world)
+    _open(trainer)
+    if trainer.fit(stop):
+        _finish(trainer)
+        return
+    world.say(
+        f"stopped after step {trainer.step} of {config.epochs * trainer.steps_per_epoch}, everything saved; "
+        f"go on with: {_go_on(folder)}"
+    )
+    if stop.signal is not None and not stop.by_scheduler:
+        raise KeyboardInterrupt
+
+
+def _go_on(folder: RunFolder) -> str:
+    return f"python -m msun_lite.train --out {folder.path} --resume"
 
 
 def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
@@ -89,46 +114,51 @@ def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
     return folder.summary.exists()
 
 
-def _open(trainer: Trainer, config: TrainConfig) -> None:
+def _open(trainer: Trainer) -> None:
     """Write the first files of a new run, or load the checkpoint of one that goes on."""
-    folder = trainer.folder
-    folder.create()
-    if config.resume and folder.checkpoint.exists():
+    folder, config, world = trainer.folder, trainer.config, trainer.world
+    if world.first:
+        folder.create(trainer.disk_space())
+    if world.share(config.resume and folder.has_checkpoint() if world.first else None):
         trainer.load()
-        print(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {config.epochs}")
+        world.say(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {config.epochs}")
         return
     if config.resume:
-        print(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
-    write_text(folder.config, dump_yaml(dataclasses.replace(config, resume=False)))
+        world.say(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
+    if world.first:
+        write_text(folder.config, dump_yaml(dataclasses.replace(config, resume=False)))
     trainer.save()
 
 
-def _finish(trainer: Trainer, data: DataSet) -> None:
+def _finish(trainer: Trainer) -> None:
     """Write the weights, measure them, write and print the summary."""
-    config, folder, model = trainer.config, trainer.folder, trainer.model
-    model.eval().save(folder.path)
+    config, folder, model = trainer.config, trainer.folder, trainer.trained
+    if trainer.world.first:
+        model.eval().save(folder.path)
     start = time.perf_counter()
-    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers)
-    per_subnet = measure(model, loader, config.sizes, trainer.device)
+    record = evaluate_on(model, trainer.data, config, trainer.device, trainer.world)
+    if not trainer.world.first:
+        return
     summary = {
         "method": config.method,
         "arch": config.arch,
         "blocks": config.blocks,
-        **accuracy_record(model, per_subnet, config.routing),
+        **record,
         "scales": config.scales,
         "epochs": config.epochs,
         "steps": trainer.step,
+        **({} if trainer.best is None else {"best": trainer.best}),
         "seconds": round(trainer.seconds, 1),
         "evaluation_seconds": round(time.perf_counter() - start, 1),
         "bad_images": list(trainer.bad_images.seen),
-        "data": data.describe(),
+        "data": trainer.data.describe(),
         "env": trainer.env,
         "seed": config.seed,
         "command": _command(config),
     }
     write_json(folder.summary, summary)
     print(accuracy_table({config.method: summary}))
-    if len(per_subnet) > 1:
+    if len(record["per_subnet"]) > 1:
         print(subnet_table(summary))
 
 
@@ -155,8 +185,6 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser("python -m msun_lite.train", "Train one network by one method and measure it.")
     options = parse(parser, argv)
     options.pop("config", None)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UserError("WORLD_SIZE: training runs in one process so far, expected 1, got " + os.environ["WORLD_SIZE"])
     train(TrainConfig(**options.as_dict()))
     return 0
 

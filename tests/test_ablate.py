@@ -221,3 +221,9 @@ def test_the_open_table_measures_routing_on_the_same_networks():
 def test_runs_that_cannot_be_compared_are_refused(change):
     with pytest.raises(UserError, match=f"{next(iter(change))}: expected the same in all runs of table 6"):
         table_record("6", {"MST": summaries([66.0]), "SNet+UNet": summaries([70.0], **change)})
+
+
+def test_several_processes_are_refused(command, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([*command, "--table", "4"]) == 2
+    assert "WORLD_SIZE: ablate runs in one process, got 2" in capsys.readouterr().err

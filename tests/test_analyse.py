@@ -9,9 +9,9 @@ from msun_lite import MSUN, analyse
 from msun_lite.analyse import STUDIES, Analysis, main
 from msun_lite.backbones import RECIPES
 from msun_lite.cka import linear_cka
-from msun_lite.data import eval_loader
 from msun_lite.explain import agreement, grad_cam, penultimate
 from msun_lite.figures import analysis_figures
+from msun_lite.loaders import eval_loader
 from msun_lite.scales import RESAMPLINGS, resize
 from msun_lite.sources import MemorySource
 from msun_lite.studies import Images, cka_study, gradcam_study, pca_study, resizing_study, summary, through_jpeg

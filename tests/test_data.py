@@ -9,19 +9,11 @@ from PIL import Image
 
 from data_scripts import get_imagenette as script
 from msun_lite import MSUN
-from msun_lite.data import (
-    BadImages,
-    EpochSampler,
-    EvalView,
-    TrainView,
-    collate,
-    eval_loader,
-    load_data,
-    train_loader,
-)
+from msun_lite.data import BadImages, load_data
 from msun_lite.errors import DataError
 from msun_lite.evaluate import measure
 from msun_lite.imagenette import get_imagenette
+from msun_lite.loaders import EpochSampler, EvalView, TrainView, collate, eval_loader, train_loader
 from msun_lite.sources import UnreadableImage, decode
 
 

@@ -8,10 +8,11 @@ import torch
 from msun_lite import MSUN
 from msun_lite.backbones import RECIPES
 from msun_lite.cost import flops
-from msun_lite.data import eval_loader, load_data
+from msun_lite.data import load_data
 from msun_lite.devices import to_float
 from msun_lite.errors import UserError
 from msun_lite.evaluate import accuracy_record, evaluate, main, measure, refused_native, routed
+from msun_lite.loaders import eval_loader
 from msun_lite.scales import resize
 from msun_lite.train import train
 
@@ -142,12 +143,12 @@ def test_native_feeding_is_the_network_on_the_small_images_themselves(tiny, tmp_
 def test_sizes_that_a_network_cannot_take_as_they_are_are_listed(tiny, monkeypatch):
     model, config = MSUN.vanilla("alexnet", 64, num_classes=10).eval(), tiny(arch="alexnet", method="vanilla")
     assert list(refused_native(model, [8, 16, 64])) == [8, 16]
-    record = evaluate(model, replace(config, scales=[8, 64], sizes=[16, 64]), "nearest", "native")
+    record = evaluate(model, replace(config, scales=[8, 64], sizes=[16, 64]), "nearest", feeding="native")
     assert list(record["top1"]) == ["64"]
     assert list(record["refused"]) == ["16"]
     assert record["refused"]["16"]
     with pytest.raises(UserError, match=r"sizes: expected one that alexnet can take as it is, got \[8, 16\]"):
-        evaluate(model, replace(config, sizes=[8, 16]), "nearest", "native")
+        evaluate(model, replace(config, sizes=[8, 16]), "nearest", feeding="native")
 
 
 def test_an_unknown_run_is_named(capsys):

@@ -51,3 +51,9 @@ def test_other_options_in_the_same_folder_are_refused(command, capsys):
     main(command)
     assert main([*command, "--lr", "0.2"]) == 2
     assert "cannot go on with another lr" in capsys.readouterr().err
+
+
+def test_several_processes_are_refused(command, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main(command) == 2
+    assert "reproduce runs in one process" in capsys.readouterr().err

@@ -70,12 +70,5 @@ def test_pyramid_has_one_square_view_a_scale():
     assert {scale: tuple(view.shape) for scale, view in views.items()} == {s: (2, 3, s, s) for s in (4, 8, 16)}
 
 
-def test_views_of_images_that_came_smaller_lack_what_the_small_size_lost():
-    images = torch.rand(2, 3, 16, 16)
-    views = pyramid(images, (4, 16), sizes=(4, 8))
-    assert torch.equal(views[4], resize(images, 4))
-    assert torch.equal(views[16], resize(resize(images, 8), 16))
-
-
 def test_the_size_of_an_image_is_its_shorter_side():
     assert image_size(torch.empty(3, 40, 30)) == 30

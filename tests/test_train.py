@@ -1,4 +1,7 @@
+import contextlib
+import itertools
 import json
+import math
 import os
 import shlex
 import shutil
@@ -6,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import pytest
 import torch
@@ -13,9 +17,16 @@ import yaml
 from safetensors.torch import load_file
 
 from msun_lite import MSUN
+from msun_lite.checkpoint import load_checkpoint
+from msun_lite.data import load_data
 from msun_lite.engine import Trainer, learning_rate
 from msun_lite.errors import CheckpointError, UserError
+from msun_lite.evaluate import evaluate_on
+from msun_lite.loaders import train_loader
+from msun_lite.methods import make_model
+from msun_lite.model import load_state
 from msun_lite.records import RunFolder
+from msun_lite.stopping import StopRequest
 from msun_lite.train import main, train
 
 
@@ -32,15 +43,15 @@ def stop_after(monkeypatch):
     """Return a function that makes the next training stop cleanly after so many steps, as a time limit does."""
 
     def patch(steps):
-        real = Trainer._train_batch
+        real = Trainer._step
         state = {"steps": 0}
 
-        def counted(self, batch):
-            real(self, batch)
+        def counted(*args):
+            real(*args)
             state["steps"] += 1
 
-        monkeypatch.setattr(Trainer, "_train_batch", counted)
-        monkeypatch.setattr("msun_lite.engine.StopRequest.__bool__", lambda self: state["steps"] >= steps)
+        monkeypatch.setattr(Trainer, "_step", counted)
+        monkeypatch.setattr(StopRequest, "out_of_time", property(lambda self: state["steps"] >= steps))
 
     yield patch
     monkeypatch.undo()
@@ -51,7 +62,7 @@ def test_a_run_leaves_the_files_the_design_names(tiny, method):
     config = tiny(method=method)
     folder = train(config)
     names = {"config.yaml", "metrics.jsonl", "checkpoint.pt", "model.safetensors", "model.json", "summary.json"}
-    assert {path.name for path in folder.iterdir()} == names
+    assert {path.name for path in folder.iterdir()} == names | {"checkpoints"}
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in metrics] == [1, 2]
     assert [row["step"] for row in metrics] == [4, 8]
@@ -211,16 +222,34 @@ def test_a_finished_run_is_not_trained_again(tiny, capsys):
     assert (folder / "summary.json").stat().st_mtime_ns == before
 
 
-def test_a_checkpoint_of_another_architecture_or_a_damaged_one_is_refused(tiny, tmp_path):
+def test_a_checkpoint_of_another_architecture_is_refused(tiny, tmp_path):
     folder = train(tiny(max_minutes=1e-6))
     other = train(tiny(max_minutes=1e-6, method="vanilla", out=str(tmp_path / "other")))
-    whole = (folder / "checkpoint.pt").read_bytes()
     shutil.copy(other / "checkpoint.pt", folder / "checkpoint.pt")
     with pytest.raises(CheckpointError, match="made for another model"):
         train(tiny(resume=True))
-    (folder / "checkpoint.pt").write_bytes(whole[:2000])
-    with pytest.raises(CheckpointError, match=r"checkpoint\.pt"):
+
+
+def test_a_damaged_checkpoint_is_said_and_the_one_before_it_gives_the_same_run(tiny, stop_after, tmp_path, capsys):
+    whole = train(tiny(out=str(tmp_path / "whole")))
+    stop_after(6)
+    folder = train(tiny())
+    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:2000])
+    stop_after(1000)
+    train(tiny(resume=True))
+    assert "checkpoint.pt: refused" in capsys.readouterr().out
+    assert same(weights(whole), weights(folder))
+
+
+def test_a_run_that_lost_its_checkpoints_does_not_start_anew(tiny, stop_after):
+    stop_after(6)
+    folder = train(tiny())
+    before = (folder / "metrics.jsonl").read_text()
+    (folder / "checkpoint.pt").unlink()
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(CheckpointError, match="no such checkpoint, but 1 epochs"):
         train(tiny(resume=True))
+    assert (folder / "metrics.jsonl").read_text() == before
 
 
 def test_a_line_cut_short_by_a_kill_is_written_anew(tiny, stop_after):
@@ -275,8 +304,194 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine(tiny):
         {"random_sizes": True},
         {"random_sizes": True, "method": "mst"},
         {"routing": "ratio"},
+        {"accumulate": 5},
+        {"ema": 0.9},
+        {"lr_batch_size": 5},
     ],
 )
 def test_every_way_of_training_runs(tiny, options):
     summary = json.loads((train(tiny(**options, epochs=1)) / "summary.json").read_text())
     assert f"--{next(iter(options))}" in summary["command"]
+
+
+def test_a_signal_from_the_scheduler_stops_cleanly_with_exit_code_0(tiny, tmp_path, stop_after, capsys):
+    folder = tmp_path / "run"
+    for name in ("SIGTERM", "SIGUSR1"):
+        sent = []
+        real = Trainer._step
+
+        def step(*args, name=name, sent=sent, real=real):
+            real(*args)
+            if len(sent) < 3:
+                sent.append(os.kill(os.getpid(), getattr(signal, name)))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Trainer, "_step", step)
+            assert train(tiny(resume=folder.exists())) == folder
+        assert "everything saved; go on with" in capsys.readouterr().out
+    assert load_checkpoint(folder / "checkpoint.pt")["step"] == 2
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_signal_during_the_measurement_loses_nothing(tiny, tmp_path, monkeypatch, capsys):
+    whole = train(tiny(out=str(tmp_path / "whole")))
+
+    def preempted(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("msun_lite.train.evaluate_on", preempted)
+        folder = train(tiny())
+    assert not (folder / "summary.json").exists()
+    assert f"stopped by signal {signal.SIGTERM.value}; go on with" in capsys.readouterr().out
+    train(tiny(resume=True))
+    summaries = [json.loads((path / "summary.json").read_text()) for path in (whole, folder)]
+    assert summaries[0]["top1"] == summaries[1]["top1"]
+
+
+def test_a_moving_average_of_the_weights_is_what_is_measured_and_goes_on_exactly(tiny, stop_after, tmp_path):
+    plain = train(tiny(out=str(tmp_path / "plain")))
+    whole = train(tiny(out=str(tmp_path / "whole"), ema=0.5))
+    stop_after(5)
+    folder = train(tiny(ema=0.5))
+    stop_after(1000)
+    train(tiny(ema=0.5, resume=True))
+    assert same(weights(whole), weights(folder))
+    assert not same(weights(whole), weights(plain))
+    last = load_checkpoint(whole / "checkpoint.pt")
+    assert same(last["model"], load_checkpoint(plain / "checkpoint.pt")["model"])  # training itself is the same
+    bare = MSUN.from_spec(json.loads((whole / "model.json").read_text()))
+    load_state(bare, last["model"], whole)
+    average = {name.removeprefix("module."): value for name, value in last["average"].items() if name != "n_averaged"}
+    load_state(bare, average, whole)
+
+
+def test_the_average_is_the_exponential_one(tiny):
+    config = tiny(ema=0.75)
+    trainer = Trainer(config, load_data(config), make_model(config, list("abcdefghij")), RunFolder(config.out))
+    name, weight = next(iter(trainer.model.named_parameters()))
+    expected = []
+    for number, part in enumerate(train_loader(trainer.view, config, 0)):
+        trainer._step([part], len(part.labels))
+        expected = weight.detach().clone() if number == 0 else 0.75 * expected + 0.25 * weight.detach()
+    assert torch.allclose(dict(trainer.average.module.named_parameters())[name], expected, atol=1e-7)
+
+
+def test_accumulated_batches_give_the_gradients_of_the_whole_batch(tiny):
+    gradients = {}
+    for accumulate in (1, 5):
+        config = tiny(accumulate=accumulate)
+        torch.manual_seed(0)
+        trainer = Trainer(config, load_data(config), make_model(config, list("abcdefghij")), RunFolder(config.out))
+        trainer.model.eval()  # BatchNorm's own statistics: of 2 images they differ from those of 10
+        parts = list(itertools.islice(train_loader(trainer.view, config, 0), accumulate))
+        trainer._step(parts, 10)
+        gradients[accumulate] = {name: weight.grad for name, weight in trainer.model.named_parameters()}
+    for name, gradient in gradients[1].items():
+        assert torch.allclose(gradient, gradients[5][name], atol=1e-6), name
+
+
+def test_the_learning_rate_is_scaled_from_the_batch_it_is_meant_for(tiny):
+    assert tiny(lr=0.1, batch_size=40, lr_batch_size=10).peak_lr == pytest.approx(0.4)
+    assert tiny(lr=0.1, batch_size=40).peak_lr == 0.1
+
+
+@pytest.mark.parametrize("options", [{"accumulate": 3}, {"accumulate": 10}])
+def test_a_batch_that_cannot_be_shared_out_is_refused(tiny, options, tmp_path):
+    with pytest.raises(UserError, match="batch_size: expected a multiple of 1 process"):
+        train(tiny(**options))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_model_is_kept_and_its_accuracy_logged(tiny, monkeypatch):
+    means = iter([30.0, 50.0, 40.0, 40.0])
+    real = evaluate_on
+    monkeypatch.setattr("msun_lite.engine.evaluate_on", lambda *args: {**real(*args), "mean_top1": next(means)})
+    folder = train(tiny(epochs=3, eval_epochs=1))
+    rows = RunFolder(folder).read_metrics()
+    assert [row["mean_top1"] for row in rows] == [30.0, 50.0, 40.0]
+    assert list(rows[0]["top1"]) == ["8", "12", "16"]
+    assert json.loads((folder / "summary.json").read_text())["best"] == {"epoch": 2, "mean_top1": 50.0}
+    best = MSUN.from_pretrained(folder / "best").state_dict()
+    assert not same(best, weights(folder))
+
+
+def test_weights_that_are_not_finite_are_never_saved(tiny, monkeypatch):
+    real = Trainer._step
+
+    def poison(self, *args):
+        real(self, *args)
+        if self.step == 2:
+            next(self.model.parameters()).data[0] = math.inf
+
+    monkeypatch.setattr(Trainer, "_step", poison)
+    config = tiny(checkpoint_minutes=1e-9)
+    with pytest.raises(UserError, match="not finite"):
+        train(config)
+    state = load_checkpoint(RunFolder(config.out).checkpoint)
+    assert state["step"] == 2
+    assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_too_little_disk_is_refused_before_the_first_step(tiny, monkeypatch, tmp_path):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: shutil._ntuple_diskusage(10, 9, 2**20))
+    with pytest.raises(UserError, match=r"expected \d+ MiB of free disk, got 1"):
+        train(tiny())
+    assert not (tmp_path / "run" / "config.yaml").exists()
+
+
+def test_a_compiled_run_leaves_weights_that_fit_the_bare_model(tiny, monkeypatch):
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda function: compile_(function, backend="aot_eager"))
+    folder = train(tiny(compile=True, random_sizes=True, epochs=1))
+    bare = MSUN.from_spec(json.loads((folder / "model.json").read_text()))
+    load_state(bare, load_checkpoint(folder / "checkpoint.pt")["model"], folder)
+    assert MSUN.from_pretrained(folder)(torch.rand(1, 3, 8, 8)).shape == (1, 10)
+
+
+def test_metrics_go_to_tensorboard_by_the_same_names(tiny):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    folder = train(tiny(tensorboard=True, eval_epochs=2))
+    events = EventAccumulator(str(folder / "tensorboard"))
+    events.Reload()
+    rows = RunFolder(folder).read_metrics()
+    assert {"loss", "ce", "si", "lr", "images_per_second", "data_wait", "top1/8"} <= set(events.Tags()["scalars"])
+    logged = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert logged == [(row["step"], pytest.approx(row["loss"])) for row in rows]
+
+
+def test_metrics_go_to_weights_and_biases_as_one_run_that_goes_on(tiny, stop_after, monkeypatch):
+    runs = []
+
+    class Run(contextlib.AbstractContextManager):
+        def __init__(self, **options):
+            self.options, self.rows = options, []
+            runs.append(self)
+
+        def log(self, row, step):
+            self.rows.append((step, row))
+
+        def __exit__(self, *exception):
+            self.closed = True
+
+    module = types.SimpleNamespace(init=Run, util=types.SimpleNamespace(generate_id=lambda: "abc"))
+    monkeypatch.setitem(sys.modules, "wandb", module)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    stop_after(6)
+    train(tiny(wandb="scales"))
+    stop_after(1000)
+    train(tiny(wandb="scales", resume=True))
+    assert [run.options["id"] for run in runs] == ["abc", "abc"]
+    assert [run.options["project"] for run in runs] == ["scales", "scales"]
+    assert [step for run in runs for step, _ in run.rows] == [4, 8]
+    assert "loss" in runs[0].rows[0][1]
+    assert all(run.closed for run in runs)
+
+
+@pytest.mark.parametrize(("options", "name"), [({"tensorboard": True}, "tensorboard"), ({"wandb": "x"}, "wandb")])
+def test_a_missing_logger_is_named_before_any_work(tiny, monkeypatch, options, name, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=rf"{name}: expected the package {name}"):
+        train(tiny(**options))
+    assert not (tmp_path / "run").exists()

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
-from msun_lite.data import EpochSampler, TrainView, eval_loader, load_data
+from msun_lite.data import load_data
 from msun_lite.devices import to_float
 from msun_lite.errors import one_line_errors
 from msun_lite.evaluate import BATCH, measure
+from msun_lite.loaders import EpochSampler, TrainView, eval_loader
 from msun_lite.model import MSUN
 from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress

@@ -1,0 +1,139 @@
+"""The processes that train one network together: who is who, sums over all of them, one voice.
+
+    torchrun --nproc_per_node 8 -m msun_lite.train --preset imagenet --data DIR
+
+Each process has one device and its share of every batch. They are started by torchrun, or by anything else that sets
+RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without these there is one process and nothing to agree on.
+"""
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from msun_lite.devices import pick_device
+from msun_lite.errors import UserError
+
+
+@dataclass(frozen=True)
+class World:
+    """One process among `size`; each method is called by all of them at the same point of the program."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and reports."""
+        return self.rank == 0
+
+    def say(self, text: str) -> None:
+        """Print a line, once for all processes."""
+        if self.first:
+            print(text, flush=True)
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """Return the sum of the processes' tensors, which must be of one shape and type."""
+        if self.size > 1:
+            tensor = tensor.clone()
+            dist.all_reduce(tensor)
+        return tensor
+
+    def totals(self, *numbers: int) -> list[int]:
+        """Return for each number its sum over all processes; never waits for a GPU."""
+        return self.sum(torch.tensor(numbers)).tolist() if self.size > 1 else list(numbers)
+
+    def gather(self, thing: Any) -> list:
+        """Return every process's `thing`, in the order of their ranks."""
+        if self.size == 1:
+            return [thing]
+        things = [None] * self.size
+        dist.all_gather_object(things, thing)
+        return things
+
+    def share(self, thing: Any) -> Any:
+        """Return the first process's `thing`."""
+        if self.size == 1:
+            return thing
+        things = [thing]
+        dist.broadcast_object_list(things, src=0)
+        return things[0]
+
+    @torch.no_grad()
+    def share_state(self, module: nn.Module) -> None:
+        """Give all processes the first one's parameters and buffers: BatchNorm's averages differ between them."""
+        if self.size > 1:
+            for tensor in (*module.parameters(), *module.buffers()):
+                dist.broadcast(tensor, src=0)
+
+    def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
+        """Return `module` such that a backward pass averages the gradients over the processes."""
+        if self.size == 1:
+            return module
+        return DistributedDataParallel(module, [device.index] if device.type == "cuda" else None)
+
+    def keep_gradients(self, module: nn.Module, apart: bool) -> contextlib.AbstractContextManager:
+        """If `apart`, leave the gradients in the process, to be averaged together with those of a later pass."""
+        return module.no_sync() if self.size > 1 and apart else contextlib.nullcontext()
+
+    def pick_device(self, name: str) -> torch.device:
+        """Return the device of this process: of several GPUs the one of its local rank."""
+        device = pick_device(name)
+        if device.type != "cuda" or self.size == 1:
+            return device
+        if device.index is not None:
+            raise UserError(f"device: expected auto, cuda or cpu with {self.size} processes, got {name}")
+        gpus = torch.cuda.device_count()
+        if self.local_rank >= gpus:
+            raise UserError(f"LOCAL_RANK: expected below {gpus}, one process a GPU, got {self.local_rank}")
+        device = torch.device("cuda", self.local_rank)
+        torch.cuda.set_device(device)
+        return device
+
+
+ALONE = World()
+"""The world of one process."""
+
+
+@contextlib.contextmanager
+def join() -> Iterator[World]:
+    """Meet the other processes that the environment tells of; leave them at the end.
+
+    Raises:
+        UserError: if the environment is incomplete, or they cannot be reached.
+    """
+    size = _from_environment("WORLD_SIZE", default="1")
+    if size == 1:
+        yield ALONE
+        return
+    world = World(_from_environment("RANK"), size, _from_environment("LOCAL_RANK"))
+    try:
+        # Numbers on the CPU go by gloo, which no GPU has to wait for.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    except (ValueError, RuntimeError) as error:
+        raise UserError(f"WORLD_SIZE: {size} processes cannot be joined: {str(error).splitlines()[0]}") from None
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def _from_environment(name: str, default: str | None = None) -> int:
+    value = os.environ.get(name, default)
+    if value is None or not value.isdecimal():
+        raise UserError(f"{name}: expected a number in the environment, as torchrun sets it, got {value!r}")
+    return int(value)
+
+
+def share_of(items: Sequence[Any], world: World, part: int = 0, parts: int = 1) -> Sequence[Any]:
+    """Return this process's share of one batch's `items`: part `part` of its `parts`, all of one length."""
+    length = len(items) // (world.size * parts)
+    first = (part * world.size + world.rank) * length
+    return items[first : first + length]

@@ -1,0 +1,66 @@
+"""Where the metrics of a run go: always to metrics.jsonl, and on request to TensorBoard and Weights & Biases.
+
+The names are the same in all three; the accuracy at 32 px is `top1/32` where a name stands for one number.
+"""
+
+import contextlib
+
+from msun_lite.config import TrainConfig
+from msun_lite.distributed import World
+from msun_lite.records import RunFolder
+
+
+class MetricsLog:
+    """Takes one row of metrics after the other, from the first process alone; used as a context."""
+
+    def __init__(self, config: TrainConfig, folder: RunFolder, world: World):
+        self.config, self.folder, self.world = config, folder, world
+        self._board = self._wandb = None
+
+    def __enter__(self) -> "MetricsLog":
+        self._closing = contextlib.ExitStack()
+        if self.world.first and self.config.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter  # an extra
+
+            self._board = self._closing.enter_context(SummaryWriter(str(self.folder.path / "tensorboard")))
+        if self.world.first and self.config.wandb is not None:
+            self._wandb = self._closing.enter_context(self._wandb_run())
+        return self
+
+    def _wandb_run(self):
+        import wandb  # an extra
+
+        id_file = self.folder.path / "wandb-id.txt"  # a run that goes on stays one run there, too
+        if not id_file.exists():
+            id_file.write_text(wandb.util.generate_id())
+        return wandb.init(
+            project=self.config.wandb,
+            name=self.folder.path.name,
+            id=id_file.read_text(),
+            resume="allow",
+            dir=str(self.folder.path),
+            config=vars(self.config),
+        )
+
+    def __exit__(self, *exception) -> None:
+        self._closing.close()
+
+    def add(self, row: dict) -> None:
+        """Log the metrics of one epoch; they belong to `row["step"]`."""
+        if not self.world.first:
+            return
+        self.folder.append_metrics(row)
+        numbers = _flat(row)
+        if self._board is not None:
+            for name, value in numbers.items():
+                self._board.add_scalar(name, value, row["step"])
+        if self._wandb is not None:
+            self._wandb.log(numbers, step=row["step"])
+
+
+def _flat(row: dict) -> dict[str, float]:
+    """Return the row's numbers by name; those of a dict in it as name/key."""
+    flat = {}
+    for name, value in row.items():
+        flat |= {f"{name}/{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
