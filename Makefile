@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup reproduce test lint benchmark book serve clean
+.PHONY: help setup reproduce test lint benchmark book colab serve clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -35,8 +35,11 @@ benchmark: $(READY)  ## Measure the speed claims
 book: $(READY)  ## Build the book into _build/html: every chapter runs, warnings are errors
 	$(BIN)/python tools/book.py
 
+colab: $(READY)  ## Run every chapter in an environment like Colab's (makes it first; needs python3.12)
+	$(BIN)/python tools/like_colab.py
+
 serve: book  ## Show the book at 127.0.0.1:8000
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html 8000
 
 clean:  ## Remove .venv, the built book and caches, keep runs and data
-	rm -rf .venv .pytest_cache .ruff_cache build _build *.egg-info
+	rm -rf .venv .venv-colab .pytest_cache .ruff_cache build _build *.egg-info

@@ -1,10 +1,10 @@
 """The device of a run, its arithmetic, and the way of images onto it."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from msun_lite.errors import UserError
 
@@ -43,6 +43,28 @@ def _cpu_has_bf16() -> bool:
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@torch.no_grad()
+def strides_over_a_point(run: Callable[[], object], network: nn.Module) -> bool:
+    """Return whether a convolution of `network` with a stride sees a map of 1 x 1 when `run` runs it.
+
+    Training such a one in bf16 on a CPU is not possible: PyTorch (seen with 2.14) leaves the gradients of the kernel's
+    outer weights unset there, which is whatever was in memory.
+    """
+    found, hooks = [], []
+
+    def look(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+        found.append(inputs[0].shape[-2:] == (1, 1) and max(layer.stride) > 1 and max(layer.kernel_size) > 1)
+
+    try:
+        convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
+        hooks += [layer.register_forward_pre_hook(look) for layer in convolutions]
+        run()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return any(found)
 
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,7 +11,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from msun_lite.checkpoint import Checkpoints
 from msun_lite.config import TrainConfig
 from msun_lite.data import DataSet
-from msun_lite.devices import arithmetic, pick_precision, to_float
+from msun_lite.devices import arithmetic, pick_precision, strides_over_a_point, to_float
 from msun_lite.distributed import ALONE, World
 from msun_lite.errors import CheckpointError, DataError, UserError
 from msun_lite.evaluate import evaluate_on
@@ -38,6 +38,14 @@ def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float
     return low + (peak - low) * (1 + math.cos(math.pi * done)) / 2
 
 
+def _see_all_scales(model: MSUN) -> None:
+    """Run the network once at each of its scales, its averages untouched."""
+    model.eval()
+    for scale in model.scales:
+        model.forward_at(torch.zeros(1, 3, scale, scale), scale)
+    model.train()
+
+
 class Trainer:
     """One run's state: model, optimizer and the position in the epochs.
 
@@ -52,7 +60,7 @@ class Trainer:
     def __init__(self, config: TrainConfig, data: DataSet, model: MSUN, folder: RunFolder, world: World = ALONE):
         self.config, self.data, self.folder, self.world = config, data, folder, world
         self.device = world.pick_device(config.device)
-        self.precision = pick_precision(config.precision, self.device)
+        self.precision = self._pick_precision(model)
         self.env = environment(self.device, self.precision, world.size)  # now: the checkout may move on during the run
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.objective = world.wrap(Objective(self.model, config), self.device)
@@ -72,6 +80,20 @@ class Trainer:
         self.seconds = self.epoch_seconds = self.waiting_seconds = 0.0
         self.best: dict | None = None
         self.tally = Tally(self.device)
+
+    def _pick_precision(self, model: MSUN) -> str:
+        wanted = self.config.precision
+        picked = pick_precision(wanted, self.device)
+        if (
+            picked != "bf16"
+            or self.device.type != "cpu"
+            or not strides_over_a_point(lambda: _see_all_scales(model), model)
+        ):
+            return picked
+        if wanted == "bf16":
+            raise UserError("precision: expected fp32 on a CPU for a network with strides over maps of 1 x 1, got bf16")
+        self.world.say("trains in fp32: this network has strides over maps of 1 x 1, which bf16 gets wrong on CPUs")
+        return "fp32"
 
     def _check_batch_size(self) -> None:
         size, parts = self.config.batch_size, self.world.size * self.config.accumulate

@@ -300,7 +300,8 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine(tiny):
         {"constraint": "pair", "method": "mst"},
         {"unify": "none"},
         {"joint": True},
-        {"precision": "bf16"},
+        {"precision": "bf16", "scales": [8, 32]},
+        {"precision": "fp16"},
         {"random_sizes": True},
         {"random_sizes": True, "method": "mst"},
         {"routing": "ratio"},
@@ -431,6 +432,18 @@ def test_weights_that_are_not_finite_are_never_saved(tiny, monkeypatch):
     state = load_checkpoint(RunFolder(config.out).checkpoint)
     assert state["step"] == 2
     assert all(value.isfinite().all() for value in state["model"].values())
+
+
+def test_bf16_is_not_used_on_a_cpu_where_its_gradients_are_unset(tiny, monkeypatch, capsys):
+    """The largest map before the last stage is 1 x 1 at 16 px, and 2 x 2 at 32 px."""
+    monkeypatch.setattr("msun_lite.devices._cpu_has_bf16", lambda: True)
+    train(tiny(precision="auto", epochs=1))
+    assert "trains in fp32" in capsys.readouterr().out
+    with pytest.raises(UserError, match="precision: expected fp32"):
+        train(tiny(precision="bf16", out="other"))
+    wide = {"scales": [8, 32], "out": tiny().out + "-wide", "epochs": 1}
+    folder = train(tiny(precision="auto", **wide))
+    assert json.loads((folder / "summary.json").read_text())["env"]["precision"] == "bf16"
 
 
 def test_too_little_disk_is_refused_before_the_first_step(tiny, monkeypatch, tmp_path):
