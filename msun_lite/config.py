@@ -19,6 +19,7 @@ from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS
 from msun_lite.model import UNIFY
 from msun_lite.norms import NORMS
+from msun_lite.records import RunFolder
 from msun_lite.scales import check_scales
 from msun_lite.surgery import STEMS
 
@@ -58,8 +59,9 @@ class TrainConfig:
     """Stems below the largest scale (msun): coarse (never dearer than its) or fine (early strides given up)."""
     routing: Literal["nearest", "ceil", "ratio"] = "nearest"
     """Which subnet serves a size: nearest scale (Eq. 6), smallest scale not below it, or nearest by their ratio."""
-    unify: Literal["largest", "native"] = "largest"
-    """What g runs on (msun): features resized to the largest scale's shape, or at their native size."""
+    unify: Literal["largest", "native", "none"] = "largest"
+    """What g runs on (msun): features resized to the largest scale's shape, or at their native size; none: a private
+    g for each scale, nothing shared."""
     norm: Literal["shared", "per_scale"] = "shared"
     """BatchNorm of g (msun): shared by all scales, or private to each."""
     antialias: bool = True
@@ -69,10 +71,11 @@ class TrainConfig:
     """In every step, make half of the images of each scale some random size that the routing sends there, then that
     scale, as images will come in use (mst, msun); otherwise training sees the scales alone."""
 
-    constraint: str = "pair"
-    """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped) or none."""
+    constraint: str | None = None
+    """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped), weight (lambda x L_SI) or
+    none; pair for msun and none for vanilla and mst by default. With mst it compares the features after `blocks`."""
     lam: float = 0.01
-    """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient."""
+    """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient, or its weight."""
     joint: bool = False
     """Normalise all scales of a step as one batch (mst, msun) rather than one after the other."""
     label_smoothing: float = 0.0
@@ -150,6 +153,8 @@ class TrainConfig:
 
     def __post_init__(self):
         self.scales, self.sizes = list(self.scales), list(self.sizes)
+        if self.constraint is None:
+            self.constraint = "pair" if self.method == "msun" else "none"
         if self.out is None:
             self.out = f"runs/{self.preset}-{self.method}-seed{self.seed}"
 
@@ -174,6 +179,13 @@ class TrainConfig:
         find_recipe(self.arch)
         if self.arch in CUTTABLE or self.method == "msun":
             find_split(self.arch, self.blocks)
+        if self.method == "vanilla" and self.constraint != "none":
+            raise UserError(f"constraint: expected none for vanilla, which sees one scale, got {self.constraint!r}")
+        if self.method == "mst" and self.constraint != "none" and self.arch not in CUTTABLE:
+            expected = f"expected none for mst with {self.arch}, of which nothing says where it is cut"
+            raise UserError(f"constraint: {expected}, got {self.constraint!r}")
+        if self.unify == "none" and self.norm != "shared":
+            raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {self.norm}")
         if self.joint and (self.unify, self.norm) != ("largest", "shared"):
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
         check_scales(self.scales)
@@ -248,9 +260,17 @@ def read_config(path: Path) -> TrainConfig:
         UserError: naming the file and what is wrong in it.
     """
     try:
-        return make_config(**read_yaml(path))
+        return make_config(**_as_trained(read_yaml(path), path.parent))
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
+
+
+def _as_trained(options: dict, folder: Path) -> dict:
+    """Return a run's options with the constraint it had: earlier ones by vanilla and mst say `pair`, and had none."""
+    distances = [row["si"] for row in RunFolder(folder).read_metrics()]
+    if options.get("method") == "vanilla" or (options.get("method") == "mst" and distances and not any(distances)):
+        return {**options, "constraint": "none"}
+    return options
 
 
 class OneLineParser(ArgumentParser):

@@ -74,11 +74,18 @@ def count(model: MSUN) -> dict[int, tuple[Cost, Cost]]:
     for scale in ghost.scales:
         images = torch.empty(1, 3, scale, scale, device="meta")
         features, lower = _count(ghost, lambda: ghost.subnets[str(scale)](images))  # noqa: B023 called at once
-        if ghost.unify == "largest":
+        if ghost.unify != "native":
             features = resize_features(features, ghost.feature_shape)
         _, upper = _count(ghost, lambda: ghost.classify(features, scale))  # noqa: B023
         costs[scale] = (lower, upper)
     return costs
+
+
+@torch.no_grad()
+def native_flops(model: MSUN, size: int) -> int:
+    """Return the FLOPs of one image of `size` pixels through a plain CNN that gets it as it is, not resized."""
+    ghost = copy.deepcopy(model).to("meta").eval()
+    return _count(ghost, lambda: ghost.forward_native(torch.empty(1, 3, size, size, device="meta")))[1].flops
 
 
 def _count(model: nn.Module, forward) -> tuple[Tensor, Cost]:
@@ -171,9 +178,13 @@ def _paper_subnet_flops(spec: dict, scale: int) -> float | None:
 
 
 def _paper_parameters(spec: dict) -> dict[str, float]:
-    """Return the paper's parameters in millions, as far as it has this configuration (Tables II and V)."""
+    """Return the paper's parameters in millions, as far as it has this configuration (Tables II, V and VI)."""
     if spec["classes"] != 1000 or spec["norm"] != "shared":
         return {}
+    if spec["unify"] == "none":
+        (snet,) = paper.rows("VI", method="SNet")
+        is_snet = (spec["arch"], spec["scales"]) == ("resnet50", paper.SCALES)
+        return {"msun": snet["params_M"]} if is_snet else {}
     if _is_papers(spec):
         rows = paper.rows("II", backbone=paper.BACKBONES[spec["arch"]])
         return {row["method"].lower(): row["params_M"] for row in rows if row["method"] != "MST"}
@@ -266,7 +277,7 @@ def _parser() -> OneLineParser:
     parser.add_argument("--sizes", type=list[int], default=[], help="Sizes; 13 between the scales by default.")
     parser.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")
     parser.add_argument("--stems", type=str, default="coarse", help="Stems below the largest scale: coarse or fine.")
-    parser.add_argument("--unify", type=str, default="largest", help="What g runs on: largest or native.")
+    parser.add_argument("--unify", type=str, default="largest", help="What g runs on: largest, native or none.")
     parser.add_argument("--norm", type=str, default="shared", help="BatchNorm of g: shared or per_scale.")
     parser.add_argument("--latency", type=bool, default=False, help="Also measure the time on this machine.")
     parser.add_argument("--batch", type=int, default=16, help="Images a batch where throughput is measured.")

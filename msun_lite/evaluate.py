@@ -3,22 +3,25 @@
     python -m msun_lite.evaluate runs/quick-msun-seed0
     python -m msun_lite.evaluate lite-msun --data imagenette --routing ceil --json result.json
     python -m msun_lite.evaluate --arch timm/resnet50 --data IMAGENET      # published weights, as Vanilla
+    python -m msun_lite.evaluate lite-vanilla --feeding native             # images fed at their own size
 
 The protocol: centre crop at the largest scale (or at the largest size, if that is above it), resize to the
 size under test (this is the small image), then to the scale of the subnet that serves it, or to the largest
-scale for Vanilla and MST.
+scale for Vanilla and MST. With `--feeding native` a plain CNN gets the small image as it is, as in the starred columns
+of Table I.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from msun_lite.config import OneLineParser, TrainConfig, parse
-from msun_lite.cost import flops, parameters
+from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
 from msun_lite.devices import to_float
 from msun_lite.distributed import ALONE, World, join
@@ -34,13 +37,21 @@ from msun_lite.tables import accuracy_table, subnet_table
 BATCH = 250
 """Images a batch in evaluation."""
 
+FEEDINGS = ("upsampled", "native")
+"""How a plain CNN gets small images: made as large as its scale first, or as they are."""
+
 PerSubnet = dict[int, dict[int, float]]
 """scale -> size -> top-1 accuracy in percent."""
 
 
 @torch.no_grad()
 def measure(
-    model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch.device, world: World = ALONE
+    model: MSUN,
+    loader: DataLoader,
+    sizes: Sequence[int],
+    device: torch.device,
+    world: World = ALONE,
+    feeding: str = "upsampled",
 ) -> PerSubnet:
     """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
 
@@ -50,6 +61,7 @@ def measure(
         sizes: sizes in pixels.
         device: where `model` is.
         world: the processes that share the images; each of them gets the accuracy over all.
+        feeding: `native` does not resize the images to the scale of a plain CNN, see `refused_native`.
 
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
@@ -68,7 +80,8 @@ def measure(
             for column, size in enumerate(sizes):
                 small = resize(images, size, model.antialias)
                 for row, scale in enumerate(model.scales):
-                    correct[row, column] += _hits(model, small, scale, labels)
+                    logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
+                    correct[row, column] += (logits.argmax(1) == labels).sum()
     finally:
         model.train(training)
     refuse_unreadable(sum(world.gather(unreadable), []))
@@ -79,8 +92,22 @@ def measure(
     }
 
 
-def _hits(model: MSUN, images: Tensor, scale: int, labels: Tensor) -> Tensor:
-    return (model.forward_at(images, scale).argmax(1) == labels).sum()
+@torch.no_grad()
+def refused_native(model: MSUN, sizes: Sequence[int]) -> dict[int, str]:
+    """Return the sizes of images that a plain CNN cannot take as they are, and why: {size: reason}.
+
+    Raises:
+        UserError: if the network has several scales.
+    """
+    device, training, refused = next(model.parameters()).device, model.training, {}
+    model.eval()
+    for size in sizes:
+        try:
+            model.forward_native(torch.zeros(1, 3, size, size, device=device))
+        except RuntimeError as error:
+            refused[size] = str(error).splitlines()[0]
+    model.train(training)
+    return refused
 
 
 def routed(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
@@ -92,17 +119,21 @@ def routed(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
     return {size: route(size, scales, routing) for size in sizes}
 
 
-def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str) -> dict:
+def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str, feeding: str = "upsampled") -> dict:
     """Return the accuracy and cost part of summary.json; accuracies in percent, FLOPs of one image.
 
     `routings` has all rules side by side; `top1`, `flops` and their means are those of `routing`.
     """
-    costs = flops(model)
+    sizes = list(next(iter(per_subnet.values())))
+    if feeding == "native":
+        costs = {model.scales[0]: {size: native_flops(model, size) for size in sizes}}
+    else:
+        costs = {scale: dict.fromkeys(sizes, cost) for scale, cost in flops(model).items()}
     rules = {rule: _routing_record(per_subnet, costs, rule) for rule in ROUTINGS}
     chosen = rules[routing]
     return {
         "scales": list(model.scales),
-        "sizes": list(next(iter(per_subnet.values()))),
+        "sizes": sizes,
         "routing": routing,
         "top1": chosen["top1"],
         "mean_top1": chosen["mean_top1"],
@@ -114,10 +145,10 @@ def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str) -> dict:
     }
 
 
-def _routing_record(per_subnet: PerSubnet, costs: dict[int, int], routing: str) -> dict:
+def _routing_record(per_subnet: PerSubnet, costs: dict[int, dict[int, int]], routing: str) -> dict:
     served = routed(per_subnet, routing)
     top1 = {size: per_subnet[scale][size] for size, scale in served.items()}
-    spent = {size: costs[scale] for size, scale in served.items()}
+    spent = {size: costs[scale][size] for size, scale in served.items()}
     return {
         "top1": _keyed(top1),
         "mean_top1": round(sum(top1.values()) / len(top1), 2),
@@ -138,6 +169,7 @@ def evaluate_on(
     device: torch.device,
     world: World = ALONE,
     routing: str | None = None,
+    feeding: str = "upsampled",
 ) -> dict:
     """Measure `model`, which is on `device`, at `config.sizes` on the validation images; see `accuracy_record`.
 
@@ -145,24 +177,44 @@ def evaluate_on(
     """
     world.share_state(model)
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world)
-    return accuracy_record(model, measure(model, loader, config.sizes, device, world), routing or config.routing)
+    per_subnet = measure(model, loader, config.sizes, device, world, feeding)
+    return accuracy_record(model, per_subnet, routing or config.routing, feeding)
 
 
-def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALONE) -> dict:
-    """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`."""
+def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALONE, feeding: str = "upsampled") -> dict:
+    """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
+
+    The sizes that it cannot take fed `native` are left out, and listed under `refused` with the reason.
+
+    Raises:
+        UserError: for native feeding of a network with several scales, or one that can take none of the sizes so.
+        DataError: if the data's classes are not the model's, or an image is unreadable.
+    """
+    refused = refused_native(model, config.sizes) if feeding == "native" else {}
+    sizes = [size for size in config.sizes if size not in refused]
+    if not sizes:
+        raise UserError(f"sizes: expected one that {model.spec['arch']} can take as it is, got {config.sizes}")
     data = load_data(config, train=False)
     check_classes(model, data)
     device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
-    record = evaluate_on(model, data, config, device, world, routing)
-    env = environment(device, "fp32", world.size)
-    return {**record, "scales": config.scales, "data": data.describe(), "env": env}
+    record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding)
+    return {
+        "feeding": feeding,
+        **record,
+        "refused": {str(size): why for size, why in refused.items()},
+        "scales": config.scales,
+        "data": data.describe(),
+        "env": environment(device, "fp32", world.size),
+    }
 
 
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="python -m msun_lite.evaluate", description="Accuracy at every image size.")
     add_subject_options(parser)
     parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil or oracle.")
+    feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."
+    parser.add_argument("--feeding", type=str, default="upsampled", help=feeding_help)
     parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
     return parser
 
@@ -175,17 +227,22 @@ def main(argv: list[str] | None = None) -> int:
     routing = options.routing or config.routing
     if routing not in ROUTINGS:
         raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
+    if options.feeding not in FEEDINGS:
+        raise UserError(f"feeding: expected one of {', '.join(FEEDINGS)}, got {options.feeding!r}")
     check_output(options.json)
+    command = shlex.join(["python", "-m", "msun_lite.evaluate", *(sys.argv[1:] if argv is None else argv)])
     with join() as world:
         subject = find_subject(options, config)
-        record = {"run": subject.name, **evaluate(subject.model, config, routing, world)}
+        measured = evaluate(subject.model, config, routing, world, options.feeding)
         if world.first:
-            _report(record, options.json)
+            _report({"run": subject.name, **measured, "command": command}, options.json)
     return 0
 
 
 def _report(record: dict, path: str | None) -> None:
     print(accuracy_table({Path(record["run"]).name: record}))
+    for size, why in record["refused"].items():
+        print(f"{size} px cannot be fed as they are: {why}")
     if len(record["per_subnet"]) > 1:
         print(subnet_table(record))
     if path:

@@ -161,15 +161,21 @@ def penultimate(model: nn.Module) -> Iterator[list[Tensor]]:
     Raises:
         UserError: if the model has no linear layer.
     """
-    linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
-    if not linear:
-        raise UserError(f"expected a network with a linear classifier, got {type(model).__name__} without one")
+    private = isinstance(model, MSUN) and model.unify == "none"
     kept: list[Tensor] = []
-    handle = linear[-1].register_forward_pre_hook(lambda module, inputs: kept.append(inputs[0].detach().flatten(1)))
+    handles = []
     try:
+        for network in model.unified.values() if private else (model,):
+            linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+            if not linear:
+                raise UserError(f"expected a network with a linear classifier, got {type(model).__name__} without one")
+            handles.append(
+                linear[-1].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].detach().flatten(1)))
+            )
         yield kept
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 class FeatureSpace:

@@ -48,6 +48,6 @@ def located(model: MSUN, layer: str, scale: int) -> str:
 def _names(model: MSUN, scale: int) -> dict[str, str]:
     """Return {plain name: name in the model} of all layers in and above the subnet of `scale`."""
     found = {}
-    for part, network in ((f"subnets.{scale}", model.subnets[str(scale)]), ("unified", model.unified)):
-        found |= {name: f"{part}.{name}" for name, _ in network.named_modules() if name}
+    for part in (f"subnets.{scale}", f"unified.{scale}" if model.unify == "none" else "unified"):
+        found |= {name: f"{part}.{name}" for name, _ in model.get_submodule(part).named_modules() if name}
     return found

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from msun_lite.errors import UserError
 
-CONSTRAINTS = ("sum", "pair", "none")
-"""How lambda acts: on the sum over all pairs as printed in Eq. 8, on each pair, or no constraint at all."""
+CONSTRAINTS = ("sum", "pair", "weight", "none")
+"""How lambda acts: on the sum over all pairs (Eq. 8 as printed), on each pair, as a weight; or no constraint."""
 
 
 def pair_distances(features: Sequence[Tensor]) -> Tensor:
@@ -33,15 +33,17 @@ def constrain(distances: Tensor, lam: float, constraint: str = "sum") -> Tensor:
 
     Args:
         distances: one distance a pair of scales, all at least 0.
-        lam: lambda, a tolerance in units of the distance rather than a weight: below it, no gradient.
+        lam: lambda, in Eq. 8 a tolerance in units of the distance rather than a weight: below it, no gradient.
         constraint: `sum` is Eq. 8 as printed, max(L_SI, lambda). `pair`, the variant of the authors'
             experiments, drops each pair whose distance is below lambda and sums the others.
-            `none` gives 0: no constraint.
+            `weight` is lambda x L_SI, as regularisers usually are: beyond the paper. `none` gives 0: no constraint.
     """
     if constraint == "sum":
         return distances.sum().clamp(min=lam)
     if constraint == "pair":
         return torch.where(distances < lam, torch.zeros_like(distances), distances).sum()
+    if constraint == "weight":
+        return lam * distances.sum()
     if constraint == "none":
         return torch.zeros_like(distances).sum()
     raise UserError(f"constraint: expected one of {', '.join(CONSTRAINTS)}, got {constraint!r}")

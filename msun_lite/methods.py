@@ -34,7 +34,7 @@ def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     count = len(class_names)
     options = {"antialias": config.antialias, "class_names": class_names, "weights": config.weights}
     if config.method != "msun":
-        return MSUN.vanilla(config.arch, config.scales[-1], count, **options)
+        return MSUN.vanilla(config.arch, config.scales[-1], count, blocks=config.blocks, **options)
     options |= {name: getattr(config, name) for name in ("stems", "routing", "unify", "norm")}
     return MSUN.from_backbone(config.arch, config.scales, config.blocks, count, **options)
 
@@ -43,7 +43,8 @@ class Objective(nn.Module):
     """What one training step computes, in one forward call.
 
     `vanilla` sees the largest scale alone. `mst` sees every scale, upsampled to the largest, through
-    the one network. `msun` sees every scale through its subnet. Cross-entropies are summed over the scales.
+    the one network; a constraint compares their features where an MSUN would be cut (MST+SI in Table VI). `msun` sees
+    every scale through its subnet. Cross-entropies are summed over the scales.
     """
 
     def __init__(self, model: MSUN, config: TrainConfig):
@@ -91,9 +92,8 @@ class Objective(nn.Module):
             [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
         )
         distances = pair_distances(features) if len(features) > 1 else cross_entropies.new_zeros(1)
-        constraint = self.config.constraint if len(features) > 1 else "none"
         return Terms(
-            loss=overall_loss(cross_entropies, distances, self.config.lam, constraint),
+            loss=overall_loss(cross_entropies, distances, self.config.lam, self.config.constraint),
             ce=cross_entropies.sum(),
             si=distances.sum(),
             correct=(logits[-1].argmax(1) == labels).sum(),
@@ -101,7 +101,11 @@ class Objective(nn.Module):
 
     def _run(self, views: dict[int, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the features that the constraint compares, and the logits, of every view."""
+        joint = self.config.joint
         if self.config.method == "msun":
-            features, logits = self.model.forward_scales(views, self.config.joint)
+            features, logits = self.model.forward_scales(views, joint)
             return list(features.values()), list(logits.values())
-        return [], in_batches(self.model, list(views.values()), self.config.joint)
+        if self.config.constraint == "none":
+            return [], in_batches(self.model, list(views.values()), joint)
+        features = in_batches(self.model.subnets[str(self.config.scales[-1])], list(views.values()), joint)
+        return features, in_batches(self.model.unified, features, joint)

@@ -23,14 +23,15 @@ from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.export import export
 from msun_lite.files import atomic_write, write_text
-from msun_lite.norms import NORMS, own_norms
+from msun_lite.norms import NORMS, PerScale, own_norms
 from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
 from msun_lite.records import read_json
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.surgery import Stem, choose_stems, cut, fit_stem, map_shape
 
-UNIFY = ("largest", "native")
-"""What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size."""
+UNIFY = ("largest", "native", "none")
+"""What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size; or no
+unified network, but a private g for each scale."""
 
 SPEC_KEYS = ("arch", "blocks", "scales", "classes", "stems", "routing", "antialias", "unify", "norm", "normalisation")
 """What a model.json must have."""
@@ -50,11 +51,12 @@ class MSUN(
 
     Args:
         subnets: scale in pixels -> f_i, all with the same number of output channels.
-        unified: g, from the largest subnet's features to the logits.
+        unified: g, from the largest subnet's features to the logits; where `unify` is `none`, one a scale (`PerScale`).
         routing: `nearest` (Eq. 6) or `ceil`, see `scales.route`.
         antialias: low-pass images before making them smaller.
         unify: `largest` resizes every subnet's features to the largest subnet's shape before g (Eq. 4);
-            `native` runs g on them as they are, so that small images cost less there too.
+            `native` runs g on them as they are, so that small images cost less there too. `none` shares nothing: every
+            scale has a g of its own behind the resize of `largest`, a whole network each (SNet in Table VI).
         norm: `shared` BatchNorms in g, or `per_scale`: a private copy of each for every scale.
         spec: how the model was made, saved as model.json beside its weights; see `from_backbone`.
 
@@ -79,11 +81,15 @@ class MSUN(
         self.routing = routing
         self.antialias = antialias
         self.unify, self.norm = _known("unify", unify, UNIFY), _known("norm", norm, NORMS)
+        if unify == "none" and norm != "shared":
+            raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {norm}")
         self.spec = {**(spec or {})}
         self.spec["normalisation"] = self.spec.get("normalisation") or IMAGENET_NORMALISATION
         self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
         self.unified = unified
-        self._own_norms = own_norms(unified, self.scales) if norm == "per_scale" else []
+        if norm == "per_scale":
+            own_norms(unified, self.scales)
+        self._owned = [module for module in unified.modules() if isinstance(module, PerScale)]
         self.feature_shape = map_shape(subnets[self.scales[-1]], self.scales[-1])
 
     @classmethod
@@ -112,7 +118,7 @@ class MSUN(
             stems: `coarse` or `fine`, see `surgery.choose_stem`; or your own, {scale: Stem}, for each but the largest.
             routing: `nearest` or `ceil`.
             antialias: low-pass images before making them smaller.
-            unify: `largest` or `native`, see the class.
+            unify: `largest`, `native` or `none`, see the class.
             norm: `shared` or `per_scale`, see the class.
             normalisation: {"mean": [3], "std": [3]} of the images it expects; that of `weights`, or ImageNet's.
             class_names: what the logits stand for, if known.
@@ -133,7 +139,8 @@ class MSUN(
     ) -> "MSUN":
         """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`.
 
-        `weights` and the other `options` (`antialias`, `normalisation`, `class_names`) are those of `from_backbone`.
+        `weights` and the other `options` (`blocks`, `antialias`, `normalisation`, `class_names`) are those of
+        `from_backbone`; the network is the same whatever `blocks` is, its features are those after so many stages.
         """
         return cls._build(_spec(arch, (scale,), num_classes, **options), weights=weights)
 
@@ -169,7 +176,8 @@ class MSUN(
         stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
         subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
         spec = {**spec, "split": split, "stems": _stems_to_json(stems)}
-        return cls({**subnets, scales[-1]: f}, g, **_behaviour(spec), spec=spec)
+        private = {scale: copy.deepcopy(g) for scale in stems}
+        return cls({**subnets, scales[-1]: f}, _unified(g, private, spec), **_behaviour(spec), spec=spec)
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
@@ -206,12 +214,13 @@ class MSUN(
         split = find_split(arch, spec["blocks"])
         f, g = cut(cnn, split)
         stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
-        subnets = {}
+        subnets, private = {}, {}
+        classes = spec["classes"] if spec["unify"] == "none" else 1  # a g that is thrown away may be small
         for scale, stem in stems.items():
-            lower = cut(recipe.build(1), split)[0] if weights is None else copy.deepcopy(f)
+            lower, private[scale] = cut(recipe.build(classes), split) if weights is None else copy.deepcopy((f, g))
             subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
         spec = {**spec, "stems": _stems_to_json(stems)}
-        return cls({**subnets, largest: f}, g, **_behaviour(spec), spec=spec)
+        return cls({**subnets, largest: f}, _unified(g, private, spec), **_behaviour(spec), spec=spec)
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
@@ -219,15 +228,25 @@ class MSUN(
 
     def classify(self, features: Tensor, scale: int) -> Tensor:
         """Return g of the features [B, C, h, w] that the subnet of `scale` gave: logits [B, classes]."""
-        if self.unify == "largest":
+        if self.unify != "native":
             features = resize_features(features, self.feature_shape)
-        for norm in self._own_norms:
-            norm.scale = scale
+        for module in self._owned:
+            module.scale = scale
         return self.unified(features)
 
     def forward_at(self, images: Tensor, scale: int) -> Tensor:
         """Return g(f_i(x_i)) [B, classes]: images [B, 3, H, W] of any size, through the subnet of `scale`."""
         return self._serve(resize(images, scale, self.antialias), scale)
+
+    def forward_native(self, images: Tensor) -> Tensor:
+        """Return the logits [B, classes] of a plain CNN for images [B, 3, H, W] at their own size (Table I's stars).
+
+        Raises:
+            UserError: if there are several scales: their subnets expect images of their scale.
+        """
+        if len(self.scales) > 1:
+            raise UserError(f"feeding: expected a network with one scale for native, got {list(self.scales)}")
+        return self.unified(self.subnets[str(self.scales[0])](images))
 
     def _serve(self, images: Tensor, scale: int) -> Tensor:
         return self.classify(self.subnets[str(scale)](images), scale)
@@ -356,6 +375,11 @@ def _spec(
         "norm": norm,
         "normalisation": normalisation,
     }
+
+
+def _unified(g: nn.Module, private: dict[int, nn.Module], spec: dict) -> nn.Module:
+    """Return the unified network of a description: g, or, if nothing is shared, it and those of the smaller scales."""
+    return PerScale({**private, spec["scales"][-1]: g}) if spec["unify"] == "none" else g
 
 
 def _behaviour(spec: dict) -> dict:

@@ -1,4 +1,4 @@
-"""Normalisation per scale: private BatchNorm statistics and parameters inside shared layers.
+"""One module a scale in the place of one: BatchNorms inside shared layers, or all of the deeper layers.
 
 Shared layers see features of every scale, and the features of two scales differ in mean and variance. A BatchNorm
 that averages over all of them fits none exactly. As in RS-Nets (Wang et al., Resolution Switchable Networks, ECCV
@@ -17,25 +17,24 @@ NORMS = ("shared", "per_scale")
 """Who owns the BatchNorms of the unified network: all scales together, or each its own."""
 
 
-class NormPerScale(nn.ModuleDict):
-    """One BatchNorm a scale in the place of one: the one of `scale` is used.
+class PerScale(nn.ModuleDict):
+    """One module a scale in the place of one: the one of `scale` is used.
 
     Args:
-        norm: the BatchNorm that each scale starts with a copy of.
-        scales: in pixels.
+        owned: scale in pixels -> its module, the largest scale last.
     """
 
-    def __init__(self, norm: nn.Module, scales: Sequence[int]):
-        super().__init__({str(scale): copy.deepcopy(norm) for scale in scales})
-        self.scale = scales[-1]
+    def __init__(self, owned: dict[int, nn.Module]):
+        super().__init__({str(scale): module for scale, module in owned.items()})
+        self.scale = list(owned)[-1]
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the features [B, C, h, w], normalised as those of the chosen scale."""
+        """Return what the module of the chosen scale makes of the features [B, C, h, w]."""
         return self[str(self.scale)](features)
 
 
-def own_norms(network: nn.Module, scales: Sequence[int]) -> list[NormPerScale]:
-    """Replace every BatchNorm in `network` by one a scale, and return the replacements.
+def own_norms(network: nn.Module, scales: Sequence[int]) -> None:
+    """Replace every BatchNorm in `network` by one a scale, each starting as a copy of it.
 
     Raises:
         UserError: if it has none.
@@ -44,5 +43,5 @@ def own_norms(network: nn.Module, scales: Sequence[int]) -> list[NormPerScale]:
     if not found:
         raise UserError("norm: expected BatchNorm layers in the unified network to keep per scale, found none")
     for name in found:
-        network.set_submodule(name, NormPerScale(network.get_submodule(name), scales))
-    return [module for module in network.modules() if isinstance(module, NormPerScale)]
+        norm = network.get_submodule(name)
+        network.set_submodule(name, PerScale({scale: copy.deepcopy(norm) for scale in scales}))

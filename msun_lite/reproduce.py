@@ -34,7 +34,7 @@ def reproduce(options: dict) -> dict[str, dict]:
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
     records = {}
     for method in METHODS:
-        record = _run(method, out / method, options, deadline)
+        record = carry_on(out / method, {**options, "method": method}, deadline)
         if record is None:
             print(f"out of time; call the same command again to go on in {out}")
             return records
@@ -43,8 +43,14 @@ def reproduce(options: dict) -> dict[str, dict]:
     return records
 
 
-def _run(method: str, folder: Path, options: dict, deadline: float | None) -> dict | None:
-    """Train one method, or go on with it; return its summary, or None when the time is over."""
+def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None:
+    """Train one of several runs, or go on with it; return its summary, or None when the time is over.
+
+    Args:
+        folder: its run folder, in the folder for all.
+        options: options of `TrainConfig` but `resume`; `out` and `max_minutes` are those for all.
+        deadline: time by `time.monotonic` when all have to stop, if at all.
+    """
     run = RunFolder(folder)
     minutes = None
     if deadline is not None:
@@ -52,13 +58,19 @@ def _run(method: str, folder: Path, options: dict, deadline: float | None) -> di
         if minutes <= 0 and not run.summary.exists():
             return None
         minutes = max(minutes, 1e-3)
-    values = {"method": method, "out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
+    values = {"out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
     try:
         train(TrainConfig(**{**options, **values}))
     except KeyboardInterrupt:
-        print(f"or, for all three methods, call the same command again to go on in {folder.parent}")
+        print(f"or, for all runs, call the same command again to go on in {folder.parent}")
         raise
     return read_json(run.summary) if run.summary.exists() else None
+
+
+def refuse_several(command: str) -> None:
+    """Raise a `UserError` where torchrun started several processes of a command that runs in one."""
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise UserError(f"WORLD_SIZE: {command} runs in one process, got {size}; msun_lite.train runs in several")
 
 
 def _report(records: dict[str, dict], out: Path) -> None:
@@ -107,8 +119,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parse(parser, argv)
     options.pop("config", None)
-    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
-        raise UserError(f"WORLD_SIZE: reproduce runs in one process, got {size}; msun_lite.train runs in several")
+    refuse_several("reproduce")
     reproduce(options.as_dict())
     return 0
 

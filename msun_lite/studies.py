@@ -14,6 +14,7 @@ from msun_lite.cka import StreamingCKA, catch, gram
 from msun_lite.data import refuse_unreadable
 from msun_lite.devices import to_float
 from msun_lite.errors import UserError
+from msun_lite.evaluate import refused_native
 from msun_lite.explain import TOP_AREA, FeatureSpace, agreement, grad_cam, penultimate
 from msun_lite.layers import layers, located, stages
 from msun_lite.model import MSUN
@@ -62,7 +63,7 @@ def cka_study(model: MSUN, images: Images, sizes: Sequence[int]) -> Found:
     largest, names = model.scales[-1], layers(model)
     sizes = [size for size in sizes if size != largest]
     feedings = _feedings(model, sizes)
-    refused = {size: why for size in sizes if (why := _refusal(model, feedings["native"][size], size)) is not None}
+    refused = refused_native(model, sizes) if len(model.scales) == 1 else {}
     for size in refused:
         del feedings["native"][size]
     streams = {(size, scale): StreamingCKA() for way in feedings.values() for size, scale in way.items()}
@@ -126,19 +127,8 @@ def _grams(model: MSUN, names: Sequence[str], small: Tensor, scale: int | None) 
 def _forward(model: MSUN, images: Tensor, scale: int | None) -> Tensor:
     """Return the logits by the subnet of `scale`, or, if it is None, those of a plain CNN without any resizing."""
     if scale is None:
-        return model.unified(model.subnets[str(model.scales[-1])](images))
+        return model.forward_native(images)
     return model.forward_at(images, scale)
-
-
-def _refusal(model: MSUN, scale: int | None, size: int) -> str | None:
-    """Return why a network cannot take images of a size, or None if it can."""
-    device = next(model.parameters()).device
-    try:
-        with torch.inference_mode():
-            _forward(model, torch.zeros(1, 3, size, size, device=device), scale)
-    except RuntimeError as error:
-        return str(error).splitlines()[0]
-    return None
 
 
 def gradcam_study(

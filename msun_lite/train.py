@@ -168,11 +168,11 @@ def _command(config: TrainConfig) -> str:
     words = ["--preset", config.preset, "--method", config.method, "--seed", str(config.seed)]
     for name, value in dataclasses.asdict(config).items():
         if name not in FREE_ON_RESUME and base[name] != value:
-            words += [f"--{name}", _as_word(value)]
+            words += [f"--{name}", as_word(value)]
     return f"python -m msun_lite.train {shlex.join(words)}"
 
 
-def _as_word(value: object) -> str:
+def as_word(value: object) -> str:
     """Return an option's value as the command line takes it."""
     if isinstance(value, list):
         return ",".join(map(str, value))

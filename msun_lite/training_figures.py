@@ -143,3 +143,23 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
         grid[-1].set_xlabel("mean FLOPs (% of Vanilla's)")
         seaborn.despine(figure)
         return figure
+
+
+def claims_figure(claims: Sequence[dict]) -> Figure:
+    """Draw the difference of each claim of `claims.judged` with its 95 % interval, and the paper's as an open point."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 1.1 + 0.42 * len(claims)), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        rows, halves = range(len(claims)), [claim["half_interval"] or 0 for claim in claims]
+        look = {"color": "#0072B2", "fmt": "D", "markersize": 7, "capsize": 4, "label": "measured"}
+        axes.errorbar([claim["mean"] for claim in claims], rows, xerr=halves, **look)
+        papers = [(claim["paper"], row) for row, claim in enumerate(claims) if claim["paper"] is not None]
+        if papers:
+            look = {"s": 70, "facecolors": "white", "edgecolors": "#D55E00", "linewidths": 1.8, "label": "paper"}
+            axes.scatter(*zip(*papers, strict=True), **look)
+            figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+        axes.axvline(0, color=".3", linewidth=1.2, linestyle=(0, (2, 3)))
+        axes.set_yticks(rows, [claim["claim"] for claim in claims])
+        axes.set(xlabel="difference (points of accuracy)", ylim=(len(claims) - 0.5, -0.5))
+        seaborn.despine(figure)
+        return figure

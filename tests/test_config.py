@@ -2,13 +2,15 @@ import dataclasses
 import re
 import subprocess
 import sys
+from dataclasses import asdict
 
 import pytest
 import yaml
 
-from msun_lite import evaluate, reproduce, train
-from msun_lite.config import METHODS, PRESETS, TrainConfig, dump_yaml, make_config, make_parser, parse
+from msun_lite import ablate, evaluate, reproduce, train
+from msun_lite.config import METHODS, PRESETS, TrainConfig, dump_yaml, make_config, make_parser, parse, read_config
 from msun_lite.errors import UserError
+from msun_lite.pretrained import SHIPPED
 
 BAD = {
     "unknown option": (["--epocs", "3"], "unknown option --epocs, did you mean --epochs?"),
@@ -27,7 +29,14 @@ BAD = {
     "one image a batch": (["--batch_size", "1"], "batch_size: expected at least 2, got 1"),
     "huge seed": (["--seed", "99999999999999999999"], "seed: expected less than"),
     "negative seed": (["--scenes_seed", "-1"], "scenes_seed: expected at least 0, got -1"),
-    "constraint": (["--constraint", "weight"], "constraint: expected one of sum, pair, none, got 'weight'"),
+    "constraint": (["--constraint", "soft"], "constraint: expected one of sum, pair, weight, none, got 'soft'"),
+    "one view": (["--method", "vanilla", "--constraint", "pair"], "constraint: expected none for vanilla, which sees"),
+    "uncut": (
+        ["--method", "mst", "--arch", "alexnet", "--constraint", "pair"],
+        "constraint: expected none for mst with alexnet, of which nothing says where it is cut, got 'pair'",
+    ),
+    "nothing shared": (["--unify", "none", "--norm", "per_scale"], "norm: expected shared where unify is none"),
+    "one batch": (["--unify", "none", "--joint"], "joint: expected unify largest and norm shared beside it, got none"),
     "stem": (["--stems", "big"], "stems: expected one of coarse, fine, got 'big'"),
     "no epochs": (["--epochs", "0"], "epochs: expected more than 0, got 0"),
     "smoothing": (["--label_smoothing", "1"], "label_smoothing: expected less than 1"),
@@ -43,7 +52,7 @@ BAD = {
 @pytest.mark.parametrize("command", [train, reproduce])
 def test_bad_input_is_one_line_and_exit_code_2(name, command, tmp_path, capsys):
     words, message = BAD[name]
-    if command is reproduce and name in ("unknown method", "nothing to resume"):
+    if command is reproduce and ("--method" in words or name == "nothing to resume"):
         pytest.skip("not an option of this command")
     small = ["--scenes_train", "20", "--scenes_val", "10", "--out", str(tmp_path / "run")]
     assert command.main([*small, *words]) == 2
@@ -80,7 +89,7 @@ def test_presets_are_valid_and_share_one_shape(preset):
     assert medium == large * 4 // 7
 
 
-@pytest.mark.parametrize(("module", "options"), [(train, True), (evaluate, False), (reproduce, True)])
+@pytest.mark.parametrize(("module", "options"), [(train, True), (evaluate, False), (reproduce, True), (ablate, True)])
 def test_help_explains_every_option(module, options, capsys):
     with pytest.raises(SystemExit) as stop:
         module.main(["--help"])
@@ -88,9 +97,9 @@ def test_help_explains_every_option(module, options, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "--print_config" in text
     if options:
-        hidden = {"method", "resume"} if module is reproduce else set()
+        hidden = {reproduce: {"method", "resume"}, ablate: set(ablate.FIXED)}.get(module, set())
         for field in dataclasses.fields(TrainConfig):
-            assert (f"--{field.name}" in text) == (field.name not in hidden)
+            assert bool(re.search(rf"--{field.name}\b", text)) == (field.name not in hidden)
             explained = re.search(rf"--{field.name} \S+ ([^-].{{15,}}?) \((required|type):", text)
             assert bool(explained) == (field.name not in hidden), field.name
 
@@ -121,6 +130,37 @@ def test_a_written_configuration_reads_back_equal(tmp_path):
         path.write_text(dump_yaml(config))
         assert _parse("--config", str(path)) == config
         assert yaml.safe_load(path.read_text())["out"] == f"runs/lite-{method}-seed3"
+
+
+def test_the_constraint_is_what_the_method_needs_unless_it_is_given():
+    resolved = {method: make_config("quick", method=method).constraint for method in METHODS}
+    assert resolved == {"vanilla": "none", "mst": "none", "msun": "pair"}
+    assert make_config("quick", method="mst", constraint="pair").constraint == "pair"
+    assert yaml.safe_load(dump_yaml(make_config("quick", method="mst")))["constraint"] == "none"
+
+
+@pytest.mark.parametrize("name", [path.parent.name for path in SHIPPED.glob("*/config.yaml")])
+def test_shipped_configurations_say_the_constraint_they_were_trained_with(name):
+    stored = yaml.safe_load((SHIPPED / name / "config.yaml").read_text())
+    assert stored["constraint"] == ("pair" if stored["method"] == "msun" else "none")
+
+
+@pytest.mark.parametrize(
+    ("method", "distance", "constraint"),
+    [
+        ("vanilla", 0.0, "none"),
+        ("mst", 0.0, "none"),
+        ("mst", 0.1, "pair"),
+        ("mst", None, "pair"),
+        ("msun", 0.0, "pair"),
+    ],
+)
+def test_an_earlier_run_that_says_pair_but_had_no_distances_is_read_as_trained(tmp_path, method, distance, constraint):
+    options = {**asdict(make_config("quick", method=method)), "constraint": "pair"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(options))
+    if distance is not None:
+        (tmp_path / "metrics.jsonl").write_text(f'{{"epoch": 1, "si": {distance}}}\n')
+    assert read_config(tmp_path / "config.yaml").constraint == constraint
 
 
 def test_a_mistyped_option_in_python_is_named():

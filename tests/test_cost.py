@@ -55,6 +55,17 @@ def test_native_unification_saves_at_least_two_fifths_of_vanillas_flops():
     assert "paper" not in record["subnets"]["32"]
 
 
+def test_three_whole_networks_have_the_parameters_of_table_six(tmp_path, capsys):
+    (snet,) = paper.rows("VI", method="SNet")
+    run(capsys, "--unify", "none", "--json", tmp_path / "cost.json")
+    record = json.loads((tmp_path / "cost.json").read_text())
+    assert round(record["params"]["msun"] / 1e6, 1) == snet["params_M"] == record["params"]["paper_msun_M"]
+    with torch.device("meta"):
+        shared = count(MSUN.from_backbone("resnet50"))
+    costs = {scale: entry["flops"] for scale, entry in record["subnets"].items()}
+    assert costs == {str(scale): (lower + upper).flops for scale, (lower, upper) in shared.items()}
+
+
 def test_norms_per_scale_cost_nothing_in_flops():
     with torch.device("meta"):
         assert flops(MSUN.from_backbone("resnet_lite", norm="per_scale")) == flops(MSUN.from_backbone("resnet_lite"))

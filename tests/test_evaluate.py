@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +10,8 @@ from msun_lite.backbones import RECIPES
 from msun_lite.cost import flops
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
-from msun_lite.evaluate import accuracy_record, main, measure, routed
+from msun_lite.errors import UserError
+from msun_lite.evaluate import accuracy_record, evaluate, main, measure, refused_native, routed
 from msun_lite.loaders import eval_loader
 from msun_lite.scales import resize
 from msun_lite.train import train
@@ -95,6 +97,8 @@ def test_sizes_and_routing_can_be_chosen(tiny, tmp_path):
         (["--sizes", "32,16"], "sizes: expected rising"),
         (["--json", "nowhere/result.json"], "nowhere/result.json: expected a file in an existing folder"),
         (["--routing", "best"], "routing: expected one of nearest, ceil, ratio, oracle"),
+        (["--feeding", "raw"], "feeding: expected one of upsampled, native, got 'raw'"),
+        (["--feeding", "native"], "feeding: expected a network with one scale for native, got [8, 16]"),
         (["--data", "PHOTOS"], "expected 10 classes as the model has, got 2"),
         (["--data", "RENAMED"], "expected the model's classes, such as 'sun', got 'class0' in its place"),
         (["--wrokers", "1"], "did you mean --workers?"),
@@ -111,6 +115,40 @@ def test_bad_input_is_one_line_and_exit_code_2(tiny, photos, tmp_path, words, me
     words = [folders.get(word, word) for word in words]
     assert main([str(folder), *words]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_native_feeding_is_the_network_on_the_small_images_themselves(tiny, tmp_path):
+    folder, result = train(tiny(method="vanilla", epochs=1)), tmp_path / "result.json"
+    assert main([str(folder), "--feeding", "native", "--device", "cpu", "--json", str(result)]) == 0
+    record, config = json.loads(result.read_text()), tiny(method="vanilla")
+    assert (record["feeding"], record["refused"]) == ("native", {})
+    assert record["command"].startswith(f"python -m msun_lite.evaluate {folder} --feeding native")
+    assert list(record["flops"]) == ["8", "12", "16"]
+    model, data = MSUN.from_pretrained(folder), load_data(config, train=False)
+    for size in (8, 12, 16):
+        hits = 0
+        for index, label in enumerate(data.val.labels):
+            pixels = data.val.read(index)[None]
+            image = resize(to_float(pixels, torch.device("cpu"), model.spec["normalisation"]), size)
+            with torch.no_grad():
+                hits += int(model.unified(model.subnets["16"](image)).argmax() == label)
+        assert record["top1"][str(size)] == pytest.approx(100 * hits / len(data.val.labels))
+        small = MSUN.vanilla("resnet_lite", size, num_classes=10)
+        assert record["flops"][str(size)] == flops(small)[size]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert record["top1"]["16"] == summary["top1"]["16"]
+    assert record["flops"]["8"] < record["flops"]["16"] == summary["flops"]["16"]
+
+
+def test_sizes_that_a_network_cannot_take_as_they_are_are_listed(tiny, monkeypatch):
+    model, config = MSUN.vanilla("alexnet", 64, num_classes=10).eval(), tiny(arch="alexnet", method="vanilla")
+    assert list(refused_native(model, [8, 16, 64])) == [8, 16]
+    record = evaluate(model, replace(config, scales=[8, 64], sizes=[16, 64]), "nearest", feeding="native")
+    assert list(record["top1"]) == ["64"]
+    assert list(record["refused"]) == ["16"]
+    assert record["refused"]["16"]
+    with pytest.raises(UserError, match=r"sizes: expected one that alexnet can take as it is, got \[8, 16\]"):
+        evaluate(model, replace(config, sizes=[8, 16]), "nearest", feeding="native")
 
 
 def test_an_unknown_run_is_named(capsys):

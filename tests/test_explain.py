@@ -190,3 +190,12 @@ def test_one_basis_serves_all_sizes(space):
 def test_a_missing_library_is_named_with_the_way_to_get_it():
     with pytest.raises(UserError, match=r"needs no_such_library: pip install 'msun-lite\[analyse\]'"):
         import_extra("no_such_library.part")
+
+
+def test_with_nothing_shared_the_classifier_of_the_scale_is_caught():
+    model = MSUN.from_backbone("resnet_lite", (8, 16), num_classes=5, unify="none").eval()
+    with torch.no_grad(), penultimate(model) as features:
+        logits = [model(torch.rand(2, 3, size, size)) for size in (8, 16)]
+    for scale, kept, expected in zip((8, 16), features, logits, strict=True):
+        torch.testing.assert_close(model.unified[str(scale)].fc(kept), expected)
+    assert not any(g.fc._forward_pre_hooks for g in model.unified.values())

@@ -13,7 +13,7 @@ def make(**options):
 
 @torch.no_grad()
 @pytest.mark.parametrize("format", ["torch", "onnx"])
-@pytest.mark.parametrize("options", [{}, {"unify": "native", "norm": "per_scale"}])
+@pytest.mark.parametrize("options", [{}, {"unify": "native", "norm": "per_scale"}, {"unify": "none"}])
 def test_an_exported_model_gives_the_models_logits(format, options, tmp_path):
     model = make(**options)
     exported = Exported(model.export(tmp_path / "exported", format))

@@ -41,6 +41,15 @@ def test_layers_are_found_in_the_subnet_or_in_the_unified_network(arch):
             assert set(shapes) == set(places)
 
 
+def test_with_nothing_shared_the_layers_are_those_of_the_scale():
+    model = MSUN.from_backbone("resnet_lite", (8, 16), num_classes=5, unify="none").eval()
+    assert layers(model) == layers(MSUN.vanilla("resnet_lite", 16))
+    assert located(model, "layer4.0", 8) == "unified.8.layer4.0"
+    with catch(model, ["unified.8.layer4.0"]) as features:
+        model.forward_at(torch.rand(1, 3, 8, 8), 8)
+    assert features["unified.8.layer4.0"].shape[1] == 256
+
+
 def test_timm_says_where_its_models_stages_end():
     model = MSUN.vanilla("timm/convnext_atto", 64, 10)
     assert stages(model) == layers(model)

@@ -17,9 +17,16 @@ def test_equation_7_sums_the_mean_squared_errors_of_all_pairs():
 
 @pytest.mark.parametrize(
     ("constraint", "lam", "value"),
-    [("sum", 5.0, 14.0), ("sum", 20.0, 20.0), ("pair", 5.0, 9.0), ("pair", 0.0, 14.0), ("none", 5.0, 0.0)],
+    [
+        ("sum", 5.0, 14.0),
+        ("sum", 20.0, 20.0),
+        ("pair", 5.0, 9.0),
+        ("pair", 0.0, 14.0),
+        ("none", 5.0, 0.0),
+        ("weight", 0.5, 7.0),
+    ],
 )
-def test_lambda_is_a_tolerance_on_the_sum_or_on_each_pair(constraint, lam, value):
+def test_lambda_is_a_tolerance_on_the_sum_or_on_each_pair_or_a_weight(constraint, lam, value):
     assert constrain(pair_distances(features()), lam, constraint) == value
 
 
@@ -37,6 +44,12 @@ def test_no_gradient_below_the_tolerance(constraint, lam, moves):
     assert any(feature.grad.abs().sum() > 0 for feature in maps) == moves
 
 
+def test_a_weight_pulls_however_close_the_features_are():
+    a, b = torch.zeros(1, 1, 1, 2, requires_grad=True), torch.full((1, 1, 1, 2), 1e-3)
+    constrain(pair_distances([a, b]), 0.1, "weight").backward()
+    assert a.grad.abs().sum() > 0
+
+
 def test_both_sides_of_a_pair_are_pulled_towards_each_other():
     a, b = torch.zeros(1, 1, 1, 2, requires_grad=True), torch.ones(1, 1, 1, 2, requires_grad=True)
     scale_invariance([a, b]).backward()
@@ -51,5 +64,5 @@ def test_half_precision_features_are_compared_in_single_precision():
 
 
 def test_an_unknown_constraint_is_refused():
-    with pytest.raises(UserError, match="weight"):
-        constrain(torch.ones(3), 1.0, "weight")
+    with pytest.raises(UserError, match="expected one of sum, pair, weight, none, got 'soft'"):
+        constrain(torch.ones(3), 1.0, "soft")

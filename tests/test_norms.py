@@ -80,3 +80,49 @@ def test_both_options_survive_saving(tmp_path):
     assert (again.unify, again.norm) == ("native", "per_scale")
     images = torch.rand(2, 3, 12, 12)
     assert torch.equal(again(images), model(images))
+
+
+@torch.no_grad()
+def test_with_nothing_shared_each_scale_has_a_whole_network_of_its_own():
+    model, shared = make(unify="none").eval(), make()
+    parts = {
+        scale: [*model.subnets[str(scale)].parameters(), *model.unified[str(scale)].parameters()] for scale in SCALES
+    }
+    assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for part in parts.values() for p in part)
+    names = {scale: set(model.unified[str(scale)].state_dict()) for scale in SCALES}
+    assert names[8] == names[16] == names[32] == set(shared.unified.state_dict())
+    assert not torch.equal(model.unified["8"].fc.weight, model.unified["32"].fc.weight)
+    given = views()
+    features, logits = model.forward_scales(given)
+    for scale in SCALES:
+        assert features[scale].shape == (4, 32, *model.feature_shape)
+        assert torch.equal(logits[scale], model.unified[str(scale)](features[scale]))
+        assert torch.equal(model(given[scale]), logits[scale])
+
+
+def test_with_nothing_shared_a_step_at_one_scale_moves_that_scale_alone():
+    model = make(unify="none")
+    model.forward_at(views()[16], 16).sum().backward()
+    touched = {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert any(name.startswith("unified.16.") for name in touched)
+    assert all(name.startswith(("subnets.16.", "unified.16.")) for name in touched)
+
+
+@torch.no_grad()
+def test_with_nothing_shared_a_model_survives_saving_and_starts_from_weights(tmp_path):
+    model = make(unify="none").eval()
+    model.save(tmp_path)
+    again = MSUN.from_pretrained(tmp_path)
+    images = [torch.rand(3, size, size) for size in (32, 8, 17)]
+    assert torch.equal(again(images), model(images))
+    plain = MSUN.vanilla("resnet_lite", 32, num_classes=5).eval()
+    plain.save(tmp_path)
+    started = make(unify="none", weights=str(tmp_path)).eval()
+    assert torch.equal(started(torch.ones(1, 3, 32, 32)), plain(torch.ones(1, 3, 32, 32)))
+    assert torch.equal(started.unified["8"].fc.weight, plain.unified.fc.weight)
+    assert started.unified["8"].fc.weight is not started.unified["32"].fc.weight
+
+
+def test_with_nothing_shared_there_are_no_norms_to_keep_per_scale():
+    with pytest.raises(UserError, match="norm: expected shared where unify is none"):
+        make(unify="none", norm="per_scale")

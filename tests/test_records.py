@@ -22,9 +22,8 @@ def test_the_readme_and_the_index_agree_with_the_records():
     assert all(
         f"{record['mean_top1']:.2f} |" in text for grid in tables.GRIDS for record in tables.records(grid).values()
     )
-    assert (tables.RESULTS / "README.md").read_text() == tables.index()
-    assert (tables.RESULTS / "architectures.md").read_text() == tables.architectures()
-    assert (tables.RESULTS / "lite" / "analysis.md").read_text() == tables.analysis()
+    for path, page in tables.pages().items():
+        assert path.read_text() == page
 
 
 @pytest.mark.parametrize("path", sorted(tables.RESULTS.rglob("summary.json")), ids=lambda path: path.parent.name)
@@ -46,6 +45,19 @@ def test_every_measurement_beside_the_runs_says_where_it_comes_from(path):
     record = json.loads(path.read_text())
     assert record["command"].startswith("python ")
     assert len(record["env"]["commit"]) == 40
+
+
+def test_native_feeding_was_measured_with_the_shipped_vanilla_on_the_images_of_its_record():
+    record, summary = (
+        json.loads((tables.RESULTS / "lite" / "vanilla-seed0" / name).read_text())
+        for name in ("native.json", "summary.json")
+    )
+    assert (record["run"], record["feeding"], record["refused"]) == ("lite-vanilla", "native", {})
+    assert (record["data"], record["sizes"]) == (summary["data"], summary["sizes"])
+    largest = str(summary["sizes"][-1])
+    assert record["top1"][largest] == summary["top1"][largest]
+    assert record["flops"][largest] == summary["flops"][largest]
+    assert "native.json" in (tables.RESULTS / "README.md").read_text()
 
 
 @pytest.mark.parametrize("grid", ["quick", "lite"])

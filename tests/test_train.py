@@ -296,6 +296,9 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine(tiny):
     [
         {"constraint": "sum"},
         {"constraint": "none"},
+        {"constraint": "weight"},
+        {"constraint": "pair", "method": "mst"},
+        {"unify": "none"},
         {"joint": True},
         {"precision": "bf16", "scales": [8, 32]},
         {"precision": "fp16"},

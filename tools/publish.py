@@ -3,12 +3,13 @@
     python tools/publish.py runs/lite/msun --name lite-msun --record book/results/lite/msun-seed0
     python tools/publish.py runs/reproduce-quick/msun --record book/results/quick/msun-seed0
     python tools/publish.py --analysis runs/lite-msun --record book/results/lite/msun-seed0
+    python tools/publish.py --ablations runs/ablate --record book/results/ablate
 
 Shipped convolution and linear weights are rounded to half precision, which halves the download. The record then
 holds the accuracy of exactly these weights, measured here once more, and says by how much the rounding moved it.
 
 An analysis joins the record of the run whose shipped weights it is about: numbers and arrays, never its pictures, which
-show photographs.
+show photographs. Of a folder of ablations every finished run gets a record, called what its options say.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
+from msun_lite.ablate import run_name, stored_runs
 from msun_lite.analyse import Analysis, fingerprint
 from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
 from msun_lite.errors import CheckpointError, UserError, one_line_errors
@@ -67,19 +69,44 @@ def add_analysis(analysis: Analysis, record: Path) -> None:
         shutil.copy(path, record)
 
 
+def add_run(run: RunFolder, record: Path, summary: dict) -> None:
+    """Make a run's record."""
+    record.mkdir(parents=True, exist_ok=True)
+    write_json(record / "summary.json", summary)
+    shutil.copy(run.metrics, record)
+
+
+def add_ablations(folder: Path, records: Path) -> None:
+    """Make a record of every finished run in a folder of ablations."""
+    runs = {path: config for path, config in stored_runs(folder).items() if RunFolder(path).summary.exists()}
+    if not runs:
+        raise CheckpointError(f"{folder}: expected finished runs, found none")
+    names = {path: run_name(config) for path, config in runs.items()}
+    for path, name in names.items():
+        if twins := [str(other) for other in names if other != path and names[other] == name]:
+            raise UserError(f"{path}: expected runs that differ in ablated options or seed, got the like of {twins[0]}")
+    for path, name in names.items():
+        run = RunFolder(path)
+        add_run(run, records / name, read_json(run.summary))
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = OneLineParser(description="Ship a finished run: weights into the package, record into the book.")
     parser.add_argument("run", type=str | None, nargs="?", default=None, help="Folder of a finished run.")
     parser.add_argument("--analysis", type=str | None, default=None, help="Folder with an analysis.json, in its place.")
+    parser.add_argument("--ablations", type=str | None, default=None, help="Folder of `ablate`, in its place.")
     parser.add_argument("--record", type=str, required=True, help="Folder for summary.json and metrics.jsonl.")
     parser.add_argument("--name", type=str | None, default=None, help="Ship the weights under this name.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
     options = parse(parser, argv)
-    if (options.run is None) == (options.analysis is None):
-        raise UserError("expected a finished run, or --analysis in its place")
+    if sum(given is not None for given in (options.run, options.analysis, options.ablations)) != 1:
+        raise UserError("expected a finished run, or --analysis or --ablations in its place")
     record = Path(options.record)
+    if options.ablations is not None:
+        add_ablations(Path(options.ablations), record)
+        return 0
     if options.analysis is not None:
         add_analysis(Analysis(Path(options.analysis)), record)
         return 0
@@ -92,9 +119,7 @@ def main(argv: list[str] | None = None) -> int:
         config = replace(read_config(run.config), data_root=options.data_root)
         summary = shipped_summary(summary, SHIPPED / options.name, config)
         print(f"{options.name}: {summary['shipped']}")
-    record.mkdir(parents=True, exist_ok=True)
-    write_json(record / "summary.json", summary)
-    shutil.copy(run.metrics, record)
+    add_run(run, record, summary)
     return 0
 
 

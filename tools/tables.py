@@ -11,6 +11,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from msun_lite.ablate import TABLES, recorded, stem
+from msun_lite.ablation_tables import table_markdown, table_record
 from msun_lite.analyse import Analysis
 from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
 from msun_lite.records import read_json
@@ -23,6 +25,7 @@ from msun_lite.tables import (
     space_table,
     subnet_table,
 )
+from msun_lite.training_figures import claims_figure
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
@@ -67,9 +70,9 @@ def beyond() -> dict[str, dict]:
 def index() -> str:
     """Return the index of all records as Markdown."""
     rows = []
-    for path in sorted(RESULTS.rglob("summary.json")):
+    for path in sorted([*RESULTS.rglob("summary.json"), *RESULTS.rglob("native.json")]):
         r = read_json(path)
-        name = path.parent.relative_to(RESULTS).as_posix()
+        name = (path.parent if path.name == "summary.json" else path).relative_to(RESULTS).as_posix()
         data = f"{r['data']['name']} {r['data']['fingerprint']}"
         device = f"{r['env']['device']}, {r['env']['precision']}"
         rows.append(
@@ -77,8 +80,28 @@ def index() -> str:
         )
     header = ["record", "mean top-1 %", "command", "commit", "data", "device"]
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
-    note = "Written by `python tools/tables.py`. One folder a run, with `summary.json` and `metrics.jsonl`."
+    note = (
+        "Written by `python tools/tables.py`. One folder a run, with `summary.json` and `metrics.jsonl`. `native.json` "
+        "is the same network on small images as they are, not upsampled first."
+    )
     return f"# Records\n\n{note}\n\n{table}\n"
+
+
+def ablations() -> dict[str, dict]:
+    """Return table -> its numbers (`table_record`), for those tables of `ablate` that there are records for."""
+    found = {table: recorded(RESULTS / "ablate", table) for table in TABLES}
+    return {table: table_record(table, runs) for table, runs in found.items() if runs}
+
+
+def pages() -> dict[Path, str]:
+    """Return the pages that are written of the records alone: {path: text}."""
+    tables = {RESULTS / "ablate" / f"{stem(name)}.md": table_markdown(record) for name, record in ablations().items()}
+    return {
+        RESULTS / "README.md": index(),
+        RESULTS / "architectures.md": architectures(),
+        RESULTS / "lite" / "analysis.md": analysis(),
+        **tables,
+    }
 
 
 EXPLANATIONS = {
@@ -269,6 +292,9 @@ def draw() -> None:
     arrays = {method: Analysis(RESULTS / "lite" / f"{method}-seed0").arrays() for method in NAMES}
     for name, figure in analysis_figures(analyses(), arrays).items():
         save_figure(figure, RESULTS / "lite" / name)
+    for name, record in ablations().items():
+        if record["claims"]:
+            save_figure(claims_figure(record["claims"]), RESULTS / "ablate" / stem(name))
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]
@@ -281,12 +307,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write tables, figures and the index from the records.")
     parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something differs")
     check = parser.parse_args().check
-    written = {
-        ROOT / "README.md": readme((ROOT / "README.md").read_text()),
-        RESULTS / "README.md": index(),
-        RESULTS / "architectures.md": architectures(),
-        RESULTS / "lite" / "analysis.md": analysis(),
-    }
+    written = {ROOT / "README.md": readme((ROOT / "README.md").read_text()), **pages()}
     if check:
         stale = [path.name for path, text in written.items() if not path.exists() or path.read_text() != text]
         print(f"differs from the records: {', '.join(stale)}" if stale else "everything agrees with the records")
