@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 
 from msun_lite.config import TrainConfig
@@ -84,10 +84,15 @@ class Batch:
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.bad)
 
 
+NO_PIXELS = torch.empty(0, 1, 1, 3, dtype=torch.uint8)
+
+
 def collate(items: list[tuple[Tensor, int] | str]) -> Batch:
-    """Stack the readable items of a batch."""
+    """Stack the readable items of a batch, channels last."""
     good = [item for item in items if not isinstance(item, str)]
-    images = torch.stack([image for image, _ in good]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+    # Pixels are stacked as decoders and resizing lay them out; PyTorch does so in memory that worker processes share.
+    stacked = default_collate([image.permute(1, 2, 0) for image, _ in good]) if good else NO_PIXELS
+    images = stacked.permute(0, 3, 1, 2)
     labels = torch.tensor([label for _, label in good], dtype=torch.int64)
     return Batch(images, labels, [item for item in items if isinstance(item, str)])
 

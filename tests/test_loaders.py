@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
-from msun_lite.loaders import TrainView
+from msun_lite.devices import to_float
+from msun_lite.loaders import TrainView, collate
 from msun_lite.sources import FileSource, MemorySource, SceneSource
 
 SIZES = ((64, 48), (48, 64), (200, 30), (32, 32), (90, 31))  # height, width: enlarged and reduced, and one too wide
@@ -45,3 +47,23 @@ def test_the_pixels_of_training_images_are_those_of_the_published_runs(sources, 
             image, label = view[(epoch, index)]
             digest.update(image.contiguous().numpy().tobytes() + bytes([label]))
     assert digest.hexdigest()[:16] == DIGESTS[kind]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_hold_the_items_of_the_view_channels_last(sources, workers):
+    view = TrainView(sources["files"], 32, seed=3, crop_min=0.35, flip=True)
+    keys = [(1, index) for index in range(5)]
+    (batch,) = DataLoader(view, batch_sampler=[keys], collate_fn=collate, num_workers=workers)
+    assert torch.equal(batch.images, torch.stack([view[key][0] for key in keys]))
+    assert batch.images.is_contiguous(memory_format=torch.channels_last)
+    assert batch.labels.tolist() == list(range(5))
+
+
+def test_pixels_become_normalised_floats_channels_last_and_stay_what_they_are():
+    images = torch.randint(0, 256, (4, 3, 8, 8), generator=torch.Generator().manual_seed(0)).byte()
+    before, normalisation = images.clone(), {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
+    mean, std = (255 * torch.tensor(normalisation[name])[:, None, None] for name in ("mean", "std"))
+    floats = to_float(images, torch.device("cpu"), normalisation)
+    assert torch.equal(floats, (images.float() - mean) / std)
+    assert floats.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(images, before)
