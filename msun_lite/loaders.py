@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import resized_crop
 
 from msun_lite.config import TrainConfig
 from msun_lite.distributed import ALONE, World, share_of
@@ -32,12 +33,9 @@ class TrainView(Dataset):
     def __init__(self, source: ImageSource, size: int, seed: int, crop_min: float, flip: bool):
         self.source = source
         self.seed = seed
-        self.transform = v2.Compose(
-            [
-                v2.RandomResizedCrop(size, scale=(crop_min, 1.0), antialias=True),
-                v2.RandomHorizontalFlip(0.5 if flip else 0.0),
-            ]
-        )
+        self.size = [size, size]
+        self.crop = v2.RandomResizedCrop(size, scale=(crop_min, 1.0))
+        self.mirrored = 0.5 if flip else 0.0
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | str:
         epoch, index = key
@@ -47,7 +45,12 @@ class TrainView(Dataset):
             return str(error)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
-            return self.transform(image), self.source.labels[index]
+            return self._transform(image), self.source.labels[index]
+
+    def _transform(self, image: Tensor) -> Tensor:
+        """Do what torchvision's RandomResizedCrop and RandomHorizontalFlip do, without their checks of the input."""
+        image = resized_crop(image, **self.crop.make_params([image]), size=self.size, antialias=True)
+        return image.flip(-1) if torch.rand(1) < self.mirrored else image
 
 
 class EvalView(Dataset):
