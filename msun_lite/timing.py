@@ -72,7 +72,8 @@ def images_per_second(
             have just begun the next, so that nothing that is counted was prepared before.
     """
     batches = iter(batches)
-    _ = list(islice(batches, workers))
+    for _ in islice(batches, workers):
+        pass
     counts = []
     seconds = _seconds(lambda: counts.extend(consume(batch) for batch in batches), device)
     return sum(counts) / seconds
