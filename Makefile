@@ -31,6 +31,8 @@ benchmark: $(READY)  ## Measure the speed claims
 	$(BIN)/python benchmarks/scenes.py
 	$(BIN)/python benchmarks/routing.py
 	$(BIN)/python benchmarks/cka.py
+	$(BIN)/python benchmarks/pipeline.py
+	$(BIN)/python benchmarks/throughput.py
 
 book: $(READY)  ## Build the book into _build/html: every chapter runs, warnings are errors
 	$(BIN)/python tools/book.py

@@ -80,7 +80,11 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
 
 def to_float(images: Tensor, device: torch.device, normalisation: dict) -> Tensor:
     """Move uint8 images [B, 3, H, W] to `device`, then make them normalised floats, channels last."""
-    images = images.to(device, non_blocking=True).float()
-    mean = 255 * torch.tensor(normalisation["mean"], device=device)[:, None, None]
-    std = 255 * torch.tensor(normalisation["std"], device=device)[:, None, None]
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+    pixels = images.to(device, non_blocking=True).permute(0, 2, 3, 1).contiguous()
+    count, height, width, channels = pixels.shape
+    # Row by row, as loops over three channels are slow, and in place, as fresh memory is; the numbers are the same.
+    rows = pixels.view(count, height, width * channels).to(torch.float32)
+    mean = 255 * torch.tensor(normalisation["mean"], device=device)
+    std = 255 * torch.tensor(normalisation["std"], device=device)
+    rows.sub_(mean.repeat(width)).div_(std.repeat(width))
+    return rows.view(pixels.shape).permute(0, 3, 1, 2)

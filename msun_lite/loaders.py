@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
+from torchvision.transforms.v2.functional import resized_crop
 
 from msun_lite.config import TrainConfig
 from msun_lite.distributed import ALONE, World, share_of
@@ -33,12 +34,9 @@ class TrainView(Dataset):
     def __init__(self, source: ImageSource, size: int, seed: int, crop_min: float, flip: bool):
         self.source = source
         self.seed = seed
-        self.transform = v2.Compose(
-            [
-                v2.RandomResizedCrop(size, scale=(crop_min, 1.0), antialias=True),
-                v2.RandomHorizontalFlip(0.5 if flip else 0.0),
-            ]
-        )
+        self.size = [size, size]
+        self.crop = v2.RandomResizedCrop(size, scale=(crop_min, 1.0))
+        self.mirrored = 0.5 if flip else 0.0
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | str:
         epoch, index = key
@@ -48,7 +46,12 @@ class TrainView(Dataset):
             return str(error)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(_mix(self.seed, epoch, index))
-            return self.transform(image), self.source.labels[index]
+            return self._transform(image), self.source.labels[index]
+
+    def _transform(self, image: Tensor) -> Tensor:
+        """Do what torchvision's RandomResizedCrop and RandomHorizontalFlip do, without their checks of the input."""
+        image = resized_crop(image, **self.crop.make_params([image]), size=self.size, antialias=True)
+        return image.flip(-1) if torch.rand(1) < self.mirrored else image
 
 
 class EvalView(Dataset):
@@ -85,10 +88,15 @@ class Batch:
         return Batch(self.images.pin_memory(), self.labels.pin_memory(), self.bad)
 
 
+NO_PIXELS = torch.empty(0, 1, 1, 3, dtype=torch.uint8)
+
+
 def collate(items: list[tuple[Tensor, int] | str]) -> Batch:
-    """Stack the readable items of a batch."""
+    """Stack the readable items of a batch, channels last."""
     good = [item for item in items if not isinstance(item, str)]
-    images = torch.stack([image for image, _ in good]) if good else torch.empty(0, 3, 1, 1, dtype=torch.uint8)
+    # Pixels are stacked as decoders and resizing lay them out; PyTorch does so in memory that worker processes share.
+    stacked = default_collate([image.permute(1, 2, 0) for image, _ in good]) if good else NO_PIXELS
+    images = stacked.permute(0, 3, 1, 2)
     labels = torch.tensor([label for _, label in good], dtype=torch.int64)
     return Batch(images, labels, [item for item in items if isinstance(item, str)])
 

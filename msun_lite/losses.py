@@ -6,6 +6,7 @@ from itertools import combinations
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import Function, FunctionCtx, once_differentiable
 
 from msun_lite.errors import UserError
 
@@ -19,8 +20,28 @@ def pair_distances(features: Sequence[Tensor]) -> Tensor:
     D is the mean squared error, in single precision whatever the features' type. `features` are the
     subnets' outputs for one batch, resized to one shape [B, C, h, w]. Both sides get a gradient.
     """
-    pairs = combinations(features, 2)
-    return torch.stack([F.mse_loss(a.float(), b.float()) for a, b in pairs])
+    return torch.stack([_Distance.apply(a, b) for a, b in combinations(features, 2)])
+
+
+class _Distance(Function):
+    """The mean squared error of two feature maps, one gradient the negative of the other.
+
+    The same numbers as `F.mse_loss` of both in single precision. Its own backward pass keeps copies in single
+    precision, computes the difference twice, and gives gradients that are not channels last.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(a, b)
+        return F.mse_loss(a.float(), b.float())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = ctx.saved_tensors
+        difference = a.float() - b.float()
+        towards_b = difference.mul_(2 / a.numel()).mul_(gradient).to(a.dtype)
+        return towards_b, -towards_b
 
 
 def scale_invariance(features: Sequence[Tensor]) -> Tensor:

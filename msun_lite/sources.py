@@ -66,11 +66,13 @@ class MemorySource(ImageSource):
         self._buffer = torch.empty(int(self._starts[-1]), dtype=torch.uint8)
         for index, start in reversed(list(enumerate(self._starts[:-1]))):
             image = images.pop()  # freed at once: the images are never in memory twice
-            self._buffer[start : self._starts[index + 1]] = image.flatten()
+            self._buffer[start : self._starts[index + 1]] = image.permute(1, 2, 0).flatten()  # resized faster so
 
     def read(self, index: int) -> Tensor:
         """Return image `index` as uint8 [3, H, W], a view into the buffer."""
-        return self._buffer[self._starts[index] : self._starts[index + 1]].view(self._shapes[index])
+        channels, height, width = self._shapes[index]
+        pixels = self._buffer[self._starts[index] : self._starts[index + 1]]
+        return pixels.view(height, width, channels).permute(2, 0, 1)
 
 
 class Subset(ImageSource):
@@ -120,6 +122,6 @@ def decode(file: str | Path | BinaryIO, name: str | None = None) -> Tensor:
                 image = image.convert("I").point(lambda level: level / 256).convert("L")
             elif "transparency" in image.info:
                 image = image.convert("RGBA")
-            return pil_to_tensor(image.convert("RGB"))
+            return pil_to_tensor(image if image.mode == "RGB" else image.convert("RGB"))  # convert always copies
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnreadableImage(f"{name or file}: {error}") from None

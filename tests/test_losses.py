@@ -66,3 +66,16 @@ def test_half_precision_features_are_compared_in_single_precision():
 def test_an_unknown_constraint_is_refused():
     with pytest.raises(UserError, match="expected one of sum, pair, weight, none, got 'soft'"):
         constrain(torch.ones(3), 1.0, "soft")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_distances_and_their_gradients_are_those_of_the_mean_squared_error_to_the_bit(dtype):
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.randn(3, 5, 7, 7, generator=generator).to(dtype).requires_grad_() for _ in range(3)]
+    pairs = [(0, 1), (0, 2), (1, 2)]
+    expected = torch.stack([torch.nn.functional.mse_loss(maps[i].float(), maps[j].float()) for i, j in pairs])
+    found = pair_distances(maps)
+    assert torch.equal(found, expected)
+    weights = torch.tensor([0.3, 1.0, 0.7])
+    gradients = [torch.autograd.grad((distances * weights).sum(), maps) for distances in (found, expected)]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))

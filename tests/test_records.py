@@ -163,3 +163,16 @@ def test_cka_is_at_least_five_times_as_fast_as_pair_by_pair_and_does_not_grow():
     assert record["largest_difference"]["between both in double precision"] < 1e-6
     memory = list(record["peak_memory_mib"].values())
     assert max(memory) < 1.05 * min(memory)
+
+
+def test_batches_are_ready_at_least_one_and_a_half_times_as_fast_as_torchvisions():
+    record = json.loads((tables.RESULTS / "pipeline.json").read_text())
+    for entry in record["files"].values():
+        assert entry["images"] >= 256
+        for workers in ("0 workers", "2 workers"):
+            assert entry[workers]["batch"]["ratio"]["median"] >= 1.5
+
+
+def test_an_msun_step_takes_about_the_time_that_its_flops_promise():
+    record = json.loads((tables.RESULTS / "throughput.json").read_text())
+    assert record["of_the_promised_time"]["median"] <= 1.1

@@ -1,10 +1,13 @@
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from msun_lite.errors import UserError
 from msun_lite.scales import check_scales, image_size, pyramid, resize, resize_features, route, served_sizes
 
 SCALES = (32, 128, 224)
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,23 @@ def test_antialiased_halving_averages_and_plain_bilinear_aliases():
     interior = resize(fine, 4, antialias=True)[..., 1:-1]
     assert torch.allclose(interior, torch.full_like(interior, 0.25), atol=0.02)
     assert not torch.allclose(resize(fine, 4, antialias=False), torch.full((1, 3, 4, 4), 0.25), atol=0.02)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """Something like a photograph, uint8 [375, 500, 3]: smooth, with noise."""
+    rows, columns, colours = np.mgrid[:375, :500, :3]
+    smooth = 120 + 80 * np.sin(columns / 47 + colours) * np.cos(rows / 31)
+    return (smooth + np.random.default_rng(0).normal(0, 15, smooth.shape)).round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("size", [224, 128, 32])
+def test_antialiased_resizing_is_that_of_pil_within_one_grey_level(photograph, size, device):
+    expected = torch.tensor(np.array(Image.fromarray(photograph).resize((size, size), Image.Resampling.BILINEAR)))
+    images = torch.tensor(photograph, device=device, dtype=torch.float32).permute(2, 0, 1)[None]
+    found = resize(images, size)[0].permute(1, 2, 0).cpu()
+    assert (found - expected).abs().max() <= 1
 
 
 def test_resizing_to_the_present_size_is_the_identity():
