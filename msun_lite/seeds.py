@@ -11,7 +11,7 @@ from statistics import mean
 
 from msun_lite.records import read_json
 
-_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
 
 def over_seeds(folder: Path, run: str) -> dict[int, dict]:
@@ -60,9 +60,16 @@ class Lead:
         return [size for size in self.sizes if abs(mean(self.at(size))) <= self.chance]
 
     def said(self, values: Sequence[float]) -> str:
-        """Return leads in words: `1.6 points (1.3 to 1.9 over two seeds), which may be chance`."""
-        doubt = ", which may be chance" if abs(mean(values)) <= self.chance else ""
-        return f"{points(values)}{doubt}"
+        """Return leads in words, see `said`."""
+        return said(values, self.chance)
+
+
+def said(values: Sequence[float], least: float) -> str:
+    """Return differences, one a seed, in words: `1.6 points (1.3 to 1.9 over two seeds), which may be chance`.
+
+    They may be if their mean is no more than `least`.
+    """
+    return points(values) + (", which may be chance" if abs(mean(values)) <= least else "")
 
 
 def points(values: Sequence[float]) -> str:
@@ -78,7 +85,7 @@ def _signed(value: float) -> str:
 
 
 def number(count: int) -> str:
-    """Return a count in words, from ten on in digits."""
+    """Return a count in words, above twelve in digits."""
     return _NUMBERS[count] if count < len(_NUMBERS) else f"{count}"
 
 

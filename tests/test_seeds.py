@@ -47,7 +47,7 @@ def test_a_lead_is_taken_seed_by_seed_over_the_seeds_that_both_have():
 def test_words():
     assert points([-1.26]) == "−1.3 points"
     assert points([-2.0, 1.0]) == "−0.5 points (−2.0 to 1.0 over two seeds)"
-    assert [number(count) for count in (1, 10, 11)] == ["one", "ten", "11"]
+    assert [number(count) for count in (1, 12, 13)] == ["one", "twelve", "13"]
     assert [listed(words) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
     assert [some_seeds(count) for count in (1, 2)] == ["one seed", "two seeds"]
     assert seeds_of({"A": 1, "B": 2, "C": 2}) == "one seed of A, two of B and C"
