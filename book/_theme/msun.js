@@ -37,6 +37,8 @@
   const mark = (element) => {
     const hidden = element.scrollWidth - element.clientWidth;
     element.classList.toggle("msun-more", hidden - element.scrollLeft > 2);
+    const slider = element.closest(".msun-slider");
+    if (slider && hidden > 0) slider.left = element.scrollLeft;
     if (element.matches("pre")) return;
     if (hidden > 0) element.tabIndex = 0;
     else element.removeAttribute("tabindex");
@@ -44,15 +46,20 @@
     if (element.matches(".msun-scroll")) element.ariaLabel = hidden > 0 ? "picture, scrolls sideways" : null;
   };
   const frame = (picture) => {
-    const shown = picture.closest("a") ?? picture;
+    const whole = picture.closest("a") ?? picture;
     const around = document.createElement("div");
     around.className = "msun-scroll";
     picture.style.setProperty("--drawn", `${picture.naturalWidth}px`);
-    shown.replaceWith(around);
-    around.append(shown);
+    whole.replaceWith(around);
+    around.append(whole);
   };
   const seen = new WeakSet();
-  const sizes = new ResizeObserver((entries) => entries.forEach((entry) => mark(entry.target)));
+  const shown = (element) => { // the next picture of a slider goes on where the last one was scrolled to
+    const left = element.closest(".msun-slider")?.left;
+    if (left) element.scrollLeft = left;
+    mark(element);
+  };
+  const sizes = new ResizeObserver((entries) => entries.forEach((entry) => shown(entry.target)));
   const watch = () => {
     for (const element of document.querySelectorAll(scrollers)) {
       if (seen.has(element)) continue;
