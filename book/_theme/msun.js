@@ -37,8 +37,6 @@
   const mark = (element) => {
     const hidden = element.scrollWidth - element.clientWidth;
     element.classList.toggle("msun-more", hidden - element.scrollLeft > 2);
-    const slider = element.closest(".msun-slider");
-    if (slider && hidden > 0) slider.left = element.scrollLeft;
     if (element.matches("pre")) return;
     if (hidden > 0) element.tabIndex = 0;
     else element.removeAttribute("tabindex");
@@ -54,8 +52,15 @@
     around.append(whole);
   };
   const seen = new WeakSet();
-  const shown = (element) => { // the next picture of a slider goes on where the last one was scrolled to
-    const left = element.closest(".msun-slider")?.left;
+  // The next picture of a slider is shown from where the last one was scrolled to.
+  const lefts = new WeakMap();
+  const scrolled = (element) => {
+    const slider = element.closest(".msun-slider");
+    if (slider && element.clientWidth) lefts.set(slider, element.scrollLeft);
+    mark(element);
+  };
+  const shown = (element) => {
+    const left = lefts.get(element.closest(".msun-slider"));
     if (left) element.scrollLeft = left;
     mark(element);
   };
@@ -64,9 +69,9 @@
     for (const element of document.querySelectorAll(scrollers)) {
       if (seen.has(element)) continue;
       seen.add(element);
-      element.addEventListener("scroll", () => mark(element), { passive: true });
+      element.addEventListener("scroll", () => scrolled(element), { passive: true });
       sizes.observe(element);
-      mark(element);
+      shown(element);
     }
   };
   window.addEventListener("load", () => {
