@@ -21,17 +21,22 @@ from msun_lite.config import METHODS, TrainConfig, read_config
 from msun_lite.data import load_data
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import UserError
+from msun_lite.evaluate import all_routings
 from msun_lite.figures import NAMES
 from msun_lite.imagenette import CLASS_NAMES
 from msun_lite.loaders import EvalView
 from msun_lite.model import MSUN
-from msun_lite.pretrained import SHIPPED, find_pretrained
+from msun_lite.pretrained import MODEL_FILES, SHIPPED, find_pretrained
 from msun_lite.records import read_json
 from msun_lite.scales import resize
+from msun_lite.seeds import over_seeds
 from msun_lite.sources import MemorySource
 
 SCENES = 400
 """Validation scenes that a chapter draws."""
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+"""The project's folder, if the package is used from a checkout."""
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,23 @@ class Chapter:
 
     Args:
         data: `scenes` (built-in), `imagenette`, or a folder with `train/` and `val/`; the run's classes must fit.
-        run: name of a shipped network or a run folder. Its companions, the same by other methods, come with it:
-            shipped ones by their names, a folder's from the folders `vanilla`, `mst` and `msun` beside it.
+        run: name of a shipped network, a run folder, or a folder with run folders `vanilla`, `mst` and `msun`. Its
+            companions, the same by other methods, come with it: shipped ones by their names, a folder's from beside it,
+            where names differ in the method alone.
+
+    A folder may be given as seen from the notebook, from the checkout, or from `book/`.
 
     Raises:
-        UserError: if there is no such run, or the data's classes are not those it was trained on.
+        UserError: if there is no such run, or the data's classes are not those it was trained on. Asking `models` or
+            `records` for a method that there is no run of raises one too.
     """
 
     def __init__(self, data: str = "scenes", run: str = "quick-msun"):
         self.run = str(run)
         folders = _companions(self.run)
-        self.models = {method: MSUN.from_pretrained(folder) for method, folder in folders.items()}
-        self.records = {method: _record(folder) for method, folder in folders.items()}
+        missing = _missing(self.run, folders)
+        self.models = ByMethod(missing, {method: MSUN.from_pretrained(folder) for method, folder in folders.items()})
+        self.records = ByMethod(missing, {method: _record(folder) for method, folder in folders.items()})
         self.config = _config(read_config(next(iter(folders.values())) / "config.yaml"), data)
         self.scales, self.sizes = tuple(self.config.scales), list(self.config.sizes)
         self.largest = self.scales[-1]
@@ -121,17 +131,65 @@ def begin(data: str, run: str) -> Chapter:
     return Chapter(data, run)
 
 
+class ByMethod(dict):
+    """Method -> what a chapter has of it; a method that is not there is refused in one line.
+
+    Args:
+        missing: method -> what to say if it is asked for.
+        found: method -> what there is.
+    """
+
+    def __init__(self, missing: dict[str, str], found: dict):
+        super().__init__(found)
+        self._missing = missing
+
+    def __missing__(self, method: str) -> None:
+        if method in self._missing:
+            raise UserError(self._missing[method])
+        raise KeyError(method)
+
+
 def _companions(run: str) -> dict[str, Path]:
     """Return method -> folder of the run and of those that belong to it, in the order of `METHODS`."""
-    if (SHIPPED / run).is_dir() and not Path(run).is_dir():
+    given = _seen(run)
+    if (SHIPPED / run).is_dir() and not given.is_dir():
         family = run.rpartition("-")[0]
         found = {method: SHIPPED / f"{family}-{method}" for method in METHODS}
         return {method: folder for method, folder in found.items() if folder.is_dir()}
-    folder = find_pretrained(run)
+    inside = [given / method for method in reversed(METHODS) if _is_model(given / method)]
+    folder = find_pretrained(inside[0] if inside and not _is_model(given) else given)
     own = read_config(folder / "config.yaml").method
-    beside = {method: folder.parent / method for method in METHODS if folder.name == own}
-    found = {method: path for method, path in beside.items() if (path / "summary.json").is_file()}
+    found = {method: path for method, path in _beside(folder, own).items() if (path / "summary.json").is_file()}
     return {method: (found | {own: folder})[method] for method in METHODS if method in found or method == own}
+
+
+def _is_model(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in MODEL_FILES)
+
+
+def _beside(folder: Path, own: str) -> dict[str, Path]:
+    """Return method -> where the run by it would be, for a run folder that is called by its own method."""
+    return {method: folder.with_name(folder.name.replace(own, method)) for method in METHODS if own in folder.name}
+
+
+def _missing(run: str, folders: dict[str, Path]) -> dict[str, str]:
+    """Return method -> what to say if a chapter needs it, for the methods that there is no run of."""
+    (own, folder), *_ = folders.items()
+    beside = _beside(folder, own)
+    unnamed = f"{folder.name} is not called by its method, {own}, so there is no telling what belongs to it"
+    return {
+        method: f"RUN: expected a run by {method} beside {run}: "
+        + (f"there is none in {beside[method]}" if beside else unnamed)
+        for method in METHODS
+        if method not in folders
+    }
+
+
+def _seen(path: str) -> Path:
+    """Return a folder as it is found: from here, from the checkout, or from the book's folder; as given if nowhere."""
+    given = Path(path)
+    places = (given, CHECKOUT / given, CHECKOUT / "book" / given)
+    return next((place for place in places if place.is_dir()), given)
 
 
 def _record(folder: Path) -> dict:
@@ -145,7 +203,15 @@ def _record(folder: Path) -> dict:
 def _config(config: TrainConfig, data: str) -> TrainConfig:
     if data == "scenes":
         return replace(config, data=data, scenes_val=SCENES, crop_ratio=1.0)
-    return replace(config, data=data, cache=False)
+    if data == "imagenette":
+        return replace(config, data=data, cache=False, data_root=str(_data_root(config.data_root)))
+    return replace(config, data=str(_seen(data)), cache=False)
+
+
+def _data_root(path: str) -> Path:
+    """Return the folder that downloaded data is in, or goes to: the checkout's if there is none where we are."""
+    found = _seen(path)
+    return found if found.is_dir() or not (CHECKOUT / "book").is_dir() else CHECKOUT / path
 
 
 def _balanced(labels: Sequence[int], count: int, seed: int) -> list[int]:
@@ -165,15 +231,21 @@ def results() -> Path:
     Raises:
         UserError: if the package was installed without it.
     """
-    folder = Path(__file__).resolve().parent.parent / "book" / "results"
+    folder = CHECKOUT / "book" / "results"
     if not folder.is_dir():
         raise UserError(f"{folder}: expected the book's records; install the package from a checkout: pip install -e .")
     return folder
 
 
 def photographs(seed: int = 0) -> dict[str, dict]:
-    """Return method -> summary of the published runs on photographs (preset `lite`)."""
-    return {method: read_json(results() / "lite" / f"{method}-seed{seed}" / "summary.json") for method in METHODS}
+    """Return method -> summary of the published runs on photographs (preset `lite`), with every routing rule."""
+    found = {method: read_json(results() / "lite" / f"{method}-seed{seed}" / "summary.json") for method in METHODS}
+    return {method: {**record, "routings": all_routings(record)} for method, record in found.items()}
+
+
+def photographs_by_seed(run: str) -> dict[int, dict]:
+    """Return seed -> summary of a published run on photographs: a method, or an option such as `msun-per_scale`."""
+    return over_seeds(results() / "lite", run)
 
 
 def analyses() -> tuple[dict[str, dict], dict[str, dict]]:
@@ -193,4 +265,15 @@ def glue(name: str, value: object) -> None:
     put(name, value, display=False)
 
 
-__all__ = ["METHODS", "NAMES", "Chapter", "Sample", "analyses", "begin", "glue", "photographs", "results"]
+__all__ = [
+    "METHODS",
+    "NAMES",
+    "Chapter",
+    "Sample",
+    "analyses",
+    "begin",
+    "glue",
+    "photographs",
+    "photographs_by_seed",
+    "results",
+]

@@ -145,6 +145,24 @@ def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str, feeding: s
     }
 
 
+def all_routings(record: dict) -> dict[str, dict]:
+    """Return `routings` of a summary.json with every rule there is today.
+
+    A rule that the record was made before follows from its `per_subnet`, which is rounded to two decimals.
+    """
+    per_subnet = {
+        int(scale): {int(size): value for size, value in row.items()} for scale, row in record["per_subnet"].items()
+    }
+    found = record["routings"].values()
+    spent = {scale: one["flops"][size] for one in found for size, scale in one["scale"].items()}
+    costs = {scale: dict.fromkeys(row, spent[scale]) for scale, row in per_subnet.items() if scale in spent}
+    return {
+        rule: record["routings"].get(rule) or _routing_record(per_subnet, costs, rule)
+        for rule in ROUTINGS
+        if rule in record["routings"] or costs.keys() == per_subnet.keys()
+    }
+
+
 def _routing_record(per_subnet: PerSubnet, costs: dict[int, dict[int, int]], routing: str) -> dict:
     served = routed(per_subnet, routing)
     top1 = {size: per_subnet[scale][size] for size, scale in served.items()}
@@ -212,7 +230,7 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALON
 def _parser() -> OneLineParser:
     parser = OneLineParser(prog="python -m msun_lite.evaluate", description="Accuracy at every image size.")
     add_subject_options(parser)
-    parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil or oracle.")
+    parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil, ratio or oracle.")
     feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."
     parser.add_argument("--feeding", type=str, default="upsampled", help=feeding_help)
     parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")

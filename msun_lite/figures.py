@@ -197,7 +197,7 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
             axes.fill_between(sizes, low, high, color=_COLOURS[method], alpha=0.12, linewidth=0)
             chance = [entry[measure].get("mean", nan) for entry in record["gradcam"]["another_image"][against].values()]
             axes.plot(sizes, chance, color=_COLOURS[method], linewidth=1.2, linestyle=(0, (2, 2)))
-        whose = "its own" if against == "own" else f"{record['gradcam']['settings']['reference_run']}'s"
+        whose = "its own" if against == "own" else f"{_called(record['gradcam']['settings']['reference_run'])}'s"
         largest = record["gradcam"]["reference"]
         axes.set(
             xlabel="size of the input image (pixels)",
@@ -205,9 +205,15 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
             xticks=sizes,
             ylim=(-0.02, 1.03),
         )
-        axes.legend(loc="best", title="mean, quartiles; dotted: another image")
+        title = "mean; band: the middle half of the images; dotted: another image"
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=len(analyses), title=title)
         seaborn.despine(figure)
         return figure
+
+
+def _called(run: str) -> str:
+    """Return what a run is called in figures: its method, if its name ends with one."""
+    return NAMES.get(run.rpartition("-")[2], run)
 
 
 def map_figure(

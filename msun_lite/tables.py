@@ -33,7 +33,7 @@ def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
 
 
 def subnet_table(record: dict, style: str = "simple") -> str:
-    """Return each subnet at each size in the layout of Table IV, then the three routing rules."""
+    """Return each subnet at each size in the layout of Table IV, then the routing rules."""
     sizes = [str(size) for size in record["sizes"]]
     rows = [
         [f"f{i} ({scale} px)", f"{sum(row.values()) / len(row):.2f}", *(f"{row[size]:.1f}" for size in sizes)]

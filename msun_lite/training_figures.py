@@ -99,15 +99,16 @@ def accuracy_panels(panels: dict[str, dict[str, dict]]) -> Figure:
     `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json has them.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.0, 3.3 * len(panels)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(6.0, 3.6 * len(panels)), layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(hspace=0.08)
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for ax, (title, records) in zip(grid, panels.items(), strict=True):
             for method, record in records.items():
                 values = [record["top1"][str(size)] for size in record["sizes"]]
                 ax.plot(record["sizes"], values, label=NAMES[method], **look(method))
-            ax.set_title(title, fontsize=11)
+            ax.set_title(title, fontsize=11, loc="left", weight="bold")
             ax.set(xticks=record["sizes"][::2], ylim=(0, 102), ylabel="top-1 accuracy (%)")
-        grid[-1].set_xlabel("size of the input image (pixels)")
+            ax.set_xlabel("size of the input image (pixels)")
         grid[-1].legend(loc="lower right")
         seaborn.despine(figure)
         return figure
@@ -120,7 +121,8 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
     digit are subnets alone, drawn small.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.0, 3.4 * len(panels)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(6.0, 3.7 * len(panels)), layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(hspace=0.08)
         grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
         for ax, (title, points) in zip(grid, panels.items(), strict=True):
             for name, (flops, accuracy) in points.items():
@@ -137,10 +139,9 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
                 ax.annotate(label, (flops, accuracy), shift, textcoords="offset points", fontsize=9,
                             ha="right" if left else "left", va="center")  # fmt: skip
             lowest = min(flops for flops, _ in points.values())
-            ax.set_title(title, fontsize=11)
-            ax.set(ylabel="mean top-1 accuracy (%)", xlim=(lowest - 3, 102))
+            ax.set_title(title, fontsize=11, loc="left", weight="bold")
+            ax.set(ylabel="mean top-1 accuracy (%)", xlim=(lowest - 3, 102), xlabel="mean FLOPs (% of Vanilla's)")
             ax.margins(y=0.12)
-        grid[-1].set_xlabel("mean FLOPs (% of Vanilla's)")
         seaborn.despine(figure)
         return figure
 

@@ -25,6 +25,9 @@ from msun_lite.figures import NAMES, STYLE
 QUALITY = 80
 """Quality of WebP pictures, 0 to 100."""
 
+CSS_PIXELS = 96
+"""Pixels of a page an inch."""
+
 WIDTH = "44rem"
 """Widest a slider gets; on a phone it is as wide as the page."""
 
@@ -111,8 +114,11 @@ def _changed_by_python(control: ipywidgets.SelectionSlider, pages: list[str]) ->
 def _page(stop: str, frame: Frame) -> str:
     text = html.escape(frame.text, quote=True)
     stop = html.escape(stop, quote=True)
-    picture = f'<img class="msun-frame" style="width:100%;height:auto" alt="{stop}: {text}" src="{_encoded(frame)}">'
-    return f'<figure style="margin:0">{picture}<figcaption><b>{stop}</b>: {text}</figcaption></figure>'
+    width = f"{CSS_PIXELS * frame.picture.get_figwidth():.0f}px"  # on a phone the book's style keeps letters legible
+    style = f"width:100%;height:auto;--drawn:{width}"
+    picture = f'<img class="msun-frame" style="{style}" alt="{stop}: {text}" src="{_encoded(frame)}">'
+    scrolled = f'<div class="msun-scroll">{picture}</div>'
+    return f'<figure style="margin:0">{scrolled}<figcaption><b>{stop}</b>: {text}</figcaption></figure>'
 
 
 def _encoded(frame: Frame) -> str:

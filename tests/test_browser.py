@@ -143,6 +143,38 @@ def test_on_a_phone_no_page_scrolls_sideways(browser, address, name):
         assert page.evaluate("document.documentElement.scrollWidth") <= 375
 
 
+WIDE = """
+() => [...document.querySelectorAll(".msun-scroll")].filter((frame) => frame.offsetParent).map((frame) => {
+  const picture = frame.querySelector("img");
+  const drawn = parseFloat(getComputedStyle(picture).getPropertyValue("--drawn"));
+  return [picture.clientWidth / drawn, frame.scrollWidth > frame.clientWidth, frame.tabIndex,
+          frame.classList.contains("msun-more")];
+})
+"""
+
+
+@pytest.mark.parametrize("name", ["01_scale_collapse", "02_cka", "08_gradcam_pca"])
+def test_on_a_phone_wide_pictures_keep_their_letters_and_scroll_by_keyboard(browser, address, name):
+    with opened(browser, f"{address}/{name}.html", width=375) as (page, _, _):
+        page.wait_for_function("document.querySelectorAll('.msun-scroll').length > 2")
+        page.wait_for_timeout(300)
+        found = page.evaluate(WIDE)
+        assert any(scrolls for _, scrolls, _, _ in found)
+        for share, scrolls, tab_index, more in found:
+            assert share >= 0.74
+            assert (tab_index == 0) == scrolls == more
+        page.locator(".msun-scroll.msun-more").first.evaluate("(frame) => { frame.scrollLeft = frame.scrollWidth; }")
+        page.wait_for_timeout(100)
+        assert sum(more for *_, more in page.evaluate(WIDE)) == sum(more for *_, more in found) - 1
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_on_a_phone_all_that_scrolls_is_reached_by_keyboard(browser, address, name):
+    with opened(browser, f"{address}/{name}.html", width=375) as (page, _, _):
+        options = {"runOnly": {"type": "rule", "values": ["scrollable-region-focusable"]}}
+        assert axe.Axe().run(page, options=options).response["violations"] == []
+
+
 @pytest.mark.parametrize("name", PAGES)
 def test_axe_finds_nothing_beyond_the_themes_own(browser, address, name):
     with opened(browser, f"{address}/{name}.html") as (page, _, _):

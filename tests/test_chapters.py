@@ -1,11 +1,14 @@
+import re
 import shutil
 
 import pytest
 import torch
 
-from msun_lite.chapters import METHODS, Chapter, analyses, glue, photographs
+from msun_lite import chapters
+from msun_lite.chapters import METHODS, Chapter, analyses, glue, photographs, photographs_by_seed
+from msun_lite.config import make_config
 from msun_lite.errors import UserError
-from msun_lite.scales import resize
+from msun_lite.scales import ROUTINGS, resize
 from msun_lite.train import train
 
 
@@ -47,11 +50,52 @@ def test_probabilities_are_those_of_the_network_for_the_small_image(chapter):
 def test_a_run_folder_brings_the_runs_of_other_methods_beside_it(tiny, tmp_path):
     for method in ("vanilla", "msun"):
         train(tiny(method=method, epochs=1, out=str(tmp_path / method)))
-    chapter = Chapter("scenes", tmp_path / "msun")
-    assert list(chapter.models) == ["vanilla", "msun"]
-    assert chapter.scales == (8, 16)
-    shutil.move(tmp_path / "msun", tmp_path / "mine")
+    for run in (tmp_path / "msun", tmp_path):
+        chapter = Chapter("scenes", run)
+        assert list(chapter.models) == ["vanilla", "msun"]
+        assert chapter.scales == (8, 16)
+    for method in ("vanilla", "msun"):
+        shutil.move(tmp_path / method, tmp_path / f"quick-{method}-seed3")
+    assert list(Chapter("scenes", tmp_path / "quick-msun-seed3").models) == ["vanilla", "msun"]
+    shutil.move(tmp_path / "quick-msun-seed3", tmp_path / "mine")
     assert list(Chapter("scenes", tmp_path / "mine").models) == ["msun"]
+
+
+def test_a_method_that_a_chapter_needs_and_has_no_run_of_is_named_in_one_line(tiny, tmp_path):
+    train(tiny(epochs=1, out=str(tmp_path / "msun")))
+    chapter = Chapter("scenes", tmp_path / "msun")
+    expected = f"RUN: expected a run by vanilla beside {tmp_path / 'msun'}: there is none in {tmp_path / 'vanilla'}"
+    with pytest.raises(UserError, match=re.escape(expected)):
+        chapter.models["vanilla"]
+    with pytest.raises(UserError, match="expected a run by mst"):
+        chapter.records["mst"]
+    assert "mst" not in chapter.models
+    with pytest.raises(KeyError):
+        chapter.models["nonsense"]
+    shutil.move(tmp_path / "msun", tmp_path / "mine")
+    with pytest.raises(UserError, match="mine is not called by its method, msun"):
+        Chapter("scenes", tmp_path / "mine").models["vanilla"]
+
+
+@pytest.mark.parametrize("place", ["", "book"])
+def test_a_folder_is_found_as_seen_from_the_checkout_and_from_the_book(tiny, tmp_path, monkeypatch, place):
+    checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
+    (checkout / "book").mkdir(parents=True)
+    elsewhere.mkdir()
+    train(tiny(epochs=1, out=str(checkout / place / "runs" / "msun")))
+    monkeypatch.setattr(chapters, "CHECKOUT", checkout)
+    monkeypatch.chdir(elsewhere)
+    assert list(Chapter("scenes", "runs/msun").models) == ["msun"]
+
+
+def test_downloaded_photographs_are_those_of_the_checkout(tmp_path, monkeypatch):
+    (tmp_path / "checkout" / "book").mkdir(parents=True)
+    monkeypatch.setattr(chapters, "CHECKOUT", tmp_path / "checkout")
+    monkeypatch.chdir(tmp_path / "checkout" / "book")
+    config = make_config("lite")
+    assert chapters._config(config, "imagenette").data_root == str(tmp_path / "checkout" / "data")
+    (tmp_path / "checkout" / "book" / "data").mkdir()
+    assert chapters._config(config, "imagenette").data_root == "data"
 
 
 def test_data_of_other_classes_and_unknown_runs_are_refused():
@@ -65,6 +109,8 @@ def test_the_photographs_records_and_analyses_are_there_for_every_method():
     records, arrays = analyses()
     for method in METHODS:
         assert photographs()[method]["data"]["name"] == "imagenette"
+        assert tuple(photographs()[method]["routings"]) == ROUTINGS
+        assert photographs_by_seed(method)[0]["mean_top1"] == photographs()[method]["mean_top1"]
         assert records[method]["method"] == method
         assert "pca_points" in arrays[method]
 

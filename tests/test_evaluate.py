@@ -11,7 +11,7 @@ from msun_lite.cost import flops
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
 from msun_lite.errors import UserError
-from msun_lite.evaluate import accuracy_record, evaluate, main, measure, refused_native, routed
+from msun_lite.evaluate import accuracy_record, all_routings, evaluate, main, measure, refused_native, routed
 from msun_lite.loaders import eval_loader
 from msun_lite.scales import resize
 from msun_lite.train import train
@@ -39,6 +39,13 @@ def test_a_record_has_the_routed_accuracies_and_costs():
     assert record["mean_top1"] == 63.33
     assert record["flops"] == {"8": costs[8], "12": costs[8], "16": costs[16]}
     assert record["routings"]["ceil"]["scale"] == {"8": 8, "12": 16, "16": 16}
+
+
+def test_rules_that_a_record_was_made_before_follow_from_its_subnets():
+    record = accuracy_record(MSUN.from_backbone("resnet_lite", (8, 16), num_classes=10), TABLE, "nearest")
+    older = {**record, "routings": {name: record["routings"][name] for name in ("nearest", "oracle")}}
+    assert all_routings(older) == all_routings(record) == record["routings"]
+    assert list(all_routings(older)) == list(record["routings"])
 
 
 def test_flops_are_twice_the_multiply_adds():

@@ -1,0 +1,59 @@
+import json
+
+import pytest
+
+from msun_lite.seeds import Lead, chance, listed, number, over_seeds, points, seeds_of, some_seeds, where
+
+
+def summary(seed, *top1):
+    sizes = [8, 16, 24][: len(top1)]
+    return {
+        "seed": seed,
+        "sizes": sizes,
+        "top1": {str(size): value for size, value in zip(sizes, top1, strict=True)},
+        "mean_top1": sum(top1) / len(top1),
+        "data": {"val": 1600},
+    }
+
+
+def test_the_records_of_a_run_are_found_by_seed_and_those_of_longer_names_are_not(tmp_path):
+    for name, seed in (("msun", 10), ("msun", 2), ("msun-warm", 0), ("mst", 2)):
+        folder = tmp_path / f"{name}-seed{seed}"
+        folder.mkdir()
+        (folder / "summary.json").write_text(json.dumps(summary(seed, 50.0)))
+    assert list(over_seeds(tmp_path, "msun")) == [2, 10]
+    assert list(over_seeds(tmp_path, "msun-warm")) == [0]
+    assert over_seeds(tmp_path, "nothing") == {}
+
+
+def test_two_standard_errors_of_an_accuracy():
+    assert chance(1600) == pytest.approx(2.0)
+    assert chance(1600, 50) == pytest.approx(2.5)
+
+
+def test_a_lead_is_taken_seed_by_seed_over_the_seeds_that_both_have():
+    one = {0: summary(0, 50.0, 70.0, 90.0), 1: summary(1, 52.0, 71.0, 89.0), 5: summary(5, 0.0, 0.0, 0.0)}
+    other = {0: summary(0, 45.0, 69.0, 93.0), 1: summary(1, 49.0, 70.0, 91.0)}
+    lead = Lead(one, other)
+    assert lead.at(8) == lead.at("8") == [5.0, 3.0]
+    assert lead.mean() == pytest.approx([1.0, 2 / 3])
+    assert lead.clear() == [8]
+    assert lead.open() == [16]
+    assert Lead(other, one).clear() == [24]
+    assert lead.said(lead.at(8)) == "4.0 points (3.0 to 5.0 over two seeds)"
+    assert lead.said(lead.at(16)) == "1.0 points (1.0 to 1.0 over two seeds), which may be chance"
+
+
+def test_words():
+    assert points([-1.26]) == "−1.3 points"
+    assert points([-2.0, 1.0]) == "−0.5 points (−2.0 to 1.0 over two seeds)"
+    assert [number(count) for count in (1, 12, 13)] == ["one", "twelve", "13"]
+    assert [listed(words) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
+    assert [some_seeds(count) for count in (1, 2)] == ["one seed", "two seeds"]
+    assert seeds_of({"A": 1, "B": 2, "C": 2}) == "one seed of A, two of B and C"
+    assert seeds_of({"A": 2, "B": 2}) == "two seeds each"
+    grid = [8, 16, 24, 32, 40]
+    assert where([16, 24, 32], grid) == "from 16 to 32 px"
+    assert where([8, 16, 40], grid) == "at 8, 16 and 40 px"
+    assert where([8, 16], grid) == "at 8 and 16 px"
+    assert where([], grid) == "at no size"
