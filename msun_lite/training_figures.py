@@ -135,6 +135,8 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
                 ax.plot([flops], [accuracy], **dot)
                 left = flops > 97 or method in NAMES
                 shift = (-8 if left else 8, {"mst": 6, "f3": -6}.get(method, 0))
+                if name.endswith(" ratio"):  # it lies close to the right of MSUN nearest
+                    left, shift = False, (6, 8)
                 label = f"$f_{name[1]}$ alone" if name[0] == "f" else name
                 ax.annotate(label, (flops, accuracy), shift, textcoords="offset points", fontsize=9,
                             ha="right" if left else "left", va="center")  # fmt: skip

@@ -28,6 +28,9 @@ QUALITY = 80
 CSS_PIXELS = 96
 """Pixels of a page an inch."""
 
+WIDE = 720
+"""Pixels of a page; a picture drawn wider than that scrolls on a phone, where its letters would get too small else."""
+
 WIDTH = "44rem"
 """Widest a slider gets; on a phone it is as wide as the page."""
 
@@ -114,11 +117,12 @@ def _changed_by_python(control: ipywidgets.SelectionSlider, pages: list[str]) ->
 def _page(stop: str, frame: Frame) -> str:
     text = html.escape(frame.text, quote=True)
     stop = html.escape(stop, quote=True)
-    width = f"{CSS_PIXELS * frame.picture.get_figwidth():.0f}px"  # on a phone the book's style keeps letters legible
-    style = f"width:100%;height:auto;--drawn:{width}"
+    width = CSS_PIXELS * frame.picture.get_figwidth()
+    style = f"width:100%;height:auto;--drawn:{width:.0f}px"
     picture = f'<img class="msun-frame" style="{style}" alt="{stop}: {text}" src="{_encoded(frame)}">'
-    scrolled = f'<div class="msun-scroll">{picture}</div>'
-    return f'<figure style="margin:0">{scrolled}<figcaption><b>{stop}</b>: {text}</figcaption></figure>'
+    if width > WIDE:
+        picture = f'<div class="msun-scroll">{picture}</div>'
+    return f'<figure style="margin:0">{picture}<figcaption><b>{stop}</b>: {text}</figcaption></figure>'
 
 
 def _encoded(frame: Frame) -> str:

@@ -42,6 +42,14 @@ def test_the_browser_itself_changes_the_picture(monkeypatch):
     assert stack.selected_index == control.index == 1
 
 
+def test_pictures_that_a_phone_would_shrink_too_far_are_framed_to_scroll():
+    for width, framed in ((9, True), (7, False)):
+        shown = {size: Frame(Figure(figsize=(width, 1)), f"{size}") for size in (8, 16)}
+        pages = [child.value for child in size_slider(shown).children[1].children]
+        assert all(('class="msun-scroll"' in page) == framed for page in pages)
+        assert all(f"--drawn:{96 * width}px" in page for page in pages)
+
+
 @pytest.mark.parametrize(("sharp", "kind"), [(True, "svg+xml"), (False, "webp")])
 def test_each_stop_has_its_own_picture_with_a_description(sharp, kind):
     _, stack = size_slider(frames(sharp)).children

@@ -75,7 +75,9 @@
     }
   };
   window.addEventListener("load", () => {
-    for (const picture of document.querySelectorAll(".cell_output img:not(.msun-frame)")) frame(picture);
+    for (const picture of document.querySelectorAll(".cell_output img:not(.msun-frame)")) {
+      if (picture.naturalWidth > 720) frame(picture); // as `WIDE` in widgets.py
+    }
     watch();
     new MutationObserver(watch).observe(document.body, { subtree: true, childList: true });
   });
