@@ -137,7 +137,7 @@ def trainers(config: TrainConfig, folder: Path) -> dict[str, Trainer]:
     data = load_data(config)
     found = {}
     for method in METHODS:
-        own = make_config(**{**vars(config), "method": method})
+        own = make_config(**{**vars(config), "method": method, "constraint": None})  # as is usual for the method
         found[method] = Trainer(own, data, make_model(own, data.classes), RunFolder(folder / "run"))
     return found
 
