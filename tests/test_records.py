@@ -176,3 +176,12 @@ def test_batches_are_ready_at_least_one_and_a_half_times_as_fast_as_torchvisions
 def test_an_msun_step_takes_about_the_time_that_its_flops_promise():
     record = json.loads((tables.RESULTS / "throughput.json").read_text())
     assert record["of_the_promised_time"]["median"] <= 1.1
+
+
+def test_the_rehearsal_of_imagenet_was_stopped_resumed_and_ended():
+    record = json.loads((tables.RESULTS / "rehearsal.json").read_text())
+    assert record["classes"] == record["data"]["classes"] == 1000
+    assert record["class_folders"]["stopped_at_step"] < record["class_folders"]["then_went_on_to_step"]
+    assert record["shards"]["stopped_at_step"] < record["shards"]["then_went_on_to_step"] == 10
+    assert max(record[name]["seconds_from_sigterm_to_exit"] for name in ("class_folders", "shards")) < 20
+    assert len(record["env"]["commit"]) == 40
