@@ -125,7 +125,7 @@ class Trainer:
         """Train to the end, or until asked to stop; a checkpoint is written either way.
 
         Returns:
-            Whether the run is finished.
+            Whether the training is finished, and nobody has asked to stop.
         """
         total, left = self.config.epochs * self.steps_per_epoch, self.config.epochs - self.epoch
         begun = self.step
@@ -141,7 +141,8 @@ class Trainer:
                     return False
                 metrics.add(self._end_epoch())
                 self.save()
-        return True
+            (asked,) = self.world.totals(stop.signal is not None)  # in the last step: the measurement would take long
+        return not asked
 
     def _run_epoch(self, batches: Iterator[Batch], stop: StopRequest, bar, begun: int) -> bool:
         """Train from the present batch to the end of the epoch; False if stopped, and saved, within it.

@@ -334,6 +334,23 @@ def test_a_signal_from_the_scheduler_stops_cleanly_with_exit_code_0(tiny, tmp_pa
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_a_signal_in_the_last_step_stops_before_the_measurement(tiny, monkeypatch, capsys):
+    real = Trainer._step
+
+    def step(self, *args):
+        real(self, *args)
+        if self.step == 7:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        folder = train(tiny())
+    assert "stopped after step 8 of 8, everything saved" in capsys.readouterr().out
+    assert not (folder / "summary.json").exists()
+    train(tiny(resume=True))
+    assert (folder / "summary.json").exists()
+
+
 def test_a_signal_during_the_measurement_loses_nothing(tiny, tmp_path, monkeypatch, capsys):
     whole = train(tiny(out=str(tmp_path / "whole")))
 
