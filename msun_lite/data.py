@@ -179,7 +179,7 @@ def _into_memory(
                 else:
                     images.append(image)
                     labels.append(label)
-        except KeyboardInterrupt:
+        except BaseException:  # else the pool would first try all that are left
             pool.shutdown(cancel_futures=True)
             raise
     if not images:

@@ -9,12 +9,13 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msun_lite.checkpoint import Checkpoints
-from msun_lite.config import TrainConfig
+from msun_lite.config import TrainConfig, dump_yaml
 from msun_lite.data import DataSet
 from msun_lite.devices import arithmetic, pick_precision, strides_over_a_point, to_float
 from msun_lite.distributed import ALONE, World
 from msun_lite.errors import CheckpointError, DataError, UserError
 from msun_lite.evaluate import evaluate_on
+from msun_lite.files import write_text
 from msun_lite.loaders import Batch, TrainView, train_loader
 from msun_lite.methods import Objective
 from msun_lite.metrics import MetricsLog
@@ -273,6 +274,7 @@ class Trainer:
             if self.world.first:
                 self.folder.best.mkdir(exist_ok=True)
                 self.trained.save(self.folder.best)
+                write_text(self.folder.best / "config.yaml", dump_yaml(self.config))  # so that it can be measured
         return {name: record[name] for name in ("mean_top1", "top1")}
 
     def save(self) -> None:
@@ -322,6 +324,11 @@ class Trainer:
                 self.average.load_state_dict(state["average"])
             for name in ("epoch", "batch", "seconds", "epoch_seconds", "waiting_seconds", "best"):
                 setattr(self, name, state[name])
+            before = state["env"]["processes"]
+            if before != self.world.size:
+                self.world.say(
+                    f"goes on with {self.world.size} process(es) rather than {before}: not bit for bit the same"
+                )
             self.env = {**state["env"], "processes": self.world.size}
             if self.world.first:
                 self.tally.sums.copy_(state["sums"])

@@ -52,7 +52,10 @@ class RunFolder:
         if self.checkpoint.exists() or any(self.older_checkpoints.glob("*.pt")):
             return True
         if rows := self.read_metrics():
-            raise CheckpointError(f"{self.checkpoint}: no such checkpoint, but {len(rows)} epochs were trained already")
+            raise CheckpointError(
+                f"{self.checkpoint}: no such checkpoint, but {len(rows)} epochs were trained already; put one back, or "
+                "choose another --out"
+            )
         return False
 
     def append_metrics(self, row: dict) -> None:

@@ -22,6 +22,7 @@ from msun_lite.data import load_data
 from msun_lite.engine import Trainer, learning_rate
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.evaluate import evaluate_on
+from msun_lite.evaluate import main as measure_run
 from msun_lite.loaders import train_loader
 from msun_lite.methods import make_model
 from msun_lite.model import load_state
@@ -432,6 +433,7 @@ def test_the_best_model_is_kept_and_its_accuracy_logged(tiny, monkeypatch):
     assert json.loads((folder / "summary.json").read_text())["best"] == {"epoch": 2, "mean_top1": 50.0}
     best = MSUN.from_pretrained(folder / "best").state_dict()
     assert not same(best, weights(folder))
+    assert measure_run([str(folder / "best")]) == 0
 
 
 def test_weights_that_are_not_finite_are_never_saved(tiny, monkeypatch):
