@@ -80,6 +80,7 @@ class Trainer:
         self.epoch = self.batch = 0
         self.seconds = self.epoch_seconds = self.waiting_seconds = 0.0
         self.best: dict | None = None
+        self.row: dict | None = None  # the metrics of an epoch that is over, but not measured yet
         self.tally = Tally(self.device)
 
     def _pick_precision(self, model: MSUN) -> str:
@@ -136,11 +137,14 @@ class Trainer:
             stop.deferred(),
             progress(total=total, initial=self.step, unit="step", disable=not self.world.first) as bar,
         ):
-            while self.epoch < self.config.epochs:
-                bar.set_description(f"{self.config.method} epoch {self.epoch + 1}/{self.config.epochs}")
-                if not self._run_epoch(batches, stop, bar, begun):
-                    return False
-                metrics.add(self._end_epoch())
+            while self.epoch < self.config.epochs or self.row is not None:
+                if self.row is None:
+                    bar.set_description(f"{self.config.method} epoch {self.epoch + 1}/{self.config.epochs}")
+                    if not self._run_epoch(batches, stop, bar, begun):
+                        return False
+                    self.row = self._end_epoch()
+                metrics.add(self.row | self._measure(stop))
+                self.row = None
                 self.save()
             (asked,) = self.world.totals(stop.signal is not None)  # in the last step: the measurement would take long
         return not asked
@@ -261,14 +265,19 @@ class Trainer:
         self.seconds += self.epoch_seconds
         self.epoch, self.batch, self.epoch_seconds, self.waiting_seconds = self.epoch + 1, 0, 0.0, 0.0
         self.tally.clear()
-        return row | self._measure()
+        return row
 
-    def _measure(self) -> dict:
-        """Measure the network if it is time to, keep it if it is the best so far, and return what was measured."""
+    def _measure(self, stop: StopRequest) -> dict:
+        """Measure the network if it is time to, keep it if it is the best so far, and return what was measured.
+
+        This can take long, so a signal interrupts it, and the run goes on with measuring.
+        """
         config = self.config
         if config.eval_epochs is None or self.epoch % config.eval_epochs:
             return {}
-        record = evaluate_on(self.trained, self.data, config, self.device, self.world)
+        self.save()
+        with stop.at_once():
+            record = evaluate_on(self.trained, self.data, config, self.device, self.world)
         if self.best is None or record["mean_top1"] > self.best["mean_top1"]:
             self.best = {"epoch": self.epoch, "mean_top1": record["mean_top1"]}
             if self.world.first:
@@ -295,6 +304,7 @@ class Trainer:
             "epoch_seconds": self.epoch_seconds,
             "waiting_seconds": self.waiting_seconds,
             "best": self.best,
+            "row": self.row,
             "sums": sums,
             "bad_images": list(self.bad_images.seen),
             "rng": self._rng_state(),
@@ -322,7 +332,7 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
             if self.average is not None:
                 self.average.load_state_dict(state["average"])
-            for name in ("epoch", "batch", "seconds", "epoch_seconds", "waiting_seconds", "best"):
+            for name in ("epoch", "batch", "seconds", "epoch_seconds", "waiting_seconds", "best", "row"):
                 setattr(self, name, state[name])
             before = state["env"]["processes"]
             if before != self.world.size:
@@ -337,7 +347,7 @@ class Trainer:
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:
             raise CheckpointError(f"{path}: expected a checkpoint of a training run, missing {error}") from None
         if self.world.first:
-            self.folder.drop_metrics_after(self.epoch)
+            self.folder.drop_metrics_after(self.epoch if self.row is None else self.epoch - 1)
 
     def _check_same(self, name: str, stored: object, present: object) -> None:
         """Raise a `CheckpointError` if what the run began with is not what is here now."""

@@ -43,6 +43,17 @@ class StopRequest:
         finally:
             self._deferred = False
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal interrupt what is inside of this, within `deferred`; also one that came before."""
+        self._deferred = False
+        if self.signal is not None:
+            raise KeyboardInterrupt
+        try:
+            yield
+        finally:
+            self._deferred = True
+
     def _note(self, number: int, frame: object) -> None:
         again = self.signal is not None and number == signal.SIGINT
         if self.signal is None:

@@ -436,6 +436,29 @@ def test_the_best_model_is_kept_and_its_accuracy_logged(tiny, monkeypatch):
     assert measure_run([str(folder / "best")]) == 0
 
 
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_signal_while_an_epoch_is_measured_stops_at_once_and_the_run_goes_on_with_measuring(tiny, tmp_path, epochs):
+    options = {"epochs": epochs, "eval_epochs": 2}
+    whole = train(tiny(out=str(tmp_path / "whole"), **options))
+    calls = []
+
+    def preempted(*args):
+        calls.append("measured")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("msun_lite.engine.evaluate_on", preempted)
+        folder = train(tiny(**options))
+    assert len(calls) == 1
+    assert load_checkpoint(folder / "checkpoint.pt")["step"] == 8
+    assert len(RunFolder(folder).read_metrics()) == 1
+    train(tiny(resume=True, **options))
+    assert same(weights(whole), weights(folder))
+    rows = [RunFolder(path).read_metrics() for path in (whole, folder)]
+    assert [(row["epoch"], row.get("top1")) for row in rows[0]] == [(row["epoch"], row.get("top1")) for row in rows[1]]
+    assert len(rows[0]) == epochs
+
+
 def test_weights_that_are_not_finite_are_never_saved(tiny, monkeypatch):
     real = Trainer._step
 
