@@ -17,6 +17,7 @@ from scipy.io import savemat
 from data_scripts import prepare_imagenet
 from data_scripts.prepare_imagenet import DEVKIT, TRAIN, VAL, main
 from msun_lite.data import load_data
+from tools.rehearse_imagenet import pack
 
 SCRIPT = Path(__file__).parents[1] / "data_scripts" / "prepare_imagenet.py"
 WNIDS = ["n02119789", "n01440764", "n04153751"]
@@ -27,16 +28,6 @@ TRUTH = [2, 3, 1, 2, 3, 1]
 def _jpeg(level):
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), (level, level, level)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def _tar(members):
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as archive:
-        for name, content in members.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
     return buffer.getvalue()
 
 
@@ -53,11 +44,11 @@ def _devkit(truth=TRUTH, wnids=WNIDS):
         f"{top}/data/meta.mat": meta.getvalue(),
         f"{top}/data/ILSVRC2012_validation_ground_truth.txt": "".join(f"{number}\n" for number in truth).encode(),
     }
-    return gzip.compress(_tar(members))
+    return gzip.compress(pack(members))
 
 
 def _train():
-    return {f"{wnid}.tar": _tar({f"{wnid}_{n}.JPEG": _jpeg(n) for n in range(4)}) for wnid in WNIDS}
+    return {f"{wnid}.tar": pack({f"{wnid}_{n}.JPEG": _jpeg(n) for n in range(4)}) for wnid in WNIDS}
 
 
 def _val():
@@ -69,8 +60,8 @@ def archives(tmp_path):
     """Return a folder with tiny archives of the official layout: 12 training and 6 validation images of 3 classes."""
     folder = tmp_path / "archives"
     folder.mkdir()
-    (folder / TRAIN).write_bytes(_tar(_train()))
-    (folder / VAL).write_bytes(_tar(_val()))
+    (folder / TRAIN).write_bytes(pack(_train()))
+    (folder / VAL).write_bytes(pack(_val()))
     (folder / DEVKIT).write_bytes(_devkit())
     return folder
 
@@ -151,7 +142,7 @@ def test_a_broken_archive_is_named_and_nothing_is_left(archives, tmp_path, capsy
 
 
 def _with(members, extra):
-    return _tar({**members, **extra})
+    return pack({**members, **extra})
 
 
 @pytest.mark.parametrize(
@@ -161,25 +152,25 @@ def _with(members, extra):
         (TRAIN, _with(_train(), {"n99999999.tar": b""}), "got 'n99999999.tar'"),
         (
             TRAIN,
-            _tar({"n01440764.tar": _tar({"../../x.JPEG": b""})}),
+            pack({"n01440764.tar": pack({"../../x.JPEG": b""})}),
             "n01440764.tar: refused the member '../../x.JPEG'",
         ),
-        (TRAIN, _tar({"n01440764.tar": _tar({"/x.JPEG": b""})}), "n01440764.tar: refused the member '/x.JPEG'"),
-        (TRAIN, _tar({"n01440764.tar": _tar({"x.JPEG": b""})}), "got 'x.JPEG'"),
-        (TRAIN, _tar({"n01440764.tar": b"hello" * 500}), "n01440764.tar: expected a whole, uncompressed tar"),
-        (TRAIN, _tar({"n01440764.tar": _train()["n01440764.tar"][:1700]}), "n01440764.tar: expected a whole"),
-        (TRAIN, _tar({"n01440764.tar": _train()["n01440764.tar"]}), "expected images in 3 classes, found them in 1"),
+        (TRAIN, pack({"n01440764.tar": pack({"/x.JPEG": b""})}), "n01440764.tar: refused the member '/x.JPEG'"),
+        (TRAIN, pack({"n01440764.tar": pack({"x.JPEG": b""})}), "got 'x.JPEG'"),
+        (TRAIN, pack({"n01440764.tar": b"hello" * 500}), "n01440764.tar: expected a whole, uncompressed tar"),
+        (TRAIN, pack({"n01440764.tar": _train()["n01440764.tar"][:1700]}), "n01440764.tar: expected a whole"),
+        (TRAIN, pack({"n01440764.tar": _train()["n01440764.tar"]}), "expected images in 3 classes, found them in 1"),
         (VAL, _with(_val(), {"a/../../x.JPEG": b""}), "refused the member"),
         (VAL, _with(_val(), {"ILSVRC2012_val_00000007.JPEG": b""}), "got 'ILSVRC2012_val_00000007.JPEG'"),
         (VAL, _with(_val(), {"n01440764/x.JPEG": b""}), "got 'n01440764/x.JPEG'"),
-        (VAL, _tar(dict(list(_val().items())[:5])), "expected 6 images, found 5"),
-        (DEVKIT, gzip.compress(_tar({"data/meta.mat": b"x"})), "expected meta.mat and"),
+        (VAL, pack(dict(list(_val().items())[:5])), "expected 6 images, found 5"),
+        (DEVKIT, gzip.compress(pack({"data/meta.mat": b"x"})), "expected meta.mat and"),
         (DEVKIT, _devkit(truth=[1, 2, 5]), "ground truth: 5"),
         (DEVKIT, _devkit(truth=["cat"]), "ground truth"),
         (DEVKIT, _devkit(wnids=["../../x", "n01440764", "n04153751"]), "expected WordNet ids"),
         (
             DEVKIT,
-            gzip.compress(_tar({"meta.mat": b"x" * 500, "ILSVRC2012_validation_ground_truth.txt": b"1"})),
+            gzip.compress(pack({"meta.mat": b"x" * 500, "ILSVRC2012_validation_ground_truth.txt": b"1"})),
             "in meta.mat, got",
         ),
     ],
