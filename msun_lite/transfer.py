@@ -27,7 +27,7 @@ from statistics import median
 import torch
 from PIL import Image
 
-from msun_lite.config import OneLineParser, dump_yaml, parse, read_config
+from msun_lite.config import OneLineParser, TrainConfig, dump_yaml, parse, read_config
 from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
 from msun_lite.devices import pick_device
@@ -38,6 +38,7 @@ from msun_lite.files import write_text
 from msun_lite.layers import classifiers
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
+from msun_lite.norms import PerScale
 from msun_lite.pretrained import find_pretrained
 from msun_lite.probe import Features, accuracy, cached, compute, fit
 from msun_lite.records import RunFolder, environment, write_json
@@ -73,6 +74,32 @@ class Task:
     data: DataSet
     size: int
     crop_ratio: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """One transfer under way.
+
+    Args:
+        config: its options.
+        folder: its run folder.
+        task: what the network is transferred to.
+        model: the network, with a new classifier.
+        scale: the subnet that serves the size.
+        weights: fingerprint of the network as it was.
+    """
+
+    config: TransferConfig
+    folder: RunFolder
+    task: Task
+    model: MSUN
+    scale: int
+    weights: str
+
+    @property
+    def plan(self) -> TrainConfig:
+        """The options of the training that this is."""
+        return self.config.training(self.task.size, self.task.crop_ratio)
 
 
 def transfer(config: TransferConfig) -> Path:
@@ -113,9 +140,8 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
     scale = route(task.size, model.scales, model.routing)
     served = f"{task.data.name} at {task.size} px, served by the subnet of {scale} px"
     print(f"{Path(config.run).name}: {served}", flush=True)
-    params = parameters(model)
-    run = _probe if config.mode == "linear" else _finetune
-    measured = run(config, folder, task, model, scale, fingerprint(source), stop)
+    move, params = Move(config, folder, task, model, scale, fingerprint(source)), parameters(model)
+    measured = _probe(move) if config.mode == "linear" else _finetune(move, stop)
     if measured is None:
         print(f"stopped, everything saved; go on with: {_go_on(folder)}")
         if not stop.by_scheduler:
@@ -125,7 +151,7 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
         folder.summary,
         {
             "run": Path(config.run).name,
-            "weights": fingerprint(source),
+            "weights": move.weights,
             "method": method,
             "arch": source.spec["arch"],
             "blocks": source.spec["blocks"],
@@ -212,24 +238,22 @@ def serving_classifier(model: MSUN, scale: int) -> torch.nn.Linear:
     return layers[model.scales.index(scale)] if model.unify == "none" else layers[0]
 
 
-def _probe(
-    config: TransferConfig, folder: RunFolder, task: Task, model: MSUN, scale: int, weights: str, stop: StopRequest
-) -> dict:
+def _probe(move: Move) -> dict:
     """Train and measure a classifier on the frozen network's features; return what a record says of it."""
-    device, plan = pick_device(config.device), config.training(task.size, task.crop_ratio)
+    folder, device = move.folder, pick_device(move.config.device)
     env = environment(device, "fp32")  # now: the checkout may move on during the run
-    model = model.to(device, memory_format=torch.channels_last)
-    _begin(folder, config)
+    model = move.model.to(device, memory_format=torch.channels_last)
+    _begin(move)
     start = time.perf_counter()
-    train, test = (_features(config, folder, task, model, scale, weights, split) for split in ("train", "test"))
+    train, test = (_features(move, split) for split in ("train", "test"))
     refuse_unreadable(test.unreadable)
     for message in train.unreadable:
-        task.data.bad_images.add(message)
+        move.task.data.bad_images.add(message)
     computed = time.perf_counter()
-    classifier = serving_classifier(model, scale)
+    classifier = serving_classifier(model, move.scale)
     folder.drop_metrics_after(0)
     rows = []
-    fit(classifier, train, plan, rows.append)
+    fit(classifier, train, move.plan, rows.append)
     for row in rows:
         folder.append_metrics(row)
     model.save(folder.path)
@@ -245,30 +269,28 @@ def _probe(
     }
 
 
-def _features(
-    config: TransferConfig, folder: RunFolder, task: Task, model: MSUN, scale: int, weights: str, split: str
-) -> Features:
+def _features(move: Move, split: str) -> Features:
     """Return the features of the training or test images, from the cache if they are there."""
+    config, task, model, scale = move.config, move.task, move.model, move.scale
     mirror = config.flip and split == "train"
     images = task.data.train if split == "train" else task.data.val
     loader = eval_loader(images, task.size, task.crop_ratio, BATCH, config.workers)
     behaviour = {name: model.spec[name] for name in ("arch", "antialias", "unify", "normalisation")}
     about = {"split": split, "data": task.data.fingerprint, "size": task.size, "crop_ratio": task.crop_ratio}
-    about |= {"mirror": mirror, "weights": weights, "scale": scale, **behaviour}
+    about |= {"mirror": mirror, "weights": move.weights, "scale": scale, **behaviour}
     device = next(model.parameters()).device
-    place = Path(config.features) if config.features is not None else folder.path / "features"
+    place = Path(config.features) if config.features is not None else move.folder.path / "features"
     return cached(place, about, lambda: compute(model, loader, scale, device, mirror))
 
 
-def _finetune(
-    config: TransferConfig, folder: RunFolder, task: Task, model: MSUN, scale: int, weights: str, stop: StopRequest
-) -> dict | None:
+def _finetune(move: Move, stop: StopRequest) -> dict | None:
     """Train all that serves the size, and measure it; return what a record says of it, None if stopped."""
-    plan = config.training(task.size, task.crop_ratio)
+    config, folder, task, plan = move.config, move.folder, move.task, move.plan
+    model, scale = move.model, move.scale
     data = in_memory(task.data, plan, train=True) if config.cache and _on_disk(task.data) else task.data
     _freeze_others(model, scale)
     trainer = Trainer(plan, data, model, folder, title=f"{Path(config.run).name} on {data.name},")
-    _begin(folder, config, trainer.disk_space())
+    _begin(move, trainer.disk_space())
     if config.resume and folder.has_checkpoint():
         trainer.load()
         print(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {plan.epochs}")
@@ -296,19 +318,19 @@ def _on_disk(data: DataSet) -> bool:
 
 
 def _freeze_others(model: MSUN, scale: int) -> None:
-    """Leave the subnets that do not serve, and with nothing shared their unified networks, out of the training."""
-    others = [str(other) for other in model.scales if other != scale]
-    for other in others:
-        model.subnets[other].requires_grad_(False)
-        if model.unify == "none":
-            model.unified[other].requires_grad_(False)
+    """Leave all that belongs to scales that do not serve out of the training: subnets, and what of g they own."""
+    owned = [model.subnets, *(module for module in model.modules() if isinstance(module, PerScale))]
+    for parts in owned:
+        for other, part in parts.items():
+            if other != str(scale):
+                part.requires_grad_(False)
 
 
-def _begin(folder: RunFolder, config: TransferConfig, space: int = 0) -> None:
+def _begin(move: Move, space: int = 0) -> None:
     """Make the run folder, and write its configuration if this is a new run."""
-    folder.create(space)
-    if not config.resume:
-        write_text(folder.config, dump_yaml(config))
+    move.folder.create(space)
+    if not move.config.resume:
+        write_text(move.folder.config, dump_yaml(move.config))
 
 
 def _command(config: TransferConfig) -> str:

@@ -47,6 +47,13 @@ def read_records(paths: Iterable[Path]) -> list[dict]:
     return found
 
 
+def record_name(record: dict) -> str:
+    """Return what a record is called: network, data, size, mode, routing where it is not Eq. 6's, seed."""
+    routed = record["routing"] if len(record["scales"]) > 1 and record["routing"] != "nearest" else ""
+    parts = [record["run"], record["data"]["name"], f"{record['size']}px", record["mode"], routed]
+    return "-".join(part for part in (*parts, f"seed{record['seed']}") if part)
+
+
 def title(record: dict) -> str:
     """Return what the data set of a record is called in Table III, or its own name."""
     name = record["data"]["name"]
@@ -153,7 +160,22 @@ def _native(name: str, size: int, columns: Sequence[tuple[str, int]]) -> bool:
 
 
 def transfer_markdown(record: dict) -> str:
-    """Return the table as Markdown, each row of the paper's under ours, and a sentence on each difference."""
+    """Return the table as Markdown with a sentence on each difference, and on which subnet served."""
+    served = [
+        f"{_name(row)} at {size} px by {row['cells'][_key((name, size))]['scale']} px"
+        for row in record["rows"]
+        for name, size in record["columns"]
+        if _key((name, size)) in row["cells"] and row["method"] == "msun"
+    ]
+    about = "Top-1 accuracy in percent, mean and standard deviation over seeds; GFLOPs are the mean over the columns. "
+    about += "Seeds draw the classifier, the order of the images and their crops; the transferred network is the same. "
+    about += f"Subnets: {'; '.join(dict.fromkeys(served))}." if served else ""
+    sentences = "\n".join(f"* {claim['sentence']}" for claim in record["claims"])
+    return "\n\n".join(part for part in (about.strip(), transfer_rows(record), sentences) if part) + "\n"
+
+
+def transfer_rows(record: dict) -> str:
+    """Return the rows as a table, each of the paper's under ours."""
     columns = [tuple(one) for one in record["columns"]]
     lines = []
     for row in record["rows"]:
@@ -169,18 +191,7 @@ def transfer_markdown(record: dict) -> str:
             spent = f"{papers(row['mode'], row['arch'], row['method'])['FLOPs'] / 1e9:.1f}, its unit"
             lines.append(["", f"paper, {backbone}", NAMES[row["method"]], spent, *theirs])
     heads = ["setting", "network", "method", "GFLOPs", *(f"{name}, {size} px" for name, size in columns)]
-    table = tabulate(lines, heads, tablefmt="github", disable_numparse=True)
-    served = [
-        f"{_name(row)} at {size} px by {row['cells'][_key((name, size))]['scale']} px"
-        for row in record["rows"]
-        for name, size in columns
-        if _key((name, size)) in row["cells"] and row["method"] == "msun"
-    ]
-    about = "Top-1 accuracy in percent, mean and standard deviation over seeds; GFLOPs are the mean over the columns. "
-    about += "Seeds draw the classifier, the order of the images and their crops; the transferred network is the same. "
-    about += f"Subnets: {'; '.join(dict.fromkeys(served))}." if served else ""
-    sentences = "\n".join(f"* {claim['sentence']}" for claim in record["claims"])
-    return "\n\n".join(part for part in (about.strip(), table, sentences) if part) + "\n"
+    return tabulate(lines, heads, tablefmt="github", disable_numparse=True)
 
 
 def _cell(cell: dict | None) -> str:
