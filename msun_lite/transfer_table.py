@@ -1,6 +1,7 @@
 """Table III from the records of finished transfers: settings and methods down, data sets across, the paper's beside."""
 
 from collections.abc import Iterable, Sequence
+from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
 
@@ -8,10 +9,10 @@ from tabulate import tabulate
 
 from msun_lite import paper
 from msun_lite.ablation_tables import NAMES as ARCHS
-from msun_lite.claims import Claim, judged
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.figures import NAMES
 from msun_lite.records import read_json
+from msun_lite.seeds import chance, said
 from msun_lite.transfer_sets import SETS
 
 SETTINGS = {"linear": "linear-probe", "finetune": "fine-tuning"}
@@ -69,9 +70,9 @@ def transfer_record(records: Sequence[dict]) -> dict:
     """Return Table III as numbers: a row for each mode, network, method and routing.
 
     Returns:
-        {"columns": [[data set, size]], "rows": [{"mode", "arch", "method", "routing", "flops": mean over the columns,
-        "cells": {column: {"top1": {seed: percent}, "scale", "flops"}}, "paper": {data set: percent}, ...}], "claims"},
-        columns as `NAME SIZE`.
+        `columns`, each a data set and a size; `rows`, each with mode, network, method and routing, its mean FLOPs over
+        the columns, the accuracy of every seed and the subnet for each column, and the paper's accuracies by data set;
+        and `differences` between methods, in points, one a seed, with the paper's and what may be chance.
 
     Raises:
         UserError: for two records of one cell and seed.
@@ -82,7 +83,8 @@ def transfer_record(records: Sequence[dict]) -> dict:
         routing = record["routing"] if len(record["scales"]) > 1 else None  # one scale serves all
         key = (record["mode"], record["arch"], record["method"], routing)
         row = rows.setdefault(key, dict(zip(("mode", "arch", "method", "routing"), key, strict=True)) | {"cells": {}})
-        about = {"scale": record["scale"], "flops": record["flops"], "epochs": record["epochs"], "top1": {}}
+        about = {name: record[name] for name in ("scale", "flops", "epochs")}
+        about |= {"images": record["data"]["val"], "top1": {}}
         cell = row["cells"].setdefault(_key(column(record)), about)
         if record["seed"] in cell["top1"]:
             raise UserError(f"expected one transfer for each cell and seed, got two for: {record['command']}")
@@ -91,8 +93,7 @@ def transfer_record(records: Sequence[dict]) -> dict:
         row["flops"] = round(mean(cell["flops"] for cell in row["cells"].values()))
         row["paper"] = _paper_row(row, columns)
     ordered = sorted(rows.values(), key=_row_order)
-    claims = [claim for mode in SETTINGS for claim in judged(_claims(ordered, columns, mode))]
-    return {"columns": [list(one) for one in columns], "rows": ordered, "claims": claims}
+    return {"columns": [list(one) for one in columns], "rows": ordered, "differences": _differences(ordered, columns)}
 
 
 def _key(one: Sequence) -> str:
@@ -123,29 +124,35 @@ def _paper_row(row: dict, columns: Sequence[tuple[str, int]]) -> dict[str, float
     return {name: found[theirs] for name, theirs in named.items() if theirs in found}
 
 
-def _claims(rows: Sequence[dict], columns: Sequence[tuple[str, int]], mode: str) -> list[Claim]:
-    """Return by how much the methods differ in each column, seed by seed, with the paper's difference."""
+def _differences(rows: Sequence[dict], columns: Sequence[tuple[str, int]]) -> list[dict]:
+    """Return by how much the methods of a setting and network differ in each column, seed by seed.
+
+    Returns:
+        {"mode", "data", "size", "one", "other": names of rows, "values": points, one a seed, "paper": points or None,
+        "chance": two standard errors of an accuracy on the test images}. More seeds do not make that less: they share
+        the images, and the network.
+    """
     found = []
-    for name, size in columns:
-        for one, other in COMPARED:
-            pairs = [
-                (first, second)
-                for first in rows
-                for second in rows
-                if (first["method"], second["method"]) == (one, other)
-                and first["mode"] == second["mode"] == mode
-                and first["arch"] == second["arch"]
-                and all(_key((name, size)) in row["cells"] for row in (first, second))
-            ]
-            for first, second in pairs:
-                ours = [row["cells"][_key((name, size))]["top1"] for row in (first, second)]
-                differences = [ours[0][seed] - ours[1][seed] for seed in ours[0] if seed in ours[1]]
-                theirs = [row["paper"].get(name) for row in (first, second)]
-                text = f"{SETTINGS[mode]}, {name} at {size} px: {_name(first)} over {_name(second)}"
-                beside = None if None in theirs or not _native(name, size, columns) else theirs[0] - theirs[1]
-                if differences:
-                    found.append(Claim(text, 0, differences, beside))
+    for (name, size), first, second in product(columns, rows, rows):
+        cells = [row["cells"].get(_key((name, size))) for row in (first, second)]
+        alike = all(first[same] == second[same] for same in ("mode", "arch"))
+        if (first["method"], second["method"]) not in COMPARED or not alike or None in cells:
+            continue
+        one, other = (cell["top1"] for cell in cells)
+        theirs = [row["paper"].get(name) for row in (first, second)]
+        beside = None if None in theirs or not _native(name, size, columns) else round(theirs[0] - theirs[1], 2)
+        if values := [round(one[seed] - other[seed], 2) for seed in one if seed in other]:
+            about = {"mode": first["mode"], "data": name, "size": size, "one": _name(first), "other": _name(second)}
+            near = chance(cells[0]["images"], mean([*one.values(), *other.values()]))
+            found.append({**about, "values": values, "paper": beside, "chance": round(near, 2)})
     return found
+
+
+def _sentence(difference: dict) -> str:
+    where = f"{SETTINGS[difference['mode']]}, {difference['data']} at {difference['size']} px"
+    beside = "" if difference["paper"] is None else f" (paper {difference['paper']:+.2f})".replace("-", "−")
+    found = said(difference["values"], difference["chance"])
+    return f"{where}: {difference['one']} over {difference['other']}{beside}: {found}"
 
 
 def _name(row: dict) -> str:
@@ -170,7 +177,9 @@ def transfer_markdown(record: dict) -> str:
     about = "Top-1 accuracy in percent, mean and standard deviation over seeds; GFLOPs are the mean over the columns. "
     about += "Seeds draw the classifier, the order of the images and their crops; the transferred network is the same. "
     about += f"Subnets: {'; '.join(dict.fromkeys(served))}." if served else ""
-    sentences = "\n".join(f"* {claim['sentence']}" for claim in record["claims"])
+    sentences = "\n".join(f"* {_sentence(difference)}" for difference in record["differences"])
+    if sentences:
+        sentences += "\n\nWhat is no more than two standard errors of an accuracy on the test images may be chance."
     return "\n\n".join(part for part in (about.strip(), transfer_rows(record), sentences) if part) + "\n"
 
 
@@ -182,7 +191,7 @@ def transfer_rows(record: dict) -> str:
         arch = ARCHS.get(row["arch"], row["arch"])
         cells = [_cell(row["cells"].get(_key(one))) for one in columns]
         lines.append([SETTINGS[row["mode"]], arch, _name(row), f"{row['flops'] / 1e9:.3f}", *cells])
-        if row["paper"]:
+        if row["paper"] and row["routing"] in (None, "nearest"):
             backbone = paper.BACKBONES.get(row["arch"], paper.BACKBONES["resnet50"])
             theirs = [
                 f"{row['paper'][name]:.2f}" if name in row["paper"] and _native(name, size, columns) else ""

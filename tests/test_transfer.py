@@ -341,7 +341,7 @@ def record(method, data, size, seed, top1, mode="linear", routing="nearest", arc
         "top1": top1,
         "flops": 1_000_000_000,
         "epochs": 30,
-        "data": {"name": data},
+        "data": {"name": data, "val": 400},
         "command": "python -m msun_lite.transfer",
     }
 
@@ -367,9 +367,12 @@ def test_the_table_has_table_threes_layout_with_the_papers_figures_beside():
     first, second = [line for line in text.splitlines() if "| Vanilla" in line]
     assert [cell.strip() for cell in first.split("|")][4:8] == ["1.000", "", "50.5 ± 0.7", "50.5 ± 0.7"]
     assert [cell.strip() for cell in second.split("|")][4:8] == ["32.8, its unit", "89.95", "77.57", ""]
-    assert "CIFAR-10 at 32 px: MSUN over Vanilla (paper +14.83): +20.0 ± 0.0 points over 2 seeds" in text
-    assert "CIFAR-10 at 16 px: MSUN over Vanilla: +20.0" in text
-    assert "MSUN, ceil over Vanilla" in text
+    assert (
+        "linear-probe, CIFAR-10 at 32 px: MSUN over Vanilla (paper +14.83): 20.0 points (20.0 to 20.0 over two" in text
+    )
+    assert "CIFAR-10 at 16 px: MSUN over Vanilla: 20.0" in text
+    assert "CIFAR-10 at 32 px: MSUN, ceil over Vanilla (paper +14.83): 30.0 points\n" in text
+    assert found["differences"][0]["chance"] == pytest.approx(200 * (0.605 * 0.395 / 400) ** 0.5, abs=0.2)
     with pytest.raises(UserError, match="expected one transfer for each cell and seed"):
         transfer_record([*records, records[0]])
 
