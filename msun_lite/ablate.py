@@ -106,6 +106,7 @@ TABLES: dict[str, dict[str, Ablation]] = {
                 {"norm": "per_scale", "random_sizes": True, "routing": "ratio"},
                 source=BEYOND,
             ),
+            Ablation("distillation between the scales", {"distil": 1.0}, source=BEYOND),
         )
     },
 }

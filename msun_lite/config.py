@@ -76,6 +76,8 @@ class TrainConfig:
     none; pair for msun and none for vanilla and mst by default. With mst it compares the features after `blocks`."""
     lam: float = 0.01
     """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient, or its weight."""
+    distil: float = 0.0
+    """Weight of a distillation (mst, msun): each scale learns from the mean of all scales' logits too."""
     joint: bool = False
     """Normalise all scales of a step as one batch (mst, msun) rather than one after the other."""
     label_smoothing: float = 0.0
@@ -196,7 +198,7 @@ class TrainConfig:
         for name in ("threads", "max_minutes", "clip_norm", "lr_batch_size", "eval_epochs"):
             if getattr(self, name) is not None:
                 _within(name, getattr(self, name), above=0)
-        for name in ("lam", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "keep"):
+        for name in ("lam", "distil", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "keep"):
             _within(name, getattr(self, name), least=0)
         for name in ("seed", "scenes_seed"):
             _within(name, getattr(self, name), least=0, below=2**63)

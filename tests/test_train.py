@@ -67,7 +67,7 @@ def test_a_run_leaves_the_files_the_design_names(tiny, method):
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in metrics] == [1, 2]
     assert [row["step"] for row in metrics] == [4, 8]
-    assert {"epoch", "step", "lr", "loss", "ce", "si", "seconds", "images_per_second"} <= set(metrics[0])
+    assert {"epoch", "step", "lr", "loss", "ce", "si", "kd", "seconds", "images_per_second"} <= set(metrics[0])
     assert (metrics[0]["si"] > 0) == (method == "msun")
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["method"] == method
