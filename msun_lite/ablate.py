@@ -289,8 +289,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(
         "python -m msun_lite.ablate",
         "Train the networks of one of the paper's ablations and write its table.",
-        set(FIXED),
+        {*FIXED, "out"},
     )
+    out_help = "Folder for all runs and tables; runs/ablate-PRESET by default. Nothing is written outside it but data."
+    parser.add_argument("--out", type=str | None, default=None, help=out_help)
     parser.add_argument("--table", type=str, required=True, help="4, 5, 6, or open: what the paper leaves open.")
     parser.add_argument("--seeds", type=list[int], default=[0], help="Seeds of the trainings, as 0,1,2.")
     options = parse(parser, argv).as_dict()
