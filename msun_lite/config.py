@@ -17,10 +17,10 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS
-from msun_lite.model import UNIFY
 from msun_lite.norms import NORMS
 from msun_lite.records import RunFolder
 from msun_lite.scales import check_scales
+from msun_lite.spec import UNIFY
 from msun_lite.surgery import STEMS
 
 PRESETS = Path(__file__).parent / "presets"
