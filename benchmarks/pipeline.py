@@ -31,10 +31,10 @@ from msun_lite.config import OneLineParser, TrainConfig, make_config, parse
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import DataError
 from msun_lite.loaders import Batch, TrainView, train_loader
-from msun_lite.model import IMAGENET_NORMALISATION
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import pyramid
 from msun_lite.sources import FileSource
+from msun_lite.spec import IMAGENET_NORMALISATION
 from msun_lite.timing import images_per_second, measured_in_turns, spread
 
 LARGE = (500, 375)

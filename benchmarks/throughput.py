@@ -38,9 +38,9 @@ from msun_lite.devices import arithmetic, pick_device, pick_precision
 from msun_lite.engine import Trainer
 from msun_lite.loaders import Batch, TrainView, train_loader
 from msun_lite.methods import make_model
-from msun_lite.model import IMAGENET_NORMALISATION
 from msun_lite.records import RunFolder, check_output, environment, write_json
 from msun_lite.sources import ImageSource
+from msun_lite.spec import IMAGENET_NORMALISATION
 from msun_lite.timing import images_per_second, measured_in_turns, spread
 
 DEFAULTS = {

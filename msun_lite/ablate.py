@@ -20,7 +20,7 @@ from pathlib import Path
 from msun_lite.ablation_tables import BASE, table_markdown, table_record
 from msun_lite.config import TrainConfig, make_config, make_parser, parse, read_config
 from msun_lite.errors import UserError, one_line_errors
-from msun_lite.figures import save_figure
+from msun_lite.figures import NAMES, save_figure
 from msun_lite.files import write_text
 from msun_lite.records import RunFolder, read_json, write_json
 from msun_lite.reproduce import carry_on, refuse_several
@@ -106,10 +106,14 @@ TABLES: dict[str, dict[str, Ablation]] = {
                 {"norm": "per_scale", "random_sizes": True, "routing": "ratio"},
                 source=BEYOND,
             ),
+            Ablation("distillation between the scales", {"distil": 1.0}, source=BEYOND),
         )
     },
 }
 """Table -> what a row is called -> the network; Tables IV to VI by the paper's names, and the open questions."""
+
+GROUPS = ("the methods", "Tables V and VI", "left open", BEYOND)
+"""What networks have in common, for `networks`."""
 
 ROMAN = {"4": "IV", "5": "V", "6": "VI"}
 
@@ -171,6 +175,35 @@ def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
         for row in (row for row, ablated in rows.items() if ablated == own):
             found[row][config.seed] = summary
     return {row: by_seed for row, by_seed in found.items() if by_seed}
+
+
+def networks(folder: Path) -> dict[str, dict[str, dict[int, dict]]]:
+    """Return the records under a folder by what the networks have in common: {group: {name: {seed: summary}}}.
+
+    The groups are the paper's methods, its Tables V and VI, what it leaves open, and what is beyond it; a record that
+    is neither a method's nor an ablation's is left out.
+    """
+    found: dict[str, dict[str, dict[int, dict]]] = {group: {} for group in GROUPS}
+    for path in sorted(folder.glob("*/summary.json")):
+        summary = read_json(path)
+        config = record_config(summary)
+        if place := _place(config):
+            group, name = place
+            found[group].setdefault(name, {})[config.seed] = summary
+    return {group: members for group, members in found.items() if members}
+
+
+def _place(config: TrainConfig) -> tuple[str, str] | None:
+    """Return the group and the name of a network, None if it has none."""
+    own = _ablated(config)
+    if set(own) == {"method"}:
+        return GROUPS[0], NAMES[config.method]
+    scales = make_config(config.preset).scales
+    for one in ABLATIONS:
+        if _ablated(make_config(config.preset, **one.chosen(scales))) == own:
+            in_tables = any(one in TABLES[table].values() for table in ROMAN)
+            return GROUPS[1 if in_tables else 3 if one.source == BEYOND else 2], one.name
+    return None
 
 
 def _rows(preset: str, table: str) -> dict[str, dict]:
@@ -256,8 +289,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(
         "python -m msun_lite.ablate",
         "Train the networks of one of the paper's ablations and write its table.",
-        set(FIXED),
+        {*FIXED, "out"},
     )
+    out_help = "Folder for all runs and tables; runs/ablate-PRESET by default. Nothing is written outside it but data."
+    parser.add_argument("--out", type=str | None, default=None, help=out_help)
     parser.add_argument("--table", type=str, required=True, help="4, 5, 6, or open: what the paper leaves open.")
     parser.add_argument("--seeds", type=list[int], default=[0], help="Seeds of the trainings, as 0,1,2.")
     options = parse(parser, argv).as_dict()

@@ -18,10 +18,10 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS
-from msun_lite.model import UNIFY
 from msun_lite.norms import NORMS
 from msun_lite.records import RunFolder
 from msun_lite.scales import check_scales
+from msun_lite.spec import UNIFY
 from msun_lite.surgery import STEMS
 
 PRESETS = Path(__file__).parent / "presets"
@@ -77,6 +77,8 @@ class TrainConfig:
     none; pair for msun and none for vanilla and mst by default. With mst it compares the features after `blocks`."""
     lam: float = 0.01
     """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient, or its weight."""
+    distil: float = 0.0
+    """Weight of a distillation (mst, msun): each scale learns from the mean of all scales' logits too."""
     joint: bool = False
     """Normalise all scales of a step as one batch (mst, msun) rather than one after the other."""
     label_smoothing: float = 0.0
@@ -197,7 +199,7 @@ class TrainConfig:
         for name in ("threads", "max_minutes", "clip_norm", "lr_batch_size", "eval_epochs"):
             if getattr(self, name) is not None:
                 within(name, getattr(self, name), above=0)
-        for name in ("lam", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "keep"):
+        for name in ("lam", "distil", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "keep"):
             within(name, getattr(self, name), least=0)
         for name in ("seed", "scenes_seed"):
             within(name, getattr(self, name), least=0, below=2**63)

@@ -28,6 +28,12 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def use_threads(count: int | None) -> None:
+    """Compute with so many threads of the CPU; None leaves PyTorch its choice."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 def pick_precision(precision: str, device: torch.device) -> str:
     """Return `bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively."""
     if precision != "auto":

@@ -23,7 +23,7 @@ from msun_lite.model import MSUN, load_state
 from msun_lite.progress import progress
 from msun_lite.records import RunFolder, environment
 from msun_lite.stopping import StopRequest
-from msun_lite.tally import Tally, means
+from msun_lite.tally import PARTS, Tally, means
 
 CHECK_STEPS = 10
 """Steps between two looks at what a GPU has computed, each of which waits for it."""
@@ -266,7 +266,7 @@ class Trainer:
             "epoch": self.epoch + 1,
             "step": self.step,
             "lr": self.optimizer.param_groups[0]["lr"],
-            **{name: over_all[name] for name in ("loss", "ce", "si")},
+            **{name: over_all[name] for name in PARTS},
             "train_top1": over_all["accuracy"],
             "seconds": round(self.epoch_seconds, 3),
             "images_per_second": round(speed["images_per_second"], 1),

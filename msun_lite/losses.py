@@ -1,4 +1,4 @@
-"""The scale-invariance constraint and the overall loss (Eqs. 7 and 8), as pure functions."""
+"""The scale-invariance constraint and the overall loss (Eqs. 7 and 8), and a distillation, as pure functions."""
 
 from collections.abc import Sequence
 from itertools import combinations
@@ -73,3 +73,16 @@ def constrain(distances: Tensor, lam: float, constraint: str = "sum") -> Tensor:
 def overall_loss(cross_entropies: Tensor, distances: Tensor, lam: float, constraint: str = "sum") -> Tensor:
     """Return L = max(L_SI, lambda) + sum_i CE_i (Eq. 8), a scalar, from CE_i [scales] and D_ij [pairs]."""
     return constrain(distances, lam, constraint) + cross_entropies.sum()
+
+
+def distillation(logits: Sequence[Tensor]) -> Tensor:
+    """Return how far each scale's prediction is from all scales' together, in nats, summed over the scales: a scalar.
+
+    The Kullback-Leibler divergence from the softmax of the mean of the `logits`, [B, classes] for each scale, to the
+    softmax of each, averaged over the batch. The mean teaches and gets no gradient. The ensemble distillation of Wang
+    et al. (2020), with equal weights for all scales; beyond the paper.
+    """
+    singles = [part.float() for part in logits]
+    teacher = torch.stack(singles).mean(0).log_softmax(1).detach()
+    divergences = [F.kl_div(part.log_softmax(1), teacher, reduction="batchmean", log_target=True) for part in singles]
+    return torch.stack(divergences).sum()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from msun_lite.config import TrainConfig
-from msun_lite.losses import overall_loss, pair_distances
+from msun_lite.losses import distillation, overall_loss, pair_distances
 from msun_lite.model import MSUN, in_batches
 from msun_lite.scales import resize, served_sizes
 
@@ -18,14 +18,16 @@ RANDOM_GROUPS = 4
 
 @dataclass
 class Terms:
-    """The loss of one batch and its parts, scalars: `loss` is Eq. 8, `ce` sums CE_i, `si` is L_SI of Eq. 7.
+    """The loss of one batch and its parts, scalars: `ce` sums CE_i, `si` is L_SI of Eq. 7, `kd` the distillation.
 
-    `correct` counts the images whose class the logits at the largest scale name.
+    `loss` is Eq. 8, plus `kd` times its weight. `correct` counts the images whose class the logits at the largest
+    scale name.
     """
 
     loss: Tensor
     ce: Tensor
     si: Tensor
+    kd: Tensor
     correct: Tensor
 
 
@@ -92,10 +94,13 @@ class Objective(nn.Module):
             [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
         )
         distances = pair_distances(features) if len(features) > 1 else cross_entropies.new_zeros(1)
+        divergence = distillation(logits) if self.config.distil else cross_entropies.new_zeros(())
+        loss = overall_loss(cross_entropies, distances, self.config.lam, self.config.constraint)
         return Terms(
-            loss=overall_loss(cross_entropies, distances, self.config.lam, self.config.constraint),
+            loss=loss + self.config.distil * divergence,
             ce=cross_entropies.sum(),
             si=distances.sum(),
+            kd=divergence,
             correct=(logits[-1].argmax(1) == labels).sum(),
         )
 

@@ -12,7 +12,6 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import safetensors.torch
@@ -28,17 +27,16 @@ from msun_lite.norms import NORMS, PerScale, own_norms
 from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
 from msun_lite.records import read_json
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
+from msun_lite.spec import (
+    IMAGENET_NORMALISATION,
+    UNIFY,
+    behaviour,
+    check_spec,
+    make_spec,
+    stems_from_json,
+    stems_to_json,
+)
 from msun_lite.surgery import Stem, choose_stems, cut, fit_stem, map_shape
-
-UNIFY = ("largest", "native", "none")
-"""What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size; or no
-unified network, but a private g for each scale."""
-
-SPEC_KEYS = ("arch", "blocks", "scales", "classes", "stems", "routing", "antialias", "unify", "norm", "normalisation")
-"""What a model.json must have."""
-
-IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-"""Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
 
 
 class MSUN(
@@ -132,7 +130,7 @@ class MSUN(
             CheckpointError: if the weights do not fit.
         """
         options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names)
-        return cls._build(_spec(arch, check_scales(scales), *options), stems, weights)
+        return cls._build(make_spec(arch, check_scales(scales), *options), stems, weights)
 
     @classmethod
     def vanilla(
@@ -143,7 +141,7 @@ class MSUN(
         `weights` and the other `options` (`blocks`, `antialias`, `normalisation`, `class_names`) are those of
         `from_backbone`; the network is the same whatever `blocks` is, its features are those after so many stages.
         """
-        return cls._build(_spec(arch, (scale,), num_classes, **options), weights=weights)
+        return cls._build(make_spec(arch, (scale,), num_classes, **options), weights=weights)
 
     @classmethod
     def from_module(
@@ -173,12 +171,12 @@ class MSUN(
         with torch.no_grad():
             ghost = copy.deepcopy(model).to("meta").eval()
             classes = ghost(torch.empty(1, 3, scales[-1], scales[-1], device="meta")).shape[-1]
-        spec = _spec(type(model).__name__, scales, classes, None, **options)
+        spec = make_spec(type(model).__name__, scales, classes, None, **options)
         stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
         subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
-        spec = {**spec, "split": split, "stems": _stems_to_json(stems)}
+        spec = {**spec, "split": split, "stems": stems_to_json(stems)}
         private = {scale: copy.deepcopy(g) for scale in stems}
-        return cls({**subnets, scales[-1]: f}, _unified(g, private, spec), **_behaviour(spec), spec=spec)
+        return cls({**subnets, scales[-1]: f}, _unified(g, private, spec), **behaviour(spec), spec=spec)
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
@@ -188,15 +186,8 @@ class MSUN(
             CheckpointError: if the description lacks something, or is that of a model made by `from_module`.
             UserError: if a value in it cannot be used.
         """
-        if missing := [name for name in SPEC_KEYS if name not in spec]:
-            expected = ", ".join(SPEC_KEYS)
-            raise CheckpointError(f"model.json: expected the keys {expected}, missing {', '.join(missing)}")
-        if "split" in spec:
-            raise CheckpointError(
-                f"model.json: made from a {spec['arch']} by MSUN.from_module, expected that to be called again and "
-                "the weights read with load(FOLDER)"
-            )
-        return cls._build(spec, {int(scale): Stem(**stem) for scale, stem in spec["stems"].items()})
+        check_spec(spec)
+        return cls._build(spec, stems_from_json(spec["stems"]))
 
     @classmethod
     def _build(cls, spec: dict, stems: str | dict[int, Stem] = "coarse", weights: str | None = None) -> "MSUN":
@@ -211,7 +202,7 @@ class MSUN(
             spec = {**spec, "normalisation": normalisation, "weights": {"source": weights, "fresh": fresh}}
         if len(scales) == 1 and arch not in CUTTABLE:
             map_shape(nn.Sequential(cnn, nn.Unflatten(1, (-1, 1, 1))), largest)  # refuses an impossible scale now
-            return cls({largest: nn.Identity()}, cnn, **_behaviour(spec), spec=spec)
+            return cls({largest: nn.Identity()}, cnn, **behaviour(spec), spec=spec)
         split = find_split(arch, spec["blocks"])
         f, g = cut(cnn, split)
         stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
@@ -220,8 +211,8 @@ class MSUN(
         for scale, stem in stems.items():
             lower, private[scale] = cut(recipe.build(classes), split) if weights is None else copy.deepcopy((f, g))
             subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
-        spec = {**spec, "stems": _stems_to_json(stems)}
-        return cls({**subnets, largest: f}, _unified(g, private, spec), **_behaviour(spec), spec=spec)
+        spec = {**spec, "stems": stems_to_json(stems)}
+        return cls({**subnets, largest: f}, _unified(g, private, spec), **behaviour(spec), spec=spec)
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
@@ -350,46 +341,9 @@ class MSUN(
         return self
 
 
-def _spec(
-    arch: str,
-    scales: Sequence[int],
-    num_classes: int,
-    blocks: int | None = 1,
-    routing: str = "nearest",
-    antialias: bool = True,
-    unify: str = "largest",
-    norm: str = "shared",
-    normalisation: dict | None = None,
-    class_names: Sequence[str] | None = None,
-) -> dict:
-    """Return the description of a model, as model.json has it."""
-    return {
-        "arch": arch,
-        "blocks": blocks,
-        "scales": list(scales),
-        "classes": num_classes,
-        "class_names": list(class_names) if class_names else None,
-        "stems": {},
-        "routing": routing,
-        "antialias": antialias,
-        "unify": unify,
-        "norm": norm,
-        "normalisation": normalisation,
-    }
-
-
 def _unified(g: nn.Module, private: dict[int, nn.Module], spec: dict) -> nn.Module:
     """Return the unified network of a description: g, or, if nothing is shared, it and those of the smaller scales."""
     return PerScale({**private, spec["scales"][-1]: g}) if spec["unify"] == "none" else g
-
-
-def _behaviour(spec: dict) -> dict:
-    """Return what of a description `MSUN` itself takes."""
-    return {name: spec[name] for name in ("routing", "antialias", "unify", "norm")}
-
-
-def _stems_to_json(stems: dict[int, Stem]) -> dict:
-    return {str(scale): asdict(stem) for scale, stem in stems.items()}
 
 
 def _known(option: str, value: str, allowed: tuple[str, ...]) -> str:

@@ -115,8 +115,10 @@ def main(argv: list[str] | None = None) -> int:
     parser = make_parser(
         "python -m msun_lite.reproduce",
         "Train Vanilla, MST and MSUN with the same options and compare them at every image size.",
-        skip={"method", "resume"},
+        skip={"method", "resume", "out"},
     )
+    out_help = "Folder for the three runs and the report; runs/reproduce-PRESET by default."
+    parser.add_argument("--out", type=str | None, default=None, help=out_help)
     options = parse(parser, argv)
     options.pop("config", None)
     refuse_several("reproduce")

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, read_config
 from msun_lite.data import DataSet
-from msun_lite.devices import pick_device
+from msun_lite.devices import pick_device, use_threads
 from msun_lite.errors import DataError, UserError
 from msun_lite.model import MSUN
 from msun_lite.pretrained import find_pretrained
@@ -36,6 +36,7 @@ def add_subject_options(parser: OneLineParser) -> None:
     parser.add_argument("--sizes", type=str | None, default=None, help="Sizes in pixels, as 32,48,64.")
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
     parser.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")
+    parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; PyTorch's choice by default.")
 
 
 def find_config(options) -> TrainConfig:
@@ -46,7 +47,7 @@ def find_config(options) -> TrainConfig:
     """
     if (options.run is None) == (options.arch is None):
         raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
-    overrides = {"device": options.device, "workers": options.workers}
+    overrides = {name: getattr(options, name) for name in ("device", "workers", "threads")}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
     if options.sizes is not None:
         overrides["sizes"] = _parse_sizes(options.sizes)
@@ -63,6 +64,7 @@ def find_config(options) -> TrainConfig:
 
 def find_subject(options, config: TrainConfig) -> Subject:
     """Return the network that the options name, on the CPU, with the configuration of `find_config`."""
+    use_threads(config.threads)
     if options.arch is None:
         return Subject(options.run, MSUN.from_pretrained(options.run), config)
     model = _published(options.arch, config.scales[-1], options.num_classes, options.weights)

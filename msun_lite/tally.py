@@ -5,7 +5,10 @@ from torch import Tensor
 
 from msun_lite.methods import Terms
 
-SUMS = ("loss", "ce", "si", "correct", "images", "batches")
+PARTS = ("loss", "ce", "si", "kd")
+"""The loss and its parts, see `methods.Terms`."""
+
+SUMS = (*PARTS, "correct", "images", "batches")
 """What is summed."""
 
 
@@ -13,7 +16,7 @@ class Tally:
     """Sums of the loss and its parts over the batches of one process, on its device.
 
     Attributes:
-        sums: [6] in double precision where the device has it, in the order of `SUMS`.
+        sums: [7] in double precision where the device has it, in the order of `SUMS`.
     """
 
     def __init__(self, device: torch.device):
@@ -29,7 +32,8 @@ class Tally:
     def add(self, terms: Terms, images: int, share: float, step: int) -> None:
         """Add what was computed at `step` from `images` images, which are this `share` of the batch."""
         one = torch.ones((), device=self.sums.device)
-        values = (terms.loss * share, terms.ce * share, terms.si * share, terms.correct, one * images, one * share)
+        parts = [getattr(terms, name) * share for name in PARTS]
+        values = (*parts, terms.correct, one * images, one * share)
         self.sums += torch.stack([value.detach().to(self.sums.dtype) for value in values])
         first = (self._not_finite < 0) & ~terms.loss.detach().isfinite()
         self._not_finite = torch.where(first, step, self._not_finite)
@@ -41,7 +45,7 @@ class Tally:
 
 
 def means(sums: Tensor) -> dict[str, float]:
-    """Return the mean loss, ce and si a batch, the accuracy in percent, and the number of images."""
+    """Return the mean loss and its parts a batch, the accuracy in percent, and the number of images."""
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    averages = {name: named[name] / (named["batches"] or 1.0) for name in ("loss", "ce", "si")}
+    averages = {name: named[name] / (named["batches"] or 1.0) for name in PARTS}
     return averages | {"accuracy": 100 * named["correct"] / (named["images"] or 1.0), "images": named["images"]}

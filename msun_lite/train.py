@@ -21,6 +21,7 @@ import torch
 
 from msun_lite.config import TrainConfig, dump_yaml, make_config, make_parser, parse, read_config
 from msun_lite.data import fetch_data, load_data
+from msun_lite.devices import use_threads
 from msun_lite.distributed import World, join
 from msun_lite.engine import Trainer
 from msun_lite.errors import UserError, one_line_errors
@@ -69,8 +70,7 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     if world.share(is_finished(folder, config, read_config, FREE_ON_RESUME) if world.first else None):
         world.say(f"{folder.path}: finished already")
         return
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     if world.first:
         fetch_data(config)
     world.share(None)  # the others wait for the download

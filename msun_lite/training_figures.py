@@ -1,6 +1,6 @@
 """The figures of the chapters on training and testing, in the one style of `figures`."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from statistics import mean
 
 import seaborn
@@ -175,6 +175,50 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
             ax.margins(y=0.12)
         seaborn.despine(figure)
         return figure
+
+
+def front_figure(groups: dict[str, dict[str, tuple[float, float]]], named: Collection[str] = ()) -> Figure:
+    """Draw mean accuracy against mean FLOPs, one point a network, one colour and marker a group.
+
+    A line joins the front: the networks than which no other is both as cheap and as accurate, and better in one of the
+    two. They are called by their names, and so are those in `named`.
+
+    Args:
+        groups: what networks have in common -> name -> mean FLOPs in percent of Vanilla's, mean accuracy in percent.
+        named: networks to name wherever they lie.
+    """
+    points = {name: point for group in groups.values() for name, point in group.items()}
+    front = _front(points)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 5.4), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        axes.plot(*zip(*(points[name] for name in front), strict=True), color=".5", linewidth=1.2, zorder=1)
+        for (group, members), marker, colour in zip(groups.items(), "sD^oP", (7, 0, 2, 1, 4), strict=False):
+            look = {
+                "marker": marker,
+                "color": seaborn.color_palette("colorblind")[colour],
+                "s": 46,
+                "edgecolor": "white",
+            }
+            axes.scatter(*zip(*members.values(), strict=True), label=group, **look)
+        for name in dict.fromkeys([*front, *named]):
+            left = points[name][0] > 75
+            axes.annotate(name, points[name], (-7, 5) if left else (7, -9), textcoords="offset points", fontsize=9,
+                          ha="right" if left else "left", va="center")  # fmt: skip
+        axes.set(xlabel="mean FLOPs (% of Vanilla's)", ylabel="mean top-1 accuracy (%)")
+        axes.margins(x=0.08, y=0.1)
+        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        seaborn.despine(figure)
+        return figure
+
+
+def _front(points: dict[str, tuple[float, float]]) -> list[str]:
+    """Return the networks that none beats in {name: (FLOPs, accuracy)}, the cheapest first."""
+    front: list[str] = []
+    for name in sorted(points, key=lambda name: (points[name][0], -points[name][1])):
+        if not front or points[name][1] > points[front[-1]][1]:
+            front.append(name)
+    return front
 
 
 def claims_figure(claims: Sequence[dict]) -> Figure:

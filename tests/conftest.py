@@ -15,6 +15,8 @@ from PIL import Image
 
 from data_scripts.make_shards import make_shards
 from msun_lite.config import make_config
+from msun_lite.engine import Trainer
+from msun_lite.stopping import StopRequest
 from tools.book import build
 
 TINY = {
@@ -154,3 +156,22 @@ def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("book")
     assert build(out) == 0, "the book's build failed or warned"
     return out / "_build" / "html"
+
+
+@pytest.fixture
+def stop_after(monkeypatch):
+    """Return a function that makes the next training stop cleanly after so many steps, as a time limit does."""
+
+    def patch(steps):
+        real = Trainer._step
+        state = {"steps": 0}
+
+        def counted(*args):
+            real(*args)
+            state["steps"] += 1
+
+        monkeypatch.setattr(Trainer, "_step", counted)
+        monkeypatch.setattr(StopRequest, "out_of_time", property(lambda self: state["steps"] >= steps))
+
+    yield patch
+    monkeypatch.undo()

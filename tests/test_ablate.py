@@ -4,11 +4,12 @@ import shutil
 import pytest
 
 from msun_lite import ablate, paper
-from msun_lite.ablate import ALL_PARTS, TABLES, main, recorded, rows_of, run_name
+from msun_lite.ablate import ALL_PARTS, BEYOND, TABLES, main, networks, recorded, rows_of, run_name
 from msun_lite.ablation_tables import CLAIMS, paper_sizes, table_markdown, table_record
 from msun_lite.config import make_config
 from msun_lite.errors import UserError
 from msun_lite.train import train
+from msun_lite.training_figures import front_figure
 from tools.publish import main as publish
 
 SMALL = {"sizes": [8, 32, 56], "scenes_train": 20, "scenes_val": 10, "batch_size": 10, "epochs": 1, "device": "cpu"}
@@ -124,6 +125,35 @@ def test_records_of_other_options_are_no_rows_of_one_table(tmp_path):
         (tmp_path / name / "summary.json").write_text(json.dumps({"command": command}))
     with pytest.raises(UserError, match=r"expected the options of the records beside it, \{'epochs': 16\}, got \{\}"):
         recorded(tmp_path, "6")
+
+
+def test_records_are_grouped_by_what_they_have_in_common(tmp_path):
+    words = {
+        "a": "--method vanilla",
+        "b": "--method msun",
+        "c": "--method msun --seed 1",
+        "d": "--blocks 2",
+        "e": "--stems fine",
+        "f": "--norm per_scale",
+        "g": "--norm per_scale --stems fine",
+    }
+    for name, line in words.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({"command": f"python -m msun_lite.train {line}"}))
+    found = {group: {name: list(seeds) for name, seeds in one.items()} for group, one in networks(tmp_path).items()}
+    assert found == {
+        "the methods": {"Vanilla": [0], "MSUN": [0, 1]},
+        "Tables V and VI": {"two stages in the subnets": [0]},
+        "left open": {"finer stems": [0]},
+        BEYOND: {"BatchNorm of g per scale": [0]},
+    }
+
+
+def test_the_front_is_what_no_network_beats_on_both_counts():
+    points = {"a": (100.0, 60.0), "b": (80.0, 70.0), "c": (90.0, 69.0), "d": (90.0, 71.0), "e": (80.0, 65.0)}
+    axes = front_figure({"one": {"a": points.pop("a")}, "others": points}, named=["a"]).axes[0]
+    assert [list(row) for row in axes.lines[0].get_xydata()] == [[80.0, 70.0], [90.0, 71.0]]
+    assert [text.get_text() for text in axes.texts] == ["b", "d", "a"]
 
 
 def test_an_interrupted_command_goes_on_when_called_again(command, out, begun, capsys):

@@ -97,9 +97,20 @@ def test_sizes_and_routing_can_be_chosen(tiny, tmp_path):
     assert record["routing"] == "oracle"
 
 
+def test_the_number_of_threads_can_be_chosen_and_stands_in_the_record(tiny, tmp_path):
+    folder, result, before = train(tiny(method="vanilla")), tmp_path / "result.json", torch.get_num_threads()
+    try:
+        for count in (1, 2):
+            assert main([str(folder), "--threads", str(count), "--json", str(result)]) == 0
+            assert json.loads(result.read_text())["env"]["threads"] == count
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["--threads", "0"], "threads: expected more than 0, got 0"),
         (["--sizes", "32,x"], "sizes: expected whole numbers"),
         (["--sizes", "32,16"], "sizes: expected rising"),
         (["--json", "nowhere/result.json"], "nowhere/result.json: expected a file in an existing folder"),

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from msun_lite.errors import UserError
-from msun_lite.losses import constrain, overall_loss, pair_distances, scale_invariance
+from msun_lite.losses import constrain, distillation, overall_loss, pair_distances, scale_invariance
 
 
 def features():
@@ -79,3 +79,25 @@ def test_distances_and_their_gradients_are_those_of_the_mean_squared_error_to_th
     weights = torch.tensor([0.3, 1.0, 0.7])
     gradients = [torch.autograd.grad((distances * weights).sum(), maps) for distances in (found, expected)]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(*gradients, strict=True))
+
+
+def test_distillation_is_the_divergence_from_the_mean_of_the_logits():
+    a, b = torch.tensor([[2.0, 0.0]]), torch.tensor([[0.0, 0.0]])
+    p = torch.sigmoid(torch.tensor(1.0))  # of the first class, by the mean of the logits
+    pairs = [(p, torch.sigmoid(torch.tensor(2.0))), (p, torch.tensor(0.5))]
+    expected = sum(p * (p / q).log() + (1 - p) * ((1 - p) / (1 - q)).log() for p, q in pairs)
+    torch.testing.assert_close(distillation([a, b]), expected)
+    torch.testing.assert_close(distillation([a.repeat(3, 1), b.repeat(3, 1)]), expected)  # a mean over the batch
+
+
+def test_scales_that_agree_have_nothing_to_learn_from_each_other():
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    assert distillation([logits, logits + 3.0]).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_the_mean_of_the_logits_teaches_without_being_pulled_itself():
+    a = torch.tensor([[2.0, 0.0]], requires_grad=True)
+    b = torch.tensor([[0.0, 0.0]])
+    distillation([a, b]).backward()
+    taught = torch.sigmoid(torch.tensor(2.0)) - torch.sigmoid(torch.tensor(1.0))  # softmax of a minus the teacher's
+    torch.testing.assert_close(a.grad, torch.stack([taught, -taught])[None])

@@ -107,3 +107,13 @@ def test_the_cross_entropies_of_mst_are_the_same_with_a_constraint(tiny):
     plain, constrained = (step(tiny(method="mst", constraint=word))[3] for word in ("none", "pair"))
     assert torch.equal(plain.ce, constrained.ce)
     assert constrained.loss > plain.loss
+
+
+@pytest.mark.parametrize("method", ["mst", "msun"])
+def test_distillation_is_added_by_its_weight(tiny, method):
+    plain, taught, twice = (step(tiny(method=method, distil=weight))[3] for weight in (0.0, 0.5, 1.0))
+    assert plain.kd == 0
+    assert taught.kd > 0
+    assert torch.equal(taught.kd, twice.kd)
+    assert torch.equal(plain.ce, taught.ce)
+    torch.testing.assert_close(taught.loss, plain.loss + 0.5 * taught.kd)

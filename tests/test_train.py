@@ -2,60 +2,28 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import shlex
 import shutil
-import signal
-import subprocess
 import sys
-import time
 import types
 
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
 
 from msun_lite import MSUN
 from msun_lite.checkpoint import load_checkpoint
 from msun_lite.data import load_data
 from msun_lite.engine import Trainer, learning_rate
-from msun_lite.errors import CheckpointError, UserError
+from msun_lite.errors import UserError
 from msun_lite.evaluate import evaluate_on
 from msun_lite.evaluate import main as measure_run
 from msun_lite.loaders import train_loader
 from msun_lite.methods import make_model
 from msun_lite.model import load_state
 from msun_lite.records import RunFolder
-from msun_lite.stopping import StopRequest
 from msun_lite.train import main, train
-
-
-def weights(folder):
-    return load_file(folder / "model.safetensors")
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-@pytest.fixture
-def stop_after(monkeypatch):
-    """Return a function that makes the next training stop cleanly after so many steps, as a time limit does."""
-
-    def patch(steps):
-        real = Trainer._step
-        state = {"steps": 0}
-
-        def counted(*args):
-            real(*args)
-            state["steps"] += 1
-
-        monkeypatch.setattr(Trainer, "_step", counted)
-        monkeypatch.setattr(StopRequest, "out_of_time", property(lambda self: state["steps"] >= steps))
-
-    yield patch
-    monkeypatch.undo()
+from tests.runs import same, weights
 
 
 @pytest.mark.parametrize("method", ["vanilla", "mst", "msun"])
@@ -67,7 +35,7 @@ def test_a_run_leaves_the_files_the_design_names(tiny, method):
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in metrics] == [1, 2]
     assert [row["step"] for row in metrics] == [4, 8]
-    assert {"epoch", "step", "lr", "loss", "ce", "si", "seconds", "images_per_second"} <= set(metrics[0])
+    assert {"epoch", "step", "lr", "loss", "ce", "si", "kd", "seconds", "images_per_second"} <= set(metrics[0])
     assert (metrics[0]["si"] > 0) == (method == "msun")
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["method"] == method
@@ -88,27 +56,6 @@ def test_a_run_leaves_the_files_the_design_names(tiny, method):
     assert summary["params"] == sum(parameter.numel() for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("steps", [2, 4, 7])
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tiny, stop_after, tmp_path, workers, steps):
-    options = {"workers": workers, "random_sizes": True}
-    whole = train(tiny(out=str(tmp_path / "whole"), **options))
-    stop_after(steps)
-    folder = train(tiny(**options))
-    assert not (folder / "summary.json").exists()
-    stop_after(1000)
-    torch.rand(5)
-    train(tiny(**options, resume=True))
-    assert same(weights(whole), weights(folder))
-    rows = [RunFolder(path).read_metrics() for path in (whole, folder)]
-    for a, b in zip(*rows, strict=True):
-        assert {k: a[k] for k in ("epoch", "step", "lr", "loss", "ce", "si")} == {
-            k: b[k] for k in ("epoch", "step", "lr", "loss", "ce", "si")
-        }
-    summaries = [json.loads((path / "summary.json").read_text()) for path in (whole, folder)]
-    assert summaries[0]["top1"] == summaries[1]["top1"]
-
-
 def test_the_number_of_workers_does_not_change_what_is_learnt(tiny, tmp_path):
     runs = [train(tiny(workers=workers, out=str(tmp_path / str(workers)))) for workers in (0, 2)]
     assert same(*map(weights, runs))
@@ -124,143 +71,12 @@ def test_another_seed_gives_another_run(tiny, tmp_path):
     assert not same(weights(train(tiny())), weights(train(tiny(seed=1, out=str(tmp_path / "other")))))
 
 
-def test_max_minutes_stops_with_everything_saved(tiny, capsys):
-    folder = train(tiny(max_minutes=1e-6))
-    assert "go on with" in capsys.readouterr().out
-    assert (folder / "checkpoint.pt").exists()
-    assert not (folder / "summary.json").exists()
-    assert main(["--out", str(folder), "--resume"]) == 0
-    assert (folder / "summary.json").exists()
-
-
-def test_ctrl_c_stops_cleanly_and_the_run_can_go_on(tiny, tmp_path):
-    folder = tmp_path / "run"
-    config = tmp_path / "options.yaml"
-    options = "scales: [8, 16]\nsizes: [8, 16]\nscenes_train: 40\nscenes_val: 10\nbatch_size: 10\nworkers: 2\n"
-    config.write_text(f"{options}epochs: 5000\nout: {folder}\n")
-    command = [sys.executable, "-m", "msun_lite.train", "--config", str(config)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
-    while not (folder / "metrics.jsonl").exists():
-        assert process.poll() is None, process.stderr.read().decode()
-        time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the loader's workers as well
-    output, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors.decode()
-    assert b"everything saved" in output
-    assert b"Traceback" not in errors
-    epochs = torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"]
-    assert epochs >= 1
-    assert main(["--out", str(folder), "--resume", "--max_minutes", "0.02"]) == 0
-    assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] > epochs
-
-
-def test_a_folder_with_a_run_is_not_overwritten(tiny):
-    folder = train(tiny())
-    before = weights(folder)
-    with pytest.raises(UserError, match="holds a run already"):
-        train(tiny(seed=5))
-    assert same(before, weights(folder))
-
-
-def test_a_run_begun_before_an_option_existed_goes_on_with_its_default(tiny, stop_after):
-    stop_after(2)
-    folder = train(tiny())
-    stored = yaml.safe_load((folder / "config.yaml").read_text())
-    del stored["random_sizes"]
-    (folder / "config.yaml").write_text(yaml.safe_dump(stored))
-    stop_after(1000)
-    assert (train(tiny(resume=True)) / "summary.json").exists()
-
-
-def test_resuming_with_other_options_names_the_option(tiny):
-    train(tiny(max_minutes=1e-6))
-    with pytest.raises(UserError, match=r"another lr: expected 0\.1, got 0\.2"):
-        train(tiny(lr=0.2, resume=True))
-
-
-@pytest.mark.parametrize("change", ["added", "unreadable"])
-def test_resuming_on_other_images_is_refused(photos, tiny, change):
-    train(tiny(data=str(photos), batch_size=5, max_minutes=1e-6))
-    if change == "added":
-        shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / "new.png")
-    else:
-        (photos / "train" / "cat" / "0.png").write_bytes(b"")
-    with pytest.raises(CheckpointError, match="another data"):
-        train(tiny(data=str(photos), batch_size=5, resume=True))
-
-
-def test_a_stored_configuration_that_was_damaged_is_named(tiny, capsys):
-    folder = train(tiny(max_minutes=1e-6))
-    text = (folder / "config.yaml").read_text()
-    for line, message in (("epocs: 3", "did you mean epochs?"), ("epochs: three", "epochs: expected int, got 'three'")):
-        (folder / "config.yaml").write_text(text.replace("epochs: 2", line))
-        assert main(["--out", str(folder), "--resume"]) == 2
-        error = capsys.readouterr().err.splitlines()[-1]
-        assert error.startswith(f"error: {folder / 'config.yaml'}")
-        assert error.endswith(message)
-
-
 def test_the_recorded_command_repeats_the_run(tiny, tmp_path):
     folder = train(tiny(epochs=1, flip=False))
     words = shlex.split(json.loads((folder / "summary.json").read_text())["command"])
     assert words[:3] == ["python", "-m", "msun_lite.train"]
     assert main([*words[3:], "--device", "cpu", "--out", str(tmp_path / "again")]) == 0
     assert same(weights(folder), weights(tmp_path / "again"))
-
-
-def test_what_a_kill_left_half_written_is_cleared(tiny):
-    folder = train(tiny(max_minutes=1e-6))
-    (folder / ".checkpoint.pt.part-abc").write_bytes(b"half")
-    train(tiny(resume=True))
-    assert not list(folder.glob(".*"))
-
-
-def test_a_finished_run_is_not_trained_again(tiny, capsys):
-    folder = train(tiny())
-    before = (folder / "summary.json").stat().st_mtime_ns
-    train(tiny(resume=True))
-    assert "finished already" in capsys.readouterr().out
-    assert (folder / "summary.json").stat().st_mtime_ns == before
-
-
-def test_a_checkpoint_of_another_architecture_is_refused(tiny, tmp_path):
-    folder = train(tiny(max_minutes=1e-6))
-    other = train(tiny(max_minutes=1e-6, method="vanilla", out=str(tmp_path / "other")))
-    shutil.copy(other / "checkpoint.pt", folder / "checkpoint.pt")
-    with pytest.raises(CheckpointError, match="made for another model"):
-        train(tiny(resume=True))
-
-
-def test_a_damaged_checkpoint_is_said_and_the_one_before_it_gives_the_same_run(tiny, stop_after, tmp_path, capsys):
-    whole = train(tiny(out=str(tmp_path / "whole")))
-    stop_after(6)
-    folder = train(tiny())
-    (folder / "checkpoint.pt").write_bytes((folder / "checkpoint.pt").read_bytes()[:2000])
-    stop_after(1000)
-    train(tiny(resume=True))
-    assert "checkpoint.pt: refused" in capsys.readouterr().out
-    assert same(weights(whole), weights(folder))
-
-
-def test_a_run_that_lost_its_checkpoints_does_not_start_anew(tiny, stop_after):
-    stop_after(6)
-    folder = train(tiny())
-    before = (folder / "metrics.jsonl").read_text()
-    (folder / "checkpoint.pt").unlink()
-    shutil.rmtree(folder / "checkpoints")
-    with pytest.raises(CheckpointError, match="no such checkpoint, but 1 epochs"):
-        train(tiny(resume=True))
-    assert (folder / "metrics.jsonl").read_text() == before
-
-
-def test_a_line_cut_short_by_a_kill_is_written_anew(tiny, stop_after):
-    stop_after(6)
-    folder = train(tiny())
-    with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"epoch": 2, "st')
-    stop_after(1000)
-    train(tiny(resume=True))
-    assert [row["epoch"] for row in RunFolder(folder).read_metrics()] == [1, 2]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny):
@@ -314,58 +130,6 @@ def test_the_learning_rate_warms_up_and_follows_a_cosine(tiny):
 def test_every_way_of_training_runs(tiny, options):
     summary = json.loads((train(tiny(**options, epochs=1)) / "summary.json").read_text())
     assert f"--{next(iter(options))}" in summary["command"]
-
-
-def test_a_signal_from_the_scheduler_stops_cleanly_with_exit_code_0(tiny, tmp_path, stop_after, capsys):
-    folder = tmp_path / "run"
-    for name in ("SIGTERM", "SIGUSR1"):
-        sent = []
-        real = Trainer._step
-
-        def step(*args, name=name, sent=sent, real=real):
-            real(*args)
-            if len(sent) < 3:
-                sent.append(os.kill(os.getpid(), getattr(signal, name)))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Trainer, "_step", step)
-            assert train(tiny(resume=folder.exists())) == folder
-        assert "everything saved; go on with" in capsys.readouterr().out
-    assert load_checkpoint(folder / "checkpoint.pt")["step"] == 2
-    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
-
-
-def test_a_signal_in_the_last_step_stops_before_the_measurement(tiny, monkeypatch, capsys):
-    real = Trainer._step
-
-    def step(self, *args):
-        real(self, *args)
-        if self.step == 7:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
-        folder = train(tiny())
-    assert "stopped after step 8 of 8, everything saved" in capsys.readouterr().out
-    assert not (folder / "summary.json").exists()
-    train(tiny(resume=True))
-    assert (folder / "summary.json").exists()
-
-
-def test_a_signal_during_the_measurement_loses_nothing(tiny, tmp_path, monkeypatch, capsys):
-    whole = train(tiny(out=str(tmp_path / "whole")))
-
-    def preempted(*args):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("msun_lite.train.evaluate_on", preempted)
-        folder = train(tiny())
-    assert not (folder / "summary.json").exists()
-    assert f"stopped by signal {signal.SIGTERM.value}; go on with" in capsys.readouterr().out
-    train(tiny(resume=True))
-    summaries = [json.loads((path / "summary.json").read_text()) for path in (whole, folder)]
-    assert summaries[0]["top1"] == summaries[1]["top1"]
 
 
 def test_a_moving_average_of_the_weights_is_what_is_measured_and_goes_on_exactly(tiny, stop_after, tmp_path):
@@ -434,29 +198,6 @@ def test_the_best_model_is_kept_and_its_accuracy_logged(tiny, monkeypatch):
     best = MSUN.from_pretrained(folder / "best").state_dict()
     assert not same(best, weights(folder))
     assert measure_run([str(folder / "best")]) == 0
-
-
-@pytest.mark.parametrize("epochs", [2, 3])
-def test_a_signal_while_an_epoch_is_measured_stops_at_once_and_the_run_goes_on_with_measuring(tiny, tmp_path, epochs):
-    options = {"epochs": epochs, "eval_epochs": 2}
-    whole = train(tiny(out=str(tmp_path / "whole"), **options))
-    calls = []
-
-    def preempted(*args):
-        calls.append("measured")
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("msun_lite.engine.evaluate_on", preempted)
-        folder = train(tiny(**options))
-    assert len(calls) == 1
-    assert load_checkpoint(folder / "checkpoint.pt")["step"] == 8
-    assert len(RunFolder(folder).read_metrics()) == 1
-    train(tiny(resume=True, **options))
-    assert same(weights(whole), weights(folder))
-    rows = [RunFolder(path).read_metrics() for path in (whole, folder)]
-    assert [(row["epoch"], row.get("top1")) for row in rows[0]] == [(row["epoch"], row.get("top1")) for row in rows[1]]
-    assert len(rows[0]) == epochs
 
 
 def test_weights_that_are_not_finite_are_never_saved(tiny, monkeypatch):
