@@ -10,27 +10,17 @@ Transfer Better?, CVPR 2019); the paper does not say.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import torch
-from torch import Tensor
 from torchvision import datasets
 
+from msun_lite import transfer_readers as readers
 from msun_lite.data import BadImages, DataSet
 from msun_lite.errors import DataError, UserError
-from msun_lite.sources import FileSource, ImageSource, MemorySource
-
-Splits = tuple[Sequence[str], ImageSource, ImageSource]
-"""Class names, training images, test images."""
-
-CALTECH_TEST = 30
-"""Images of each class of Caltech-101 that are the test set, as in the paper."""
-
-CALTECH_SEED = 0
-"""Which they are; the same for all runs, whatever their seed."""
+from msun_lite.sources import FileSource, ImageSource
+from msun_lite.transfer_readers import CALTECH_TEST, Splits
 
 
 @dataclass(frozen=True)
@@ -155,107 +145,6 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _files(*parts) -> FileSource:
-    """Return the images of one or more of torchvision's data sets, which were told to load nothing but the path."""
-    samples = [part[index] for part in parts for index in range(len(part))]
-    return FileSource([(path, int(label)) for path, label in samples])
-
-
-def _pixels(images: Tensor, labels: Sequence[int]) -> MemorySource:
-    """Return images [N, 3, H, W] of bytes, which stay in memory."""
-    return MemorySource(list(images), [int(label) for label in labels])
-
-
-def _cifar(kind: type[datasets.CIFAR10]) -> Callable[[Path], Splits]:
-    def read(folder: Path) -> Splits:
-        parts = [kind(str(folder), train=train) for train in (True, False)]
-        pixels = [torch.from_numpy(part.data).permute(0, 3, 1, 2) for part in parts]
-        return parts[0].classes, *(_pixels(one, part.targets) for one, part in zip(pixels, parts, strict=True))
-
-    return read
-
-
-def _stl10(folder: Path) -> Splits:
-    # torchvision reads it too, after a checksum of the unlabelled images, 2.8 GB that nothing here needs.
-    inner = folder / "stl10_binary"
-
-    def read(split: str) -> MemorySource:
-        columns = np.fromfile(inner / f"{split}_X.bin", dtype=np.uint8).reshape(-1, 3, 96, 96)
-        labels = np.fromfile(inner / f"{split}_y.bin", dtype=np.uint8) - 1
-        return _pixels(torch.from_numpy(columns).transpose(2, 3), labels)
-
-    return (inner / "class_names.txt").read_text().split(), read("train"), read("test")
-
-
-def _fashion(folder: Path) -> Splits:
-    parts = [datasets.FashionMNIST(str(folder), train=train) for train in (True, False)]
-    grey = [part.data[:, None].expand(-1, 3, -1, -1) for part in parts]
-    return parts[0].classes, *(_pixels(one, part.targets) for one, part in zip(grey, parts, strict=True))
-
-
-def _caltech101(folder: Path) -> Splits:
-    images = folder / "caltech101" / "101_ObjectCategories"
-    classes = sorted(path.name for path in images.iterdir() if path.is_dir() and path.name != "BACKGROUND_Google")
-    generator = torch.Generator().manual_seed(CALTECH_SEED)
-    train, test = [], []
-    for label, name in enumerate(classes):
-        paths = sorted(str(path) for path in (images / name).glob("*.jpg"))
-        order = torch.randperm(len(paths), generator=generator).tolist()
-        test += [(paths[index], label) for index in sorted(order[:CALTECH_TEST])]
-        train += [(paths[index], label) for index in sorted(order[CALTECH_TEST:])]
-    return classes, FileSource(train), FileSource(test)
-
-
-def _flowers102(folder: Path) -> Splits:
-    train, val, test = (datasets.Flowers102(str(folder), split, loader=str) for split in ("train", "val", "test"))
-    return train.classes, _files(train, val), _files(test)
-
-
-def _pets(folder: Path) -> Splits:
-    # torchvision's reader decodes every image to say its label.
-    inner, names = folder / "oxford-iiit-pet", {}
-
-    def read(split: str) -> FileSource:
-        samples = []
-        for line in (inner / "annotations" / f"{split}.txt").read_text().splitlines():
-            image, number, *_ = line.split()
-            names[int(number)] = image.rpartition("_")[0].replace("_", " ")
-            samples.append((str(inner / "images" / f"{image}.jpg"), int(number) - 1))
-        return FileSource(samples)
-
-    train, test = read("trainval"), read("test")
-    return [names[number] for number in sorted(names)], train, test
-
-
-def _stanford_cars(folder: Path) -> Splits:
-    train, test = (datasets.StanfordCars(str(folder), split, loader=str) for split in ("train", "test"))
-    return train.classes, *(_files(part) for part in (train, test))
-
-
-def _aircraft(folder: Path) -> Splits:
-    train, test = (datasets.FGVCAircraft(str(folder), split, loader=str) for split in ("trainval", "test"))
-    return train.classes, _files(train), _files(test)
-
-
-def _dtd(folder: Path) -> Splits:
-    train, val, test = (datasets.DTD(str(folder), split, partition=1, loader=str) for split in ("train", "val", "test"))
-    return train.classes, _files(train, val), _files(test)
-
-
-EMOTIONS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
-"""The classes of RAF-DB, in the order of its labels 1 to 7."""
-
-
-def _rafdb(folder: Path) -> Splits:
-    basic = folder / "basic"
-    samples: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
-    for line in (basic / "EmoLabel" / "list_patition_label.txt").read_text().splitlines():  # their spelling
-        image, label = line.split()
-        name = f"{image.removesuffix('.jpg')}_aligned.jpg"
-        samples[image.partition("_")[0]].append((str(basic / "Image" / "aligned" / name), int(label) - 1))
-    return EMOTIONS, *(FileSource(part) for part in samples.values())
-
-
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"
 _STANFORD = "https://ai.stanford.edu/~jkrause"
 _FASHION = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com"
@@ -275,7 +164,7 @@ SETS: dict[str, TransferSet] = {
         files=(
             OfficialFile("https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz", "c58f30108f718f92721af3b95e74349a"),
         ),
-        read=_cifar(datasets.CIFAR10),
+        read=readers.cifar(datasets.CIFAR10),
     ),
     "cifar100": TransferSet(
         "CIFAR-100",
@@ -292,7 +181,7 @@ SETS: dict[str, TransferSet] = {
                 "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz", "eb9058c3a382ffc7106e4002c42a8d85"
             ),
         ),
-        read=_cifar(datasets.CIFAR100),
+        read=readers.cifar(datasets.CIFAR100),
     ),
     "stl10": TransferSet(
         "STL-10",
@@ -309,7 +198,7 @@ SETS: dict[str, TransferSet] = {
                 "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz", "91f7769df0f17e558f3565bffb0c7dfb"
             ),
         ),
-        read=_stl10,
+        read=readers.stl10,
     ),
     "caltech101": TransferSet(
         "Caltech",
@@ -329,7 +218,7 @@ SETS: dict[str, TransferSet] = {
                 member="caltech-101/101_ObjectCategories.tar.gz",
             ),
         ),
-        read=_caltech101,
+        read=readers.caltech101,
     ),
     "fashion_mnist": TransferSet(
         "Fashion",
@@ -355,7 +244,7 @@ SETS: dict[str, TransferSet] = {
                 f"{_FASHION}/t10k-labels-idx1-ubyte.gz", "bb300cfdad3c16e7a12a480ee83cd310", into=_FASHION_RAW
             ),
         ),
-        read=_fashion,
+        read=readers.fashion,
     ),
     "flowers102": TransferSet(
         "Flowers",
@@ -376,7 +265,7 @@ SETS: dict[str, TransferSet] = {
             ),
             OfficialFile(f"{_OXFORD}/flowers/102/setid.mat", "a5357ecc9cb78c4bef273ce3793fc85c", into="flowers-102"),
         ),
-        read=_flowers102,
+        read=readers.flowers102,
     ),
     "pets": TransferSet(
         "Pets",
@@ -396,7 +285,7 @@ SETS: dict[str, TransferSet] = {
                 f"{_OXFORD}/pets/data/annotations.tar.gz", "95a8c909bbe2e81eed6a22bccdf3f68f", into="oxford-iiit-pet"
             ),
         ),
-        read=_pets,
+        read=readers.pets,
     ),
     "stanford_cars": TransferSet(
         "Cars",
@@ -420,7 +309,7 @@ SETS: dict[str, TransferSet] = {
                 into="stanford_cars",
             ),
         ),
-        read=_stanford_cars,
+        read=readers.stanford_cars,
         by_hand="its official addresses are gone; get car_devkit.tgz, cars_train.tgz, cars_test.tgz and "
         "cars_test_annos_withlabels.mat from a copy of it, and name their folder or address with --source",
     ),
@@ -436,7 +325,7 @@ SETS: dict[str, TransferSet] = {
         source=f"{_OXFORD}/fgvc-aircraft/",
         # No checksum is published: the archive's own, and the numbers of images, must do.
         files=(OfficialFile(f"{_OXFORD}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz", None),),
-        read=_aircraft,
+        read=readers.aircraft,
     ),
     "dtd": TransferSet(
         "DTD",
@@ -451,7 +340,7 @@ SETS: dict[str, TransferSet] = {
         files=(
             OfficialFile(f"{_OXFORD}/dtd/download/dtd-r1.0.1.tar.gz", "fff73e5086ae6bdbea199a49dfb8a4c1", into="dtd"),
         ),
-        read=_dtd,
+        read=readers.dtd,
     ),
     "rafdb": TransferSet(
         "RAF-DB",
@@ -464,7 +353,7 @@ SETS: dict[str, TransferSet] = {
         licence="research, not for commercial use, on request",
         source="http://www.whdeng.cn/raf/model1.html",
         files=(),
-        read=_rafdb,
+        read=readers.rafdb,
         by_hand="its authors give it on request; put their folder `basic`, with Image/aligned/ unpacked from "
         "aligned.zip and EmoLabel/list_patition_label.txt, into it",
     ),

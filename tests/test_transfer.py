@@ -26,6 +26,7 @@ from msun_lite.scales import resize
 from msun_lite.transfer import find_task, main, serving_classifier, with_new_classifier
 from msun_lite.transfer_config import TransferConfig, read_transfer_config
 from msun_lite.transfer_table import read_records, transfer_markdown, transfer_record
+from tools.publish import add_transfers
 
 CPU = torch.device("cpu")
 METHODS = ("vanilla", "mst", "msun")
@@ -393,6 +394,29 @@ def test_the_command_assembles_the_table_of_finished_runs(config, tmp_path, caps
     (tmp_path / "other.json").write_text("{}")
     with pytest.raises(CheckpointError, match="expected the summary of a transfer, got that of something else"):
         read_records([tmp_path / "other.json"])
+
+
+def test_finished_transfers_are_published_as_one_file_each(tmp_path):
+    def finished(name, run, **options):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        found = {"run": run, **record(**{"data": "mine", "size": 20, "seed": 0, "top1": 80.0, **options})}
+        (tmp_path / "runs" / name / "summary.json").write_text(json.dumps(found))
+
+    with pytest.raises(CheckpointError, match="expected finished transfers, found none"):
+        add_transfers(tmp_path / "runs", tmp_path / "records")
+    finished("a", "lite-msun", method="msun")
+    finished("b", "lite-msun", method="msun", routing="ceil", seed=1)
+    finished("c", "lite-vanilla", method="vanilla", routing="ceil", mode="finetune")
+    (tmp_path / "runs" / "stopped").mkdir()
+    add_transfers(tmp_path / "runs", tmp_path / "records")
+    assert sorted(path.stem for path in (tmp_path / "records").iterdir()) == [
+        "lite-msun-mine-20px-linear-ceil-seed1",
+        "lite-msun-mine-20px-linear-seed0",
+        "lite-vanilla-mine-20px-finetune-seed0",
+    ]
+    finished("d", "lite-msun", method="msun")
+    with pytest.raises(UserError, match="got two lite-msun-mine-20px-linear-seed0"):
+        add_transfers(tmp_path / "runs", tmp_path / "records")
 
 
 def test_shipped_networks_are_untouched_by_transfers(config):

@@ -21,7 +21,8 @@ from msun_lite import downloads, paper
 from msun_lite.errors import DataError, UserError
 from msun_lite.sources import UnreadableImage
 from msun_lite.transfer_fetch import ARCHIVES, fetch_set
-from msun_lite.transfer_sets import CALTECH_TEST, EMOTIONS, SETS, open_set
+from msun_lite.transfer_readers import CALTECH_TEST, EMOTIONS
+from msun_lite.transfer_sets import SETS, open_set
 
 
 @pytest.fixture(autouse=True)
