@@ -8,7 +8,6 @@ Each study is saved as it ends, into analysis.json and analysis.npz of the run f
 interruption and leaves out what is there. The pictures beside them are drawn from these two files by `figures`.
 """
 
-import hashlib
 import shlex
 import sys
 import time
@@ -20,7 +19,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from safetensors.torch import save
 
 from msun_lite.cka import LEAST
 from msun_lite.config import OneLineParser, parse
@@ -32,7 +30,7 @@ from msun_lite.figures import analysis_figures, map_figure, save_figure
 from msun_lite.files import atomic_write
 from msun_lite.imagenette import CLASS_NAMES
 from msun_lite.loaders import eval_loader
-from msun_lite.model import MSUN
+from msun_lite.model import MSUN, fingerprint
 from msun_lite.records import environment, read_json, write_json
 from msun_lite.scales import resize
 from msun_lite.sources import Subset
@@ -177,13 +175,6 @@ def _about(subject: Subject) -> dict:
         "routing": model.routing,
         "weights": fingerprint(model),
     }
-
-
-def fingerprint(model: MSUN) -> str:
-    """Return a short hash of a model's weights and statistics."""
-    return hashlib.sha256(save({name: tensor.contiguous() for name, tensor in model.state_dict().items()})).hexdigest()[
-        :16
-    ]
 
 
 def _choose(count: int, wanted: int | None) -> list[int]:

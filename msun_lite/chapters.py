@@ -31,6 +31,7 @@ from msun_lite.records import read_json
 from msun_lite.scales import resize
 from msun_lite.seeds import over_seeds
 from msun_lite.sources import MemorySource
+from msun_lite.transfer_table import read_records
 
 SCENES = 400
 """Validation scenes that a chapter draws."""
@@ -248,6 +249,11 @@ def photographs_by_seed(run: str) -> dict[int, dict]:
     return over_seeds(results() / "lite", run)
 
 
+def transfers() -> list[dict]:
+    """Return the summaries of all published transfers."""
+    return read_records(sorted((results() / "transfer").glob("*.json")))
+
+
 def analyses() -> tuple[dict[str, dict], dict[str, dict]]:
     """Return method -> analysis of the published networks on photographs, and method -> the arrays beside it."""
     found = {method: Analysis(results() / "lite" / f"{method}-seed0") for method in METHODS}
@@ -276,4 +282,5 @@ __all__ = [
     "photographs",
     "photographs_by_seed",
     "results",
+    "transfers",
 ]

@@ -7,6 +7,7 @@ import io
 import itertools
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -172,12 +173,12 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
-        _one_of("method", self.method, METHODS)
-        _one_of("stems", self.stems, STEMS)
-        _one_of("unify", self.unify, UNIFY)
-        _one_of("norm", self.norm, NORMS)
-        _one_of("constraint", self.constraint, CONSTRAINTS)
-        _one_of("precision", self.precision, PRECISIONS)
+        one_of("method", self.method, METHODS)
+        one_of("stems", self.stems, STEMS)
+        one_of("unify", self.unify, UNIFY)
+        one_of("norm", self.norm, NORMS)
+        one_of("constraint", self.constraint, CONSTRAINTS)
+        one_of("precision", self.precision, PRECISIONS)
         find_recipe(self.arch)
         if self.arch in CUTTABLE or self.method == "msun":
             find_split(self.arch, self.blocks)
@@ -192,24 +193,24 @@ class TrainConfig:
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
         check_scales(self.scales)
         check_sizes(self.sizes)
-        _within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
+        within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
         for name in ("epochs", "scenes_train", "scenes_val", "shards_gb", "lr", "checkpoint_minutes", "accumulate"):
-            _within(name, getattr(self, name), above=0)
+            within(name, getattr(self, name), above=0)
         for name in ("threads", "max_minutes", "clip_norm", "lr_batch_size", "eval_epochs"):
             if getattr(self, name) is not None:
-                _within(name, getattr(self, name), above=0)
+                within(name, getattr(self, name), above=0)
         for name in ("lam", "distil", "momentum", "weight_decay", "warmup_epochs", "workers", "max_bad_images", "keep"):
-            _within(name, getattr(self, name), least=0)
+            within(name, getattr(self, name), least=0)
         for name in ("seed", "scenes_seed"):
-            _within(name, getattr(self, name), least=0, below=2**63)
+            within(name, getattr(self, name), least=0, below=2**63)
         for package, wanted in (("tensorboard", self.tensorboard), ("wandb", self.wandb is not None)):
             if wanted and importlib.util.find_spec(package) is None:
                 raise UserError(f"{package}: expected the package {package}, install msun-lite[{package}]")
         if self.ema is not None:
-            _within("ema", self.ema, above=0, below=1)
-        _within("label_smoothing", self.label_smoothing, least=0, below=1)
-        _within("crop_min", self.crop_min, above=0, most=1)
-        _within("crop_ratio", self.crop_ratio, above=0, most=1)
+            within("ema", self.ema, above=0, below=1)
+        within("label_smoothing", self.label_smoothing, least=0, below=1)
+        within("crop_min", self.crop_min, above=0, most=1)
+        within("crop_ratio", self.crop_ratio, above=0, most=1)
 
 
 def check_sizes(sizes: list[int]) -> None:
@@ -218,12 +219,14 @@ def check_sizes(sizes: list[int]) -> None:
         raise UserError(f"sizes: expected rising positive numbers of pixels, got {list(sizes)}")
 
 
-def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise a `UserError` that names the option unless its value is allowed."""
     if value not in allowed:
         raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
 
 
-def _within(name: str, value: float, least=None, above=None, most=None, below=None) -> None:
+def within(name: str, value: float, least=None, above=None, most=None, below=None) -> None:
+    """Raise a `UserError` that names the option unless its value is within the bounds that are given."""
     bounds = (
         ("at least", least, lambda bound: value >= bound),
         ("more than", above, lambda bound: value > bound),
@@ -319,11 +322,18 @@ def make_parser(prog: str, description: str, skip: set[str] | None = None) -> On
     return parser
 
 
-def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
+def parse(
+    parser: OneLineParser, argv: list[str] | None = None, read: Callable[[Path], object] | None = None
+) -> Namespace:
     """Parse `argv` (the command line by default): the preset, then --config, then the options.
 
     With --resume the options stored in the run folder --out take the place of the preset's. Beside
     jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
+
+    Args:
+        parser: of the options.
+        argv: the words to parse.
+        read: what reads a stored config.yaml into a dataclass; `read_config` by default.
     """
     argv = _spell_out(parser, sys.argv[1:] if argv is None else argv)
     known = parser.get_defaults()
@@ -332,7 +342,8 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     if "resume" in known and _given(argv, "--resume") == "true" and _given(argv, "--out"):
         stored = Path(_given(argv, "--out")) / "config.yaml"
         if stored.is_file():
-            parser.set_defaults(asdict(read_config(stored)) | {"resume": True, "max_minutes": None})
+            options = asdict((read or read_config)(stored)) | {"resume": True}
+            parser.set_defaults(options | ({"max_minutes": None} if "max_minutes" in options else {}))
     # jsonargparse prints a hint after some errors; the one line is ours.
     with contextlib.redirect_stderr(io.StringIO()):
         return parser.parse_args(argv)
@@ -388,6 +399,6 @@ def read_yaml(path: Path) -> dict:
     return options
 
 
-def dump_yaml(config: TrainConfig) -> str:
-    """Return the configuration as YAML that `--config` reads."""
+def dump_yaml(config) -> str:
+    """Return a configuration, a dataclass, as YAML that `--config` reads."""
     return yaml.safe_dump(asdict(config), sort_keys=False)

@@ -62,7 +62,7 @@ def load_data(config: TrainConfig, train: bool = True) -> DataSet:
     if config.data == "scenes":
         return _scenes(config, train)
     data = _shards(config) if config.data.startswith(PREFIX) else _folders(config)
-    return _in_memory(data, config, train) if config.cache else data
+    return in_memory(data, config, train) if config.cache else data
 
 
 def _folders(config: TrainConfig) -> DataSet:
@@ -94,7 +94,7 @@ def _shards(config: TrainConfig) -> DataSet:
     return DataSet(store.title, shards.classes, *sources, shards.fingerprint, bad_images)
 
 
-def _in_memory(data: DataSet, config: TrainConfig, train: bool) -> DataSet:
+def in_memory(data: DataSet, config: TrainConfig, train: bool) -> DataSet:
     """Return the data set with its images decoded into memory, the training images only if asked to."""
     val_source, unreadable = _into_memory(data.val, "val", config)
     refuse_unreadable(unreadable)

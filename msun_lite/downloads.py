@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import http.client
 import os
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -14,8 +15,9 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from msun_lite.errors import DataError
-from msun_lite.files import atomic_write, remove_parts
+from msun_lite.errors import DataError, UserError
+from msun_lite.files import atomic_write, checksum, remove_parts
+from msun_lite.progress import progress
 
 PAUSES = (1, 2, 4, 8)
 """Seconds before each further try."""
@@ -40,6 +42,10 @@ class _Failure(Exception):
     """One try has failed; the next may not."""
 
 
+class _NothingLeft(_Failure):
+    """The server has no byte after those that are here."""
+
+
 def read_url(url: str) -> bytes:
     """Return a small file from the web, tried several times.
 
@@ -53,6 +59,62 @@ def read_url(url: str) -> bytes:
             return b"".join(_chunks(response, SMALL))
 
     return _persist(url, attempt)
+
+
+def download(url: str, path: Path, md5: str | None = None) -> None:
+    """Put a file from the web at `path`, going on where an earlier call broke off.
+
+    What has arrived is kept as `NAME.partial` beside it until the file is whole. Tries that get further do not count.
+
+    Args:
+        url: its address.
+        path: in an existing folder; what is there already is kept as it is.
+        md5: checksum of the whole file; without one it is taken as it comes.
+
+    Raises:
+        MissingFile: if the server does not have it.
+        DataError: naming the address, if it cannot be had otherwise, or has another checksum.
+        UserError: if it cannot be kept.
+    """
+    if path.exists():
+        return
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        while True:
+            before = _size(partial)
+            try:
+                _persist(url, lambda: _append(url, partial))
+                break
+            except DataError:
+                if _size(partial) <= before:
+                    raise
+        if md5 is not None and (found := checksum(partial, "md5")) != md5:
+            partial.unlink()
+            raise DataError(f"{url}: the download failed: expected the md5 {md5}, got {found}")
+        partial.rename(path)
+    except OSError as error:
+        raise UserError(f"{path}: the download of {url} cannot be kept: {error}") from None
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _append(url: str, partial: Path) -> None:
+    """Try once to get what is still missing of a file; a server that cannot begin in the middle sends all of it."""
+    have = _size(partial)
+    try:
+        response = _open(url, have)
+    except _NothingLeft:
+        return
+    with contextlib.closing(response):
+        more = response.status == http.client.PARTIAL_CONTENT
+        bar = {"total": None if response.length is None else response.length + (have if more else 0)}
+        bar |= {"initial": have if more else 0, "unit": "B", "unit_scale": True, "leave": False}
+        with partial.open("ab" if more else "wb") as file, progress(desc=f"downloading {url}", **bar) as shown:
+            for chunk in _chunks(response, sys.maxsize):
+                file.write(chunk)
+                shown.update(len(chunk))
 
 
 class DownloadCache:
@@ -152,11 +214,15 @@ def _persist(url: str, attempt: Callable[[], Result]) -> Result:
         raise DataError(f"{url}: the download failed {len(PAUSES) + 1} times, the last time: {failure}") from None
 
 
-def _open(url: str) -> http.client.HTTPResponse:
+def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
+    """Ask for a file, from byte `start` on if the server can do that."""
     try:
-        return urllib.request.urlopen(url, timeout=TIMEOUT)
+        request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+        return urllib.request.urlopen(request, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
+        if start and error.code == http.client.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise _NothingLeft(str(error)) from None
         if error.code in (404, 410):
             raise MissingFile(f"{url}: the download failed, the server does not have it ({error.code})") from None
         if error.code < 500 and error.code not in BUSY:

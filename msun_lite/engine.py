@@ -56,10 +56,20 @@ class Trainer:
         model: the network that `config.method` trains; the same in all processes.
         folder: where checkpoints and metrics go.
         world: the processes that share every batch.
+        title: what the progress bar calls the run; its method by default.
     """
 
-    def __init__(self, config: TrainConfig, data: DataSet, model: MSUN, folder: RunFolder, world: World = ALONE):
+    def __init__(
+        self,
+        config: TrainConfig,
+        data: DataSet,
+        model: MSUN,
+        folder: RunFolder,
+        world: World = ALONE,
+        title: str | None = None,
+    ):
         self.config, self.data, self.folder, self.world = config, data, folder, world
+        self.title = title or config.method
         self.device = world.pick_device(config.device)
         self.precision = self._pick_precision(model)
         self.env = environment(self.device, self.precision, world.size)  # now: the checkout may move on during the run
@@ -139,7 +149,7 @@ class Trainer:
         ):
             while self.epoch < self.config.epochs or self.row is not None:
                 if self.row is None:
-                    bar.set_description(f"{self.config.method} epoch {self.epoch + 1}/{self.config.epochs}")
+                    bar.set_description(f"{self.title} epoch {self.epoch + 1}/{self.config.epochs}")
                     if not self._run_epoch(batches, stop, bar, begun):
                         return False
                     self.row = self._end_epoch()

@@ -52,6 +52,7 @@ def measure(
     device: torch.device,
     world: World = ALONE,
     feeding: str = "upsampled",
+    scales: Sequence[int] | None = None,
 ) -> PerSubnet:
     """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
 
@@ -62,12 +63,14 @@ def measure(
         device: where `model` is.
         world: the processes that share the images; each of them gets the accuracy over all.
         feeding: `native` does not resize the images to the scale of a plain CNN, see `refused_native`.
+        scales: the subnets to measure; all by default.
 
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
     """
     training, total, unreadable = model.training, 0, []
-    correct = torch.zeros(len(model.scales), len(sizes), dtype=torch.int64, device=device)
+    scales = model.scales if scales is None else scales
+    correct = torch.zeros(len(scales), len(sizes), dtype=torch.int64, device=device)
     model.eval()
     bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
     try:
@@ -79,7 +82,7 @@ def measure(
             total += len(labels)
             for column, size in enumerate(sizes):
                 small = resize(images, size, model.antialias)
-                for row, scale in enumerate(model.scales):
+                for row, scale in enumerate(scales):
                     logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
                     correct[row, column] += (logits.argmax(1) == labels).sum()
     finally:
@@ -88,7 +91,7 @@ def measure(
     correct, (total,) = world.sum(correct).tolist(), world.totals(total)
     return {
         scale: {size: 100 * hits / total for size, hits in zip(sizes, row, strict=True)}
-        for scale, row in zip(model.scales, correct, strict=True)
+        for scale, row in zip(scales, correct, strict=True)
     }
 
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from msun_lite.cka import catch
 from msun_lite.errors import UserError
-from msun_lite.layers import located, stages
+from msun_lite.layers import classifiers, located, stages
 from msun_lite.model import MSUN
 from msun_lite.scales import resize, route
 
@@ -161,16 +161,12 @@ def penultimate(model: nn.Module) -> Iterator[list[Tensor]]:
     Raises:
         UserError: if the model has no linear layer.
     """
-    private = isinstance(model, MSUN) and model.unify == "none"
     kept: list[Tensor] = []
     handles = []
     try:
-        for network in model.unified.values() if private else (model,):
-            linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-            if not linear:
-                raise UserError(f"expected a network with a linear classifier, got {type(model).__name__} without one")
+        for layer in classifiers(model):
             handles.append(
-                linear[-1].register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].detach().flatten(1)))
+                layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].detach().flatten(1)))
             )
         yield kept
     finally:

@@ -3,6 +3,8 @@
 import difflib
 import re
 
+from torch import nn
+
 from msun_lite.backbones import find_recipe
 from msun_lite.errors import UserError
 from msun_lite.model import MSUN
@@ -50,4 +52,20 @@ def _names(model: MSUN, scale: int) -> dict[str, str]:
     found = {}
     for part in (f"subnets.{scale}", f"unified.{scale}" if model.unify == "none" else "unified"):
         found |= {name: f"{part}.{name}" for name, _ in model.get_submodule(part).named_modules() if name}
+    return found
+
+
+def classifiers(network: nn.Module) -> list[nn.Linear]:
+    """Return the last linear layer of a network: one, or where nothing is shared one of each private g.
+
+    Raises:
+        UserError: if there is none.
+    """
+    private = isinstance(network, MSUN) and network.unify == "none"
+    found = []
+    for part in network.unified.values() if private else (network,):
+        linear = [module for module in part.modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise UserError(f"expected a network with a linear classifier, got {type(network).__name__} without one")
+        found.append(linear[-1])
     return found

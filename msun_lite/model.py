@@ -9,6 +9,7 @@ methods `vanilla` and `mst` train: one class, one way to load, to measure and to
 """
 
 import copy
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -357,6 +358,12 @@ def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> li
     if not joint:
         return [network(batch) for batch in batches]
     return list(network(torch.cat(list(batches))).split([len(batch) for batch in batches]))
+
+
+def fingerprint(model: MSUN) -> str:
+    """Return a short hash of a model's weights and statistics."""
+    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()[:16]
 
 
 def load_state(model: MSUN, state: dict[str, Tensor], path: Path) -> None:

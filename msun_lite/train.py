@@ -14,6 +14,7 @@ import dataclasses
 import shlex
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -66,7 +67,7 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest) -> None:
     config = world.share(config)  # a run that goes on reads it from its folder, which the first process can reach
     world.pick_device(config.device)
-    if world.share(_is_finished(folder, config) if world.first else None):
+    if world.share(is_finished(folder, config, read_config, FREE_ON_RESUME) if world.first else None):
         world.say(f"{folder.path}: finished already")
         return
     use_threads(config.threads)
@@ -96,17 +97,24 @@ def _go_on(folder: RunFolder) -> str:
     return f"python -m msun_lite.train --out {folder.path} --resume"
 
 
-def _is_finished(folder: RunFolder, config: TrainConfig) -> bool:
-    """Refuse a folder that does not fit `config.resume`; return whether its run is done."""
+def is_finished(folder: RunFolder, config, read: Callable[[Path], object], free: Sequence[str]) -> bool:
+    """Refuse a folder that does not fit `config.resume`; return whether its run is done.
+
+    Args:
+        folder: the run's.
+        config: the options that are wanted, a dataclass.
+        read: what reads the stored ones from config.yaml.
+        free: the options that may differ when a run goes on.
+    """
     if not config.resume:
         if folder.config.exists():
             raise UserError(f"{folder.path}: holds a run already; add --resume to go on, or choose another --out")
         return False
     if not folder.config.exists():
         raise UserError(f"{folder.path}: expected a run to resume, found no config.yaml")
-    stored, wanted = dataclasses.asdict(read_config(folder.config)), dataclasses.asdict(config)
+    stored, wanted = dataclasses.asdict(read(folder.config)), dataclasses.asdict(config)
     for name, value in wanted.items():
-        if name not in FREE_ON_RESUME and stored[name] != value:
+        if name not in free and stored[name] != value:
             raise UserError(
                 f"{folder.config}: cannot go on with another {name}: expected {stored[name]!r}, got {value!r}; "
                 "or choose another --out"

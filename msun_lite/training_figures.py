@@ -1,6 +1,7 @@
 """The figures of the chapters on training and testing, in the one style of `figures`."""
 
 from collections.abc import Collection, Sequence
+from statistics import mean
 
 import seaborn
 from matplotlib import rc_context
@@ -110,6 +111,34 @@ def accuracy_panels(panels: dict[str, dict[str, dict]]) -> Figure:
             ax.set(xticks=record["sizes"][::2], ylim=(0, 102), ylabel="top-1 accuracy (%)")
             ax.set_xlabel("size of the input image (pixels)")
         grid[-1].legend(loc="lower right")
+        seaborn.despine(figure)
+        return figure
+
+
+def probe_panels(panels: dict[str, dict[str, dict[int, Sequence[float]]]], served: dict[int, int]) -> Figure:
+    """Draw the accuracy of transfers at several sizes, evenly spaced, a panel for each data set.
+
+    Args:
+        panels: title -> method -> size -> accuracy in percent, one a seed: their mean is drawn, and their range.
+        served: size -> scale of MSUN's subnet, named under the size.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 3.3 * len(panels)), layout="constrained", facecolor="white")
+        figure.get_layout_engine().set(hspace=0.08)
+        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        for ax, (title, methods) in zip(grid, panels.items(), strict=True):
+            for method, row in methods.items():
+                means = [mean(values) for values in row.values()]
+                ends = [
+                    (middle - min(row[size]), max(row[size]) - middle) for size, middle in zip(row, means, strict=True)
+                ]
+                ax.errorbar(range(len(row)), means, yerr=tuple(zip(*ends, strict=True)), capsize=3, **look(method))
+                ax.plot([], [], label=NAMES[method], **look(method))
+            ax.set_title(title, fontsize=11, loc="left", weight="bold")
+            ax.set_xticks(range(len(row)), [f"{size} px\nf of {served[size]}" for size in row])
+            ax.set(ylabel="top-1 accuracy (%)", xlim=(-0.3, len(row) - 0.7))
+        grid[-1].set_xlabel("size of the input image, and MSUN's subnet for it")
+        grid[0].legend(loc="lower right")
         seaborn.despine(figure)
         return figure
 

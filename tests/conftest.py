@@ -87,12 +87,14 @@ class Server:
         faults: file name -> what to do with the next requests: a status code, `half` of the file, or `damage` in it.
         requests: names of the files that were asked for.
         url: its address, with no slash at the end.
+        ranges: what of a file was asked for, where it was not all: `bytes=100-`.
     """
 
     folder: Path
     faults: dict[str, list]
     requests: list[str]
     url: str
+    ranges: list[str]
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def serve():
     running = []
 
     def start(folder):
-        server = Server(folder, {}, [], "")
+        server = Server(folder, {}, [], "", [])
 
         class Handler(SimpleHTTPRequestHandler):
             def do_GET(self):
@@ -110,6 +112,8 @@ def serve():
                 fault = server.faults[name].pop(0) if server.faults.get(name) else None
                 if isinstance(fault, int):
                     self.send_error(fault)
+                elif fault is None and "Range" in self.headers:
+                    self.send_rest(self.headers["Range"])
                 elif fault is None:
                     super().do_GET()
                 else:
@@ -119,6 +123,17 @@ def serve():
                     self.end_headers()
                     content[len(content) // 2] ^= 1
                     self.wfile.write(content[: len(content) // 2] if fault == "half" else content)
+
+            def send_rest(self, wanted):
+                server.ranges.append(wanted)
+                content, start = (folder / self.path[1:]).read_bytes(), int(wanted[len("bytes=") : -1])
+                if start >= len(content):
+                    self.send_error(416)
+                    return
+                self.send_response(206)
+                self.send_header("Content-Length", str(len(content) - start))
+                self.end_headers()
+                self.wfile.write(content[start:])
 
             def log_message(self, *_):
                 pass

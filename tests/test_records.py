@@ -1,5 +1,6 @@
 """What is published must be what was measured."""
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -11,6 +12,8 @@ from msun_lite import MSUN
 from msun_lite.analyse import STUDIES, fingerprint
 from msun_lite.pretrained import SHIPPED
 from msun_lite.records import commit
+from msun_lite.scales import route
+from msun_lite.transfer_table import record_name
 from tools import tables
 
 METHODS = ("vanilla", "mst", "msun")
@@ -45,6 +48,21 @@ def test_every_measurement_beside_the_runs_says_where_it_comes_from(path):
     record = json.loads(path.read_text())
     assert record["command"].startswith("python ")
     assert len(record["env"]["commit"]) == 40
+
+
+@pytest.mark.parametrize("name", sorted(tables.transfers()))
+def test_every_transfer_is_of_the_shipped_weights_and_called_what_it_is(name):
+    record = tables.transfers()[name]
+    assert record_name(record) == name
+    assert record["command"].startswith(f"python -m msun_lite.transfer {record['run']} --dataset ")
+    assert record["weights"] == weights_of(record["run"])
+    assert record["scale"] == route(record["size"], record["scales"], record["routing"])
+    assert "/" not in record["data"]["name"]
+
+
+@functools.cache
+def weights_of(run):
+    return fingerprint(MSUN.from_pretrained(run))
 
 
 def test_native_feeding_was_measured_with_the_shipped_vanilla_on_the_images_of_its_record():

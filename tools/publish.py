@@ -4,12 +4,14 @@
     python tools/publish.py runs/reproduce-quick/msun --record book/results/quick/msun-seed0
     python tools/publish.py --analysis runs/lite-msun --record book/results/lite/msun-seed0
     python tools/publish.py --ablations runs/ablate --record book/results/ablate
+    python tools/publish.py --transfers runs/transfer --record book/results/transfer
 
 Shipped convolution and linear weights are rounded to half precision, which halves the download. The record then
 holds the accuracy of exactly these weights, measured here once more, and says by how much the rounding moved it.
 
 An analysis joins the record of the run whose shipped weights it is about: numbers and arrays, never its pictures, which
-show photographs. Of a folder of ablations every finished run gets a record, called what its options say.
+show photographs. Of a folder of ablations every finished run gets a record, called what its options say; of a folder of
+transfers every finished one a file, its summary.
 """
 
 import hashlib
@@ -29,6 +31,7 @@ from msun_lite.files import atomic_write
 from msun_lite.model import MSUN
 from msun_lite.pretrained import SHIPPED
 from msun_lite.records import RunFolder, read_json, write_json
+from msun_lite.transfer_table import read_records, record_name
 
 
 def ship(run: RunFolder, target: Path) -> None:
@@ -90,6 +93,22 @@ def add_ablations(folder: Path, records: Path) -> None:
         add_run(run, records / name, read_json(run.summary))
 
 
+def add_transfers(folder: Path, records: Path) -> None:
+    """Make a record of every finished transfer in a folder."""
+    found: dict[str, dict] = {}
+    for path in sorted(folder.glob("*/summary.json")):
+        (record,) = read_records([path])
+        name = record_name(record)
+        if name in found:
+            raise UserError(f"{path}: expected runs that differ in network, data, size, mode or seed, got two {name}")
+        found[name] = record
+    if not found:
+        raise CheckpointError(f"{folder}: expected finished transfers, found none")
+    records.mkdir(parents=True, exist_ok=True)
+    for name, record in found.items():
+        write_json(records / f"{name}.json", record)
+
+
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
@@ -97,15 +116,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=str | None, nargs="?", default=None, help="Folder of a finished run.")
     parser.add_argument("--analysis", type=str | None, default=None, help="Folder with an analysis.json, in its place.")
     parser.add_argument("--ablations", type=str | None, default=None, help="Folder of `ablate`, in its place.")
+    parser.add_argument("--transfers", type=str | None, default=None, help="Folder of transfers, in its place.")
     parser.add_argument("--record", type=str, required=True, help="Folder for summary.json and metrics.jsonl.")
     parser.add_argument("--name", type=str | None, default=None, help="Ship the weights under this name.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
     options = parse(parser, argv)
-    if sum(given is not None for given in (options.run, options.analysis, options.ablations)) != 1:
-        raise UserError("expected a finished run, or --analysis or --ablations in its place")
+    given = (options.run, options.analysis, options.ablations, options.transfers)
+    if sum(one is not None for one in given) != 1:
+        raise UserError("expected a finished run, or --analysis, --ablations or --transfers in its place")
     record = Path(options.record)
     if options.ablations is not None:
         add_ablations(Path(options.ablations), record)
+        return 0
+    if options.transfers is not None:
+        add_transfers(Path(options.transfers), record)
         return 0
     if options.analysis is not None:
         add_analysis(Analysis(Path(options.analysis)), record)

@@ -26,6 +26,7 @@ from msun_lite.tables import (
     subnet_table,
 )
 from msun_lite.training_figures import claims_figure
+from msun_lite.transfer_table import read_records, transfer_markdown, transfer_record, transfer_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "book" / "results"
@@ -41,6 +42,7 @@ def records(grid: str) -> dict[str, dict]:
 def readme(text: str) -> str:
     """Return the README with the tables between its markers written anew."""
     text = _replace(text, "beyond", accuracy_table(beyond(), "github"))
+    text = _replace(text, "transfer", transfer_rows(transfer_record(transfers().values())))
     for grid in GRIDS:
         runs = records(grid)
         named = {NAMES[method]: record for method, record in runs.items()}
@@ -82,7 +84,8 @@ def index() -> str:
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     note = (
         "Written by `python tools/tables.py`. One folder a run, with `summary.json` and `metrics.jsonl`. `native.json` "
-        "is the same network on small images as they are, not upsampled first."
+        "is the same network on small images as they are, not upsampled first. Transfers to other data sets are in "
+        "[transfer](transfer)."
     )
     return f"# Records\n\n{note}\n\n{table}\n"
 
@@ -93,6 +96,31 @@ def ablations() -> dict[str, dict]:
     return {table: table_record(table, runs) for table, runs in found.items() if runs}
 
 
+def transfers() -> dict[str, dict]:
+    """Return name -> record of every published transfer."""
+    paths = sorted((RESULTS / "transfer").glob("*.json"))
+    return {path.stem: record for path, record in zip(paths, read_records(paths), strict=True)}
+
+
+def transfer_page() -> str:
+    """Return Table III of our transfers and the index of their records, as Markdown."""
+    found = transfers()
+    rows = [
+        [f"[{name}]({name}.json)", f"{r['top1']:.2f}", f"`{r['command']}`", r["env"]["commit"][:10]]
+        for name, r in found.items()
+    ]
+    first = next(iter(found.values()))
+    devices = sorted({f"{r['env']['device']}, {r['env']['precision']}" for r in found.values()})
+    index = tabulate(rows, ["record", "top-1 %", "command", "commit"], tablefmt="github", disable_numparse=True)
+    return (
+        "# Transfers: the layout of Table III\n\n"
+        "Written by `python tools/tables.py`. A part of CIFAR-10 (`cifar10_10k`) and of DTD (`dtd10`) stand beside the "
+        "paper's numbers on the whole sets, for networks of another size: compare differences, not accuracies.\n\n"
+        f"{transfer_markdown(transfer_record(found.values()))}\n"
+        f"## Records\n\nMade on {'; '.join(devices)}, torch {first['env']['torch']}.\n\n{index}\n"
+    )
+
+
 def pages() -> dict[Path, str]:
     """Return the pages that are written of the records alone: {path: text}."""
     tables = {RESULTS / "ablate" / f"{stem(name)}.md": table_markdown(record) for name, record in ablations().items()}
@@ -100,6 +128,7 @@ def pages() -> dict[Path, str]:
         RESULTS / "README.md": index(),
         RESULTS / "architectures.md": architectures(),
         RESULTS / "lite" / "analysis.md": analysis(),
+        RESULTS / "transfer" / "README.md": transfer_page(),
         **tables,
     }
 

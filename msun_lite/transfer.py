@@ -1,0 +1,374 @@
+"""Transfer a trained network to another data set, by a linear probe or by fine-tuning (Table III).
+
+    python -m msun_lite.transfer lite-msun --dataset cifar10                        # linear probe at 32 px
+    python -m msun_lite.transfer lite-msun --dataset stl10 --mode finetune          # all that serves 96 px is trained
+    python -m msun_lite.transfer runs/mine --dataset FOLDER --size 32 --routing ceil
+    python -m msun_lite.transfer --out runs/transfer/... --resume
+    python -m msun_lite.transfer runs/transfer/* --table                            # Table III's layout
+
+The images are made --size pixels, by default the data set's native size, and served by the subnet that fits: an
+MSUN's by its routing, while Vanilla and MST have them upsampled to their only scale. The classifier is always a new
+one. In the linear probe nothing else changes, not one weight or statistic; fine-tuning trains the subnet, the unified
+network and the classifier, and leaves the other subnets as they were.
+
+A run leaves config.yaml, metrics.jsonl, model.json, model.safetensors (which `MSUN.from_pretrained` loads) and
+summary.json in its folder. Stopped, a fine-tuning goes on exactly where it was; a probe has its features, and repeats
+the classifier, to the same result.
+"""
+
+import dataclasses
+import shlex
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from PIL import Image
+
+from msun_lite.config import OneLineParser, TrainConfig, dump_yaml, parse, read_config
+from msun_lite.cost import flops, parameters
+from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
+from msun_lite.devices import pick_device
+from msun_lite.engine import Trainer
+from msun_lite.errors import DataError, UserError, one_line_errors
+from msun_lite.evaluate import BATCH, measure
+from msun_lite.files import write_text
+from msun_lite.layers import classifiers
+from msun_lite.loaders import eval_loader
+from msun_lite.model import MSUN, fingerprint
+from msun_lite.norms import PerScale
+from msun_lite.pretrained import find_pretrained
+from msun_lite.probe import Features, accuracy, cached, compute, fit
+from msun_lite.records import RunFolder, environment, write_json
+from msun_lite.reproduce import refuse_several
+from msun_lite.scales import route
+from msun_lite.sources import FORMATS, FileSource
+from msun_lite.stopping import StopRequest
+from msun_lite.train import as_word, is_finished
+from msun_lite.transfer_config import TransferConfig, make_transfer_parser, read_transfer_config
+from msun_lite.transfer_sets import SETS, open_set
+from msun_lite.transfer_table import read_records, transfer_markdown, transfer_record
+
+FREE_ON_RESUME = ("out", "resume", "workers", "threads", "device", "data_root", "features", "cache")
+"""Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
+
+SCENES_SIZE = 56
+"""Native size of the built-in drawn scenes."""
+
+SAMPLED = 500
+"""Images of a folder whose sizes are looked at to find its native size."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a network is transferred to.
+
+    Args:
+        data: the images; `val` are the test images.
+        size: in pixels, what they are made.
+        crop_ratio: side of the centre crop over the shorter side.
+    """
+
+    data: DataSet
+    size: int
+    crop_ratio: float
+
+
+@dataclass(frozen=True)
+class Move:
+    """One transfer under way.
+
+    Args:
+        config: its options.
+        folder: its run folder.
+        task: what the network is transferred to.
+        model: the network, with a new classifier.
+        scale: the subnet that serves the size.
+        weights: fingerprint of the network as it was.
+    """
+
+    config: TransferConfig
+    folder: RunFolder
+    task: Task
+    model: MSUN
+    scale: int
+    weights: str
+
+    @property
+    def plan(self) -> TrainConfig:
+        """The options of the training that this is."""
+        return self.config.training(self.task.size, self.task.crop_ratio)
+
+
+def transfer(config: TransferConfig) -> Path:
+    """Run what `config` describes; this is what the command calls.
+
+    Returns:
+        The run folder. It has a summary.json if the run is finished, and can be resumed if not.
+
+    Raises:
+        UserError: for options, data or a run that cannot be used; see `errors`.
+        KeyboardInterrupt: after Ctrl-C, once everything is saved.
+    """
+    config.check()
+    folder = RunFolder(config.out)
+    with StopRequest() as stop:
+        try:
+            _transfer(config, folder, stop)
+        except KeyboardInterrupt:
+            if not stop.by_scheduler:
+                raise
+            further = f"go on with: {_go_on(folder)}" if folder.config.exists() else "nothing was begun"
+            print(f"stopped by signal {stop.signal}; {further}")
+    return folder.path
+
+
+def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> None:
+    pick_device(config.device)
+    if is_finished(folder, config, read_transfer_config, FREE_ON_RESUME):
+        print(f"{folder.path}: finished already")
+        return
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    found = find_pretrained(config.run)
+    method = read_config(found / "config.yaml").method
+    source, task = MSUN.from_pretrained(found), find_task(config)
+    torch.manual_seed(config.seed)
+    model = with_new_classifier(source, task.data.classes, config.routing)
+    scale = route(task.size, model.scales, model.routing)
+    served = f"{task.data.name} at {task.size} px, served by the subnet of {scale} px"
+    print(f"{Path(config.run).name}: {served}", flush=True)
+    move, params = Move(config, folder, task, model, scale, fingerprint(source)), parameters(model)
+    measured = _probe(move) if config.mode == "linear" else _finetune(move, stop)
+    if measured is None:
+        print(f"stopped, everything saved; go on with: {_go_on(folder)}")
+        if not stop.by_scheduler:
+            raise KeyboardInterrupt
+        return
+    write_json(
+        folder.summary,
+        {
+            "run": Path(config.run).name,
+            "weights": move.weights,
+            "method": method,
+            "arch": source.spec["arch"],
+            "blocks": source.spec["blocks"],
+            "scales": list(model.scales),
+            "mode": config.mode,
+            "size": task.size,
+            "routing": model.routing,
+            "scale": scale,
+            **measured,
+            "params": params,
+            "flops": flops(model)[scale],
+            "epochs": config.epochs,
+            "data": task.data.describe(),
+            "bad_images": list(task.data.bad_images.seen),
+            "seed": config.seed,
+            "command": _command(config),
+        },
+    )
+    print(f"{folder.path}: {measured['top1']:.2f} % of {len(task.data.val)} test images")
+
+
+def _go_on(folder: RunFolder) -> str:
+    return f"python -m msun_lite.transfer --out {folder.path} --resume"
+
+
+def find_task(config: TransferConfig) -> Task:
+    """Return the data that `config` names, its size and its crops.
+
+    Raises:
+        DataError: if the data set is missing or incomplete, a folder has no class folders, or no image can be read.
+    """
+    if config.dataset in SETS:
+        about = SETS[config.dataset]
+        data = open_set(config.dataset, Path(config.data_root), config.max_bad_images)
+        size, crop_ratio = about.size, about.crop_ratio
+    elif config.dataset == "scenes":
+        size, crop_ratio = SCENES_SIZE, 1.0
+        data = load_data(dataclasses.replace(config.training(size, crop_ratio), data="scenes"))
+    elif Path(config.dataset).is_dir():
+        options = config.training(1, 1.0)
+        data = load_data(dataclasses.replace(options, data=config.dataset, cache=False))
+        size, crop_ratio = config.size or native_size(data), 1.0
+    else:
+        raise DataError(
+            f"dataset: expected one of {', '.join(SETS)}, scenes, or a folder with train/ and val/, "
+            f"got {config.dataset!r}"
+        )
+    return Task(data, config.size or size, crop_ratio if config.crop_ratio is None else config.crop_ratio)
+
+
+def native_size(data: DataSet) -> int:
+    """Return the median of the shorter sides of the test images of class folders, of about `SAMPLED` of them.
+
+    Raises:
+        DataError: if none of them can be read.
+    """
+    paths = data.val.paths[:: -(-len(data.val) // SAMPLED)]
+    sides = []
+    for path in paths:
+        try:
+            with Image.open(path, formats=FORMATS) as image:
+                sides.append(min(image.size))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            continue  # reading all of it will name it
+    if not sides:
+        raise DataError(f"{data.name}: expected images, not one of {len(paths)} can be read, such as {paths[0]}")
+    return round(median(sides))
+
+
+def with_new_classifier(source: MSUN, classes: tuple[str, ...], routing: str | None = None) -> MSUN:
+    """Return a copy of a network with fresh last linear layers for other classes, and another routing if given."""
+    spec = {**source.spec, "classes": len(classes), "class_names": list(classes)}
+    model = MSUN.from_spec({**spec, "routing": routing or source.routing})
+    fresh = {id(parameter) for layer in classifiers(model) for parameter in layer.parameters()}
+    names = [name for name, parameter in model.named_parameters() if id(parameter) in fresh]
+    own = model.state_dict()
+    model.load_state_dict(source.state_dict() | {name: own[name] for name in names})
+    return model.eval()
+
+
+def serving_classifier(model: MSUN, scale: int) -> torch.nn.Linear:
+    """Return the classifier that images served by the subnet of `scale` get to."""
+    layers = classifiers(model)
+    return layers[model.scales.index(scale)] if model.unify == "none" else layers[0]
+
+
+def _probe(move: Move) -> dict:
+    """Train and measure a classifier on the frozen network's features; return what a record says of it."""
+    folder, device = move.folder, pick_device(move.config.device)
+    env = environment(device, "fp32")  # now: the checkout may move on during the run
+    model = move.model.to(device, memory_format=torch.channels_last)
+    _begin(move)
+    start = time.perf_counter()
+    train, test = (_features(move, split) for split in ("train", "test"))
+    refuse_unreadable(test.unreadable)
+    for message in train.unreadable:
+        move.task.data.bad_images.add(message)
+    computed = time.perf_counter()
+    classifier = serving_classifier(model, move.scale)
+    folder.drop_metrics_after(0)
+    rows = []
+    fit(classifier, train, move.plan, rows.append)
+    for row in rows:
+        folder.append_metrics(row)
+    model.save(folder.path)
+    return {
+        "top1": round(accuracy(classifier, test), 2),
+        "train_top1": round(accuracy(classifier, train), 2),
+        "trained": sum(parameter.numel() for parameter in classifier.parameters()),
+        "dimensions": train.views.shape[-1],
+        "views": ["centre", "mirrored"][: len(train.views)],
+        "feature_seconds": round(computed - start, 1),
+        "seconds": round(time.perf_counter() - computed, 1),
+        "env": env,
+    }
+
+
+def _features(move: Move, split: str) -> Features:
+    """Return the features of the training or test images, from the cache if they are there."""
+    config, task, model, scale = move.config, move.task, move.model, move.scale
+    mirror = config.flip and split == "train"
+    images = task.data.train if split == "train" else task.data.val
+    loader = eval_loader(images, task.size, task.crop_ratio, BATCH, config.workers)
+    behaviour = {name: model.spec[name] for name in ("arch", "antialias", "unify", "normalisation")}
+    about = {"split": split, "data": task.data.fingerprint, "size": task.size, "crop_ratio": task.crop_ratio}
+    about |= {"mirror": mirror, "weights": move.weights, "scale": scale, **behaviour}
+    device = next(model.parameters()).device
+    place = Path(config.features) if config.features is not None else move.folder.path / "features"
+    return cached(place, about, lambda: compute(model, loader, scale, device, mirror))
+
+
+def _finetune(move: Move, stop: StopRequest) -> dict | None:
+    """Train all that serves the size, and measure it; return what a record says of it, None if stopped."""
+    config, folder, task, plan = move.config, move.folder, move.task, move.plan
+    model, scale = move.model, move.scale
+    data = in_memory(task.data, plan, train=True) if config.cache and _on_disk(task.data) else task.data
+    _freeze_others(model, scale)
+    trainer = Trainer(plan, data, model, folder, title=f"{Path(config.run).name} on {data.name},")
+    _begin(move, trainer.disk_space())
+    if config.resume and folder.has_checkpoint():
+        trainer.load()
+        print(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {plan.epochs}")
+    else:
+        trainer.save()
+    if not trainer.fit(stop):
+        return None
+    model.eval().save(folder.path)
+    loader = eval_loader(data.val, task.size, task.crop_ratio, BATCH, config.workers)
+    start = time.perf_counter()
+    top1 = measure(model, loader, [task.size], trainer.device, scales=[scale])[scale][task.size]
+    return {
+        "top1": round(top1, 2),
+        "train_top1": round(folder.read_metrics()[-1]["train_top1"], 2),
+        "trained": parameters(model),
+        "steps": trainer.step,
+        "seconds": round(trainer.seconds, 1),
+        "evaluation_seconds": round(time.perf_counter() - start, 1),
+        "env": trainer.env,
+    }
+
+
+def _on_disk(data: DataSet) -> bool:
+    return isinstance(data.train, FileSource)
+
+
+def _freeze_others(model: MSUN, scale: int) -> None:
+    """Leave all that belongs to scales that do not serve out of the training: subnets, and what of g they own."""
+    owned = [model.subnets, *(module for module in model.modules() if isinstance(module, PerScale))]
+    for parts in owned:
+        for other, part in parts.items():
+            if other != str(scale):
+                part.requires_grad_(False)
+
+
+def _begin(move: Move, space: int = 0) -> None:
+    """Make the run folder, and write its configuration if this is a new run."""
+    move.folder.create(space)
+    if not move.config.resume:
+        write_text(move.folder.config, dump_yaml(move.config))
+
+
+def _command(config: TransferConfig) -> str:
+    """Return a command line that repeats the run: what differs from the defaults."""
+    base = dataclasses.asdict(TransferConfig())
+    words = [config.run, "--dataset", config.dataset, "--mode", config.mode]
+    for name, value in dataclasses.asdict(config).items():
+        if name not in (*FREE_ON_RESUME, "run", "dataset", "mode") and base[name] != value:
+            words += [f"--{name}", as_word(value)]
+    return f"python -m msun_lite.transfer {shlex.join(words)}"
+
+
+def _parser() -> OneLineParser:
+    parser = make_transfer_parser(
+        "python -m msun_lite.transfer", "Transfer a network to another data set, by a linear probe or by fine-tuning."
+    )
+    runs_help = "Run folder or shipped weights to transfer; with --table, the folders of finished transfers."
+    parser.add_argument("runs", type=str, nargs="*", default=[], help=runs_help)
+    table_help = "Assemble finished transfers in the layout of Table III, beside the paper's figures."
+    parser.add_argument("--table", type=bool, default=False, help=table_help)
+    return parser
+
+
+@one_line_errors
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    options = parse(_parser(), argv, read_transfer_config).as_dict()
+    options.pop("config", None)
+    runs, table = options.pop("runs"), options.pop("table")
+    refuse_several("transfer")
+    if table:
+        print(transfer_markdown(transfer_record(read_records(map(Path, runs)))))
+        return 0
+    if len(runs) > 1 or (runs and options["run"] not in (None, runs[0])):
+        raise UserError(f"run: expected one run, or several finished ones with --table, got {' '.join(runs)}")
+    transfer(TransferConfig(**{**options, "run": runs[0] if runs else options["run"]}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
