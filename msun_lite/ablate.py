@@ -64,6 +64,9 @@ class Ablation:
 
 ALL_PARTS = Ablation(BASE)
 EXPERIMENTS, BEYOND = "the authors' experiments", "beyond the paper"
+FITTED = {"norm": "per_scale", "random_sizes": True, "routing": "ratio"}
+"""Each subnet trained for the sizes that it serves, with statistics of its own."""
+
 TABLES: dict[str, dict[str, Ablation]] = {
     "4": {"MSUN": ALL_PARTS},
     "5": {
@@ -97,16 +100,31 @@ TABLES: dict[str, dict[str, Ablation]] = {
             Ablation("all scales as one batch", {"joint": True}, source=BEYOND),
             Ablation("features not resized", {"unify": "native"}, source=BEYOND),
             Ablation("BatchNorm of g per scale", {"norm": "per_scale"}, source=BEYOND),
-            Ablation("random sizes, routing by ratio", {"random_sizes": True, "routing": "ratio"}, source=BEYOND),
+            Ablation("random sizes, ratio", {"random_sizes": True, "routing": "ratio"}, source=BEYOND),
             Ablation(
                 "features not resized, BatchNorm per scale", {"unify": "native", "norm": "per_scale"}, source=BEYOND
             ),
+            Ablation("distillation between the scales", {"distil": 1.0}, source=BEYOND),
+            Ablation("BatchNorm per scale, random sizes, ratio", FITTED, source=BEYOND),
             Ablation(
-                "BatchNorm per scale, random sizes, routing by ratio",
-                {"norm": "per_scale", "random_sizes": True, "routing": "ratio"},
+                "BatchNorm per scale, random sizes, ratio, distillation", {**FITTED, "distil": 1.0}, source=BEYOND
+            ),
+            Ablation(
+                "features not resized, BatchNorm per scale, random sizes, ratio",
+                {**FITTED, "unify": "native"},
                 source=BEYOND,
             ),
-            Ablation("distillation between the scales", {"distil": 1.0}, source=BEYOND),
+            Ablation(
+                "features not resized, BatchNorm per scale, random sizes, ratio, distillation",
+                {**FITTED, "unify": "native", "distil": 1.0},
+                source=BEYOND,
+            ),
+            Ablation(
+                "five subnets, features not resized, BatchNorm per scale, random sizes, ratio, distillation",
+                {**FITTED, "unify": "native", "distil": 1.0},
+                subnets=5,
+                source=BEYOND,
+            ),
         )
     },
 }
