@@ -105,9 +105,15 @@ TABLES: dict[str, dict[str, Ablation]] = {
                 "features not resized, BatchNorm per scale", {"unify": "native", "norm": "per_scale"}, source=BEYOND
             ),
             Ablation("distillation between the scales", {"distil": 1.0}, source=BEYOND),
+            Ablation("distillation from the larger scales", {"distil": 1.0, "teacher": "larger"}, source=BEYOND),
             Ablation("BatchNorm per scale, random sizes, ratio", FITTED, source=BEYOND),
             Ablation(
                 "BatchNorm per scale, random sizes, ratio, distillation", {**FITTED, "distil": 1.0}, source=BEYOND
+            ),
+            Ablation(
+                "BatchNorm per scale, random sizes, ratio, distillation from the larger scales",
+                {**FITTED, "distil": 1.0, "teacher": "larger"},
+                source=BEYOND,
             ),
             Ablation(
                 "features not resized, BatchNorm per scale, random sizes, ratio",

@@ -17,7 +17,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import UserError
-from msun_lite.losses import CONSTRAINTS
+from msun_lite.losses import CONSTRAINTS, TEACHERS
 from msun_lite.norms import NORMS
 from msun_lite.records import RunFolder
 from msun_lite.scales import check_scales
@@ -78,7 +78,9 @@ class TrainConfig:
     lam: float = 0.01
     """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient, or its weight."""
     distil: float = 0.0
-    """Weight of a distillation (mst, msun): each scale learns from the mean of all scales' logits too."""
+    """Weight of a distillation (mst, msun): the scales learn from each other's logits too; none by default."""
+    teacher: Literal["all", "larger"] = "all"
+    """What teaches each scale in a distillation: the mean of all scales' logits, or of those of the larger scales."""
     joint: bool = False
     """Normalise all scales of a step as one batch (mst, msun) rather than one after the other."""
     label_smoothing: float = 0.0
@@ -179,6 +181,7 @@ class TrainConfig:
         one_of("norm", self.norm, NORMS)
         one_of("constraint", self.constraint, CONSTRAINTS)
         one_of("precision", self.precision, PRECISIONS)
+        one_of("teacher", self.teacher, TEACHERS)
         find_recipe(self.arch)
         if self.arch in CUTTABLE or self.method == "msun":
             find_split(self.arch, self.blocks)

@@ -13,6 +13,9 @@ from msun_lite.errors import UserError
 CONSTRAINTS = ("sum", "pair", "weight", "none")
 """How lambda acts: on the sum over all pairs (Eq. 8 as printed), on each pair, as a weight; or no constraint."""
 
+TEACHERS = ("all", "larger")
+"""Whose predictions a scale learns from in a distillation: all scales', or those of the scales larger than it."""
+
 
 def pair_distances(features: Sequence[Tensor]) -> Tensor:
     """Return D(f_i(x_i), f_j(x_j)) for every pair i < j of Eq. 7: [n (n - 1) / 2].
@@ -75,14 +78,25 @@ def overall_loss(cross_entropies: Tensor, distances: Tensor, lam: float, constra
     return constrain(distances, lam, constraint) + cross_entropies.sum()
 
 
-def distillation(logits: Sequence[Tensor]) -> Tensor:
-    """Return how far each scale's prediction is from all scales' together, in nats, summed over the scales: a scalar.
+def distillation(logits: Sequence[Tensor], teacher: str = "all") -> Tensor:
+    """Return how far the scales' predictions are from what teaches them, in nats, summed over the scales: a scalar.
 
-    The Kullback-Leibler divergence from the softmax of the mean of the `logits`, [B, classes] for each scale, to the
-    softmax of each, averaged over the batch. The mean teaches and gets no gradient. The ensemble distillation of Wang
-    et al. (2020), with equal weights for all scales; beyond the paper.
+    The Kullback-Leibler divergence from the softmax of the teacher's logits to that of each scale's, averaged over the
+    batch. What teaches gets no gradient from it. Beyond the paper.
+
+    Args:
+        logits: [B, classes] for each scale, the smallest scale first.
+        teacher: `all`, each scale learns from the mean of the logits of all scales, the ensemble distillation of Wang
+            et al. (2020) with equal weights; `larger`, from the mean of those of the larger scales, which see more.
+            Then the largest scale learns from the labels alone.
     """
+    if teacher not in TEACHERS:
+        raise UserError(f"teacher: expected one of {', '.join(TEACHERS)}, got {teacher!r}")
     singles = [part.float() for part in logits]
-    teacher = torch.stack(singles).mean(0).log_softmax(1).detach()
-    divergences = [F.kl_div(part.log_softmax(1), teacher, reduction="batchmean", log_target=True) for part in singles]
+    divergences = [torch.zeros_like(singles[-1].sum())]
+    for place, part in enumerate(singles):
+        above = singles if teacher == "all" else singles[place + 1 :]
+        if above:
+            target = torch.stack(above).mean(0).log_softmax(1).detach()
+            divergences.append(F.kl_div(part.log_softmax(1), target, reduction="batchmean", log_target=True))
     return torch.stack(divergences).sum()

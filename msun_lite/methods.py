@@ -94,7 +94,8 @@ class Objective(nn.Module):
             [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
         )
         distances = pair_distances(features) if len(features) > 1 else cross_entropies.new_zeros(1)
-        divergence = distillation(logits) if self.config.distil else cross_entropies.new_zeros(())
+        zero = cross_entropies.new_zeros(())
+        divergence = distillation(logits, self.config.teacher) if self.config.distil else zero
         loss = overall_loss(cross_entropies, distances, self.config.lam, self.config.constraint)
         return Terms(
             loss=loss + self.config.distil * divergence,

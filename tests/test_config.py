@@ -35,6 +35,7 @@ BAD = {
         ["--method", "mst", "--arch", "alexnet", "--constraint", "pair"],
         "constraint: expected none for mst with alexnet, of which nothing says where it is cut, got 'pair'",
     ),
+    "teacher": (["--teacher", "smaller"], "teacher: expected one of all, larger, got 'smaller'"),
     "negative weight": (["--distil", "-1"], "distil: expected at least 0, got -1"),
     "nothing shared": (["--unify", "none", "--norm", "per_scale"], "norm: expected shared where unify is none"),
     "one batch": (["--unify", "none", "--joint"], "joint: expected unify largest and norm shared beside it, got none"),

@@ -101,3 +101,28 @@ def test_the_mean_of_the_logits_teaches_without_being_pulled_itself():
     distillation([a, b]).backward()
     taught = torch.sigmoid(torch.tensor(2.0)) - torch.sigmoid(torch.tensor(1.0))  # softmax of a minus the teacher's
     torch.testing.assert_close(a.grad, torch.stack([taught, -taught])[None])
+
+
+def test_the_largest_scale_is_not_taught_by_the_smaller_ones():
+    generator = torch.Generator().manual_seed(0)
+    small, middle, large = (torch.randn(4, 5, generator=generator).requires_grad_() for _ in range(3))
+    found = distillation([small, middle, large], teacher="larger")
+    teachers = [(middle + large) / 2, large]
+    expected = sum(
+        (q.softmax(1) * (q.log_softmax(1) - p.log_softmax(1))).sum(1).mean()
+        for p, q in zip([small, middle], teachers, strict=True)
+    )
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    assert large.grad is None
+    assert small.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("teacher", ["all", "larger"])
+def test_one_scale_alone_has_nobody_to_learn_from(teacher):
+    assert distillation([torch.randn(4, 5)], teacher).item() == pytest.approx(0.0, abs=1e-6)
+
+
+def test_an_unknown_teacher_is_refused():
+    with pytest.raises(UserError, match="expected one of all, larger, got 'smaller'"):
+        distillation([torch.ones(2, 3)], "smaller")
