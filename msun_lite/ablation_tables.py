@@ -237,7 +237,9 @@ def _rows_table(record: dict) -> str:
         lines.append([row["row"], f"{row['params'] / 1e6:.2f}", *(_cell(row["values"][column]) for column in columns)])
         if row["paper"]:
             lines.append(["paper", *(_printed(row["paper"], column) for column in ("params M", *columns))])
-    return tabulate(lines, ["", "params M", *heads], tablefmt="github", disable_numparse=True, stralign="right")
+    sides = ["left", *["right"] * (len(heads) + 1)]
+    header = ["subnet" if record["table"] == "4" else "network", "params M", *heads]
+    return tabulate(lines, header, tablefmt="github", disable_numparse=True, colalign=sides)
 
 
 def _printed(papers: dict[str, float], column: str) -> str:
