@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from statistics import mean
+from textwrap import fill
 
 import seaborn
 from matplotlib import rc_context
@@ -181,7 +182,7 @@ def front_figure(groups: dict[str, dict[str, tuple[float, float]]], named: Colle
     """Draw mean accuracy against mean FLOPs, one point a network, one colour and marker a group.
 
     A line joins the front: the networks than which no other is both as cheap and as accurate, and better in one of the
-    two. They are called by their names, and so are those in `named`.
+    two. They have numbers, which a list under the chart explains; those in `named` have their names beside them.
 
     Args:
         groups: what networks have in common -> name -> mean FLOPs in percent of Vanilla's, mean accuracy in percent.
@@ -201,13 +202,16 @@ def front_figure(groups: dict[str, dict[str, tuple[float, float]]], named: Colle
                 "edgecolor": "white",
             }
             axes.scatter(*zip(*members.values(), strict=True), label=group, **look)
-        for name in dict.fromkeys([*front, *named]):
+        numbers = {name: str(number) for number, name in enumerate((one for one in front if one not in named), start=1)}
+        for name, text in ({name: name for name in named} | numbers).items():
             left = points[name][0] > 75
-            axes.annotate(name, points[name], (-7, 5) if left else (7, -9), textcoords="offset points", fontsize=9,
+            axes.annotate(text, points[name], (-7, 6) if left else (6, 7), textcoords="offset points", fontsize=9,
                           ha="right" if left else "left", va="center")  # fmt: skip
         axes.set(xlabel="mean FLOPs (% of Vanilla's)", ylabel="mean top-1 accuracy (%)")
         axes.margins(x=0.08, y=0.1)
-        figure.legend(loc="outside lower center", ncols=2, fontsize=9)
+        for name, number in numbers.items():
+            axes.plot([], [], linestyle="none", marker=f"${number}$", color=".2", label=fill(name, 70))
+        figure.legend(loc="outside lower left", fontsize=9)
         seaborn.despine(figure)
         return figure
 

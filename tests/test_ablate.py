@@ -153,7 +153,9 @@ def test_the_front_is_what_no_network_beats_on_both_counts():
     points = {"a": (100.0, 60.0), "b": (80.0, 70.0), "c": (90.0, 69.0), "d": (90.0, 71.0), "e": (80.0, 65.0)}
     axes = front_figure({"one": {"a": points.pop("a")}, "others": points}, named=["a"]).axes[0]
     assert [list(row) for row in axes.lines[0].get_xydata()] == [[80.0, 70.0], [90.0, 71.0]]
-    assert [text.get_text() for text in axes.texts] == ["b", "d", "a"]
+    assert [text.get_text() for text in axes.texts] == ["a", "1", "2"]
+    explained = [text.get_text() for text in axes.figure.legends[0].texts]
+    assert explained == ["one", "others", "b", "d"]
 
 
 def test_an_interrupted_command_goes_on_when_called_again(command, out, begun, capsys):
