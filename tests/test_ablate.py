@@ -172,8 +172,8 @@ def test_an_interrupted_command_goes_on_when_called_again(command, out, begun, c
 def test_the_open_questions_can_be_trained_and_have_a_table(command, out):
     assert main([*command, "--table", "open"]) == 0
     text = (out / "open.md").read_text()
-    for name in (*TABLES["open"], "all parts, routed by ratio"):
-        assert f" {name} |" in text
+    rows = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")}
+    assert rows >= {*TABLES["open"], "all parts, routed by ratio"}
 
 
 @pytest.mark.parametrize(
