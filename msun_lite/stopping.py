@@ -5,7 +5,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 """Ctrl-C; what a scheduler sends before SIGKILL; what Slurm's --signal=USR1@60 sends."""
@@ -53,6 +54,23 @@ class StopRequest:
             yield
         finally:
             self._deferred = True
+
+    @contextlib.contextmanager
+    def planned(self, say: Callable[[str], None], begun: Path, command: str) -> Iterator[None]:
+        """Let a stop that a scheduler asked for end what is inside with one line, and no failure.
+
+        Args:
+            say: shows the line.
+            begun: a file that is there once something was begun.
+            command: what to go on with then.
+        """
+        try:
+            yield
+        except KeyboardInterrupt:
+            if not self.by_scheduler:
+                raise
+            further = f"go on with: {command}" if begun.exists() else "nothing was begun"
+            say(f"stopped by signal {self.signal}; {further}")
 
     def _note(self, number: int, frame: object) -> None:
         again = self.signal is not None and number == signal.SIGINT

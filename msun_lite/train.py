@@ -53,14 +53,12 @@ def train(config: TrainConfig) -> Path:
     """
     config.check()
     folder = RunFolder(config.out)
-    with StopRequest(config.max_minutes) as stop, join() as world:
-        try:
-            _train(config, folder, world, stop)
-        except KeyboardInterrupt:
-            if not stop.by_scheduler:
-                raise
-            further = f"go on with: {_go_on(folder)}" if folder.config.exists() else "nothing was begun"
-            world.say(f"stopped by signal {stop.signal}; {further}")
+    with (
+        StopRequest(config.max_minutes) as stop,
+        join() as world,
+        stop.planned(world.say, folder.config, _go_on(folder)),
+    ):
+        _train(config, folder, world, stop)
     return folder.path
 
 

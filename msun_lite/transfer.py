@@ -30,7 +30,7 @@ from PIL import Image
 from msun_lite.config import OneLineParser, TrainConfig, dump_yaml, parse, read_config
 from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
-from msun_lite.devices import pick_device
+from msun_lite.devices import pick_device, use_threads
 from msun_lite.engine import Trainer
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.evaluate import BATCH, measure
@@ -114,14 +114,8 @@ def transfer(config: TransferConfig) -> Path:
     """
     config.check()
     folder = RunFolder(config.out)
-    with StopRequest() as stop:
-        try:
-            _transfer(config, folder, stop)
-        except KeyboardInterrupt:
-            if not stop.by_scheduler:
-                raise
-            further = f"go on with: {_go_on(folder)}" if folder.config.exists() else "nothing was begun"
-            print(f"stopped by signal {stop.signal}; {further}")
+    with StopRequest() as stop, stop.planned(print, folder.config, _go_on(folder)):
+        _transfer(config, folder, stop)
     return folder.path
 
 
@@ -130,8 +124,7 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
     if is_finished(folder, config, read_transfer_config, FREE_ON_RESUME):
         print(f"{folder.path}: finished already")
         return
-    if config.threads is not None:
-        torch.set_num_threads(config.threads)
+    use_threads(config.threads)
     found = find_pretrained(config.run)
     method = read_config(found / "config.yaml").method
     source, task = MSUN.from_pretrained(found), find_task(config)
