@@ -6,6 +6,7 @@ from textwrap import fill
 
 import seaborn
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
@@ -95,15 +96,20 @@ def training_figure(histories: dict[str, list[dict]], scales: int) -> Figure:
         return figure
 
 
+def _stacked(count: int, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
+    """Return a figure of so many axes one above the other, each of this width and height in inches, and the axes."""
+    figure = Figure(figsize=(width, height * count), layout="constrained", facecolor="white")
+    figure.get_layout_engine().set(hspace=0.08)
+    return figure, figure.subplots(count, 1, squeeze=False)[:, 0]
+
+
 def accuracy_panels(panels: dict[str, dict[str, dict]]) -> Figure:
     """Draw top-1 accuracy against size for several sets of records, one above the other, one line a method.
 
     `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json has them.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.0, 3.6 * len(panels)), layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(hspace=0.08)
-        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        figure, grid = _stacked(len(panels), 6.0, 3.6)
         for ax, (title, records) in zip(grid, panels.items(), strict=True):
             for method, record in records.items():
                 values = [record["top1"][str(size)] for size in record["sizes"]]
@@ -124,9 +130,7 @@ def probe_panels(panels: dict[str, dict[str, dict[int, Sequence[float]]]], serve
         served: size -> scale of MSUN's subnet, named under the size.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 3.3 * len(panels)), layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(hspace=0.08)
-        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        figure, grid = _stacked(len(panels), 6.6, 3.3)
         for ax, (title, methods) in zip(grid, panels.items(), strict=True):
             for method, row in methods.items():
                 means = [mean(values) for values in row.values()]
@@ -151,9 +155,7 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
     digit are subnets alone, drawn small.
     """
     with rc_context(STYLE):
-        figure = Figure(figsize=(6.0, 3.7 * len(panels)), layout="constrained", facecolor="white")
-        figure.get_layout_engine().set(hspace=0.08)
-        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
+        figure, grid = _stacked(len(panels), 6.0, 3.7)
         for ax, (title, points) in zip(grid, panels.items(), strict=True):
             for name, (flops, accuracy) in points.items():
                 method = name.split()[0].lower()
