@@ -93,7 +93,7 @@ def distillation(logits: Sequence[Tensor], teacher: str = "all") -> Tensor:
     if teacher not in TEACHERS:
         raise UserError(f"teacher: expected one of {', '.join(TEACHERS)}, got {teacher!r}")
     singles = [part.float() for part in logits]
-    divergences = [torch.zeros_like(singles[-1].sum())]
+    divergences = [singles[-1].new_zeros(())]
     for place, part in enumerate(singles):
         above = singles if teacher == "all" else singles[place + 1 :]
         if above:
