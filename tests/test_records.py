@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 from pathlib import Path
+from statistics import mean
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from msun_lite.analyse import STUDIES, fingerprint
 from msun_lite.pretrained import SHIPPED
 from msun_lite.records import commit
 from msun_lite.scales import route
-from msun_lite.transfer_table import record_name
+from msun_lite.transfer_table import record_name, transfer_record
 from tools import tables
 
 METHODS = ("vanilla", "mst", "msun")
@@ -58,6 +59,26 @@ def test_every_transfer_is_of_the_shipped_weights_and_called_what_it_is(name):
     assert record["weights"] == weights_of(record["run"])
     assert record["scale"] == route(record["size"], record["scales"], record["routing"])
     assert "/" not in record["data"]["name"]
+
+
+def test_what_the_readme_says_of_the_transfers_is_what_the_records_say():
+    found = {
+        (one["mode"], one["data"], one["size"], one["one"], one["other"]): (mean(one["values"]), one["chance"])
+        for one in transfer_record(list(tables.transfers().values()))["differences"]
+    }
+
+    def ahead(mode, data, size, one, other):
+        lead, chance = found[mode, data, size, one, other]
+        return lead > chance
+
+    for other in ("Vanilla", "MST"):
+        assert ahead("linear", "cifar10_10k", 16, "MSUN", other)
+    assert ahead("linear", "dtd10", 16, "MSUN", "Vanilla")
+    for data in ("cifar10_10k", "dtd10"):
+        assert found["linear", data, 32, "MSUN", "MST"][0] < -found["linear", data, 32, "MSUN", "MST"][1]
+    for one in ("MST", "MSUN"):
+        assert ahead("finetune", "cifar10_10k", 32, one, "Vanilla")
+        assert not ahead("finetune", "dtd10", 224, one, "Vanilla")
 
 
 @functools.cache
