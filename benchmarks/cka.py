@@ -21,9 +21,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch_cka import CKA
 
 from msun_lite.cka import StreamingCKA, catch, gram
-from msun_lite.config import OneLineParser, parse
 from msun_lite.layers import layers, located
 from msun_lite.model import MSUN
+from msun_lite.options import OneLineParser, parse
 from msun_lite.records import environment, write_json
 from msun_lite.timing import in_turns, spread
 

@@ -27,10 +27,11 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
-from msun_lite.config import OneLineParser, TrainConfig, make_config, parse
+from msun_lite.config import TrainConfig, make_config
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import DataError
 from msun_lite.loaders import Batch, TrainView, train_loader
+from msun_lite.options import OneLineParser, parse
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import pyramid
 from msun_lite.sources import FileSource

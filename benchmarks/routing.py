@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 
 from msun_lite import MSUN
-from msun_lite.config import OneLineParser, parse
 from msun_lite.cost import flops, size_grid
 from msun_lite.devices import pick_device
+from msun_lite.options import OneLineParser, parse
 from msun_lite.records import environment, write_json
 from msun_lite.scales import route
 from msun_lite.timing import in_turns, spread

@@ -31,13 +31,14 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from msun_lite.backbones import find_recipe
-from msun_lite.config import METHODS, OneLineParser, TrainConfig, make_config, parse
+from msun_lite.config import METHODS, TrainConfig, make_config
 from msun_lite.cost import flops
 from msun_lite.data import load_data
 from msun_lite.devices import arithmetic, pick_device, pick_precision
 from msun_lite.engine import Trainer
 from msun_lite.loaders import Batch, TrainView, train_loader
 from msun_lite.methods import make_model
+from msun_lite.options import OneLineParser, parse
 from msun_lite.records import RunFolder, check_output, environment, write_json
 from msun_lite.sources import ImageSource
 from msun_lite.spec import IMAGENET_NORMALISATION

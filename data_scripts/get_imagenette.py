@@ -8,9 +8,9 @@ python data_scripts/get_imagenette.py --source FOLDER_OF_TARS
 import sys
 from pathlib import Path
 
-from msun_lite.config import OneLineParser, parse
 from msun_lite.errors import one_line_errors
 from msun_lite.imagenette import get_imagenette, imagenette_folder
+from msun_lite.options import OneLineParser, parse
 
 
 @one_line_errors

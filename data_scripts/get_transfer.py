@@ -12,8 +12,8 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.config import OneLineParser, parse
 from msun_lite.errors import one_line_errors
+from msun_lite.options import OneLineParser, parse
 from msun_lite.transfer_fetch import fetch_set
 from msun_lite.transfer_sets import SETS
 

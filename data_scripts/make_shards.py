@@ -30,10 +30,10 @@ import numpy as np
 import torch
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
-from msun_lite.config import OneLineParser, parse
 from msun_lite.data import class_folders
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.files import atomic_write, checksum, whole_folder, write_text
+from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import progress
 from msun_lite.shard_index import INDEX, MANIFEST, SPLITS, Shard, ShardSet, join, read_folder, scan, write_manifest
 from msun_lite.shard_patterns import PREFIX, expand, split_of

@@ -18,10 +18,11 @@ from itertools import product
 from pathlib import Path
 
 from msun_lite.ablation_tables import BASE, table_markdown, table_record
-from msun_lite.config import TrainConfig, make_config, make_parser, parse, read_config
+from msun_lite.config import TrainConfig, make_config, make_parser, read_config
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.figures import NAMES, save_figure
 from msun_lite.files import write_text
+from msun_lite.options import parse
 from msun_lite.records import RunFolder, read_json, write_json
 from msun_lite.reproduce import carry_on, refuse_several
 from msun_lite.train import FREE_ON_RESUME, as_word

@@ -21,7 +21,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from msun_lite.cka import LEAST
-from msun_lite.config import OneLineParser, parse
 from msun_lite.data import DataSet, load_data
 from msun_lite.devices import pick_device
 from msun_lite.errors import CheckpointError, UserError, one_line_errors
@@ -31,6 +30,7 @@ from msun_lite.files import atomic_write
 from msun_lite.imagenette import CLASS_NAMES
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
+from msun_lite.options import OneLineParser, parse
 from msun_lite.records import environment, read_json, write_json
 from msun_lite.scales import resize
 from msun_lite.sources import Subset

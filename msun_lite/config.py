@@ -1,24 +1,19 @@
-"""Every option of a run, once: name, type, default, meaning. Presets and YAML files override the defaults."""
+"""Every option of a run, once: name, type, default, meaning; and the presets, named sets of them."""
 
 import contextlib
-import difflib
 import importlib.util
 import io
-import itertools
-import re
-import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import UserError
 from msun_lite.losses import CONSTRAINTS, TEACHERS
 from msun_lite.norms import NORMS
+from msun_lite.options import OneLineParser, one_of, options_parser, read_yaml, within
 from msun_lite.records import RunFolder
 from msun_lite.scales import check_scales
 from msun_lite.spec import UNIFY
@@ -28,8 +23,6 @@ PRESETS = Path(__file__).parent / "presets"
 METHODS = ("vanilla", "mst", "msun")
 DEFAULT_PRESET = "quick"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
-
-set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
 @dataclass(kw_only=True)
@@ -222,39 +215,21 @@ def check_sizes(sizes: list[int]) -> None:
         raise UserError(f"sizes: expected rising positive numbers of pixels, got {list(sizes)}")
 
 
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise a `UserError` that names the option unless its value is allowed."""
-    if value not in allowed:
-        raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-
-
-def within(name: str, value: float, least=None, above=None, most=None, below=None) -> None:
-    """Raise a `UserError` that names the option unless its value is within the bounds that are given."""
-    bounds = (
-        ("at least", least, lambda bound: value >= bound),
-        ("more than", above, lambda bound: value > bound),
-        ("at most", most, lambda bound: value <= bound),
-        ("less than", below, lambda bound: value < bound),
-    )
-    for word, bound, holds in bounds:
-        if bound is not None and not holds(bound):
-            raise UserError(f"{name}: expected {word} {bound}, got {value}")
-
-
-def preset_options(preset: str) -> dict:
-    """Return the options of a preset by its name."""
+def preset_options(preset: str | None) -> dict:
+    """Return the options of a preset by its name, of the default one for None."""
+    preset = DEFAULT_PRESET if preset is None else preset
     path = PRESETS / f"{preset}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in PRESETS.glob("*.yaml")))
         raise UserError(f"preset: unknown preset {preset!r}, expected one of {known}")
-    return yaml.safe_load(path.read_text())
+    return yaml.safe_load(path.read_text()) | {"preset": preset}
 
 
 def make_config(preset: str = DEFAULT_PRESET, **options) -> TrainConfig:
     """Return the checked configuration of a preset with `options` on top, as the chapters need it."""
     parser = make_parser("make_config", "")
     with contextlib.redirect_stderr(io.StringIO()):
-        checked = parser.parse_object({"preset": preset, **preset_options(preset), **options})
+        checked = parser.parse_object({**preset_options(preset), **options})
     checked.pop("config", None)
     config = TrainConfig(**checked.as_dict())
     config.check()
@@ -281,127 +256,7 @@ def _as_trained(options: dict, folder: Path) -> dict:
     return options
 
 
-class OneLineParser(ArgumentParser):
-    """An argument parser whose errors are one line and exit code 2; options are never abbreviated."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> None:
-        """Raise the message as a `UserError`, with a suggestion for a mistyped option."""
-        message = " ".join(str(message).split())
-        if unknown := re.match(r"[Uu]nrecognized arguments: ([^\s=]+)", message):
-            known = [option for action in self._actions for option in action.option_strings]
-            raise UserError(f"unknown option {unknown[1]}{_suggestion(unknown[1], known)}")
-        if unknown := re.match(r"Option '(.+)' is not accepted", message):
-            names = [action.dest for action in self._actions]
-            raise UserError(f"unknown option {unknown[1]!r}{_suggestion(unknown[1], names)}")
-        if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: (.*)', message):
-            kinds = [kind for kind in re.findall(r"'(\w+)'", wrong[2]) if kind != "NoneType"]
-            raise UserError(f"{wrong[1]}: expected {' or '.join(kinds)}, got {wrong[3]!r}")
-        if wrong := re.match(r'Parser key "(.+?)": (.*) Got value: (.*)', message):
-            raise UserError(f"{wrong[1]}: {_plain_expectation(wrong[2])}, got {wrong[3]!r}")
-        raise UserError(message)
-
-
-def _plain_expectation(text: str) -> str:
-    """Return a type error of the parser in plain words: `expected int`, `expected one of a, b`."""
-    if choices := re.search(r"Literal\[(.*?)\]", text):
-        return f"expected one of {choices[1].replace(chr(39), '')}"
-    kinds = re.findall(r"Expected an? <class '(\w+)'>", text)
-    return f"expected {' or '.join(dict.fromkeys(kinds))}" if kinds else text
-
-
-def _suggestion(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    return f", did you mean {close[0]}?" if close else ""
-
-
 def make_parser(prog: str, description: str, skip: set[str] | None = None) -> OneLineParser:
     """Return a parser of all options of `TrainConfig` but `skip`, with --config and --print_config."""
-    parser = OneLineParser(prog=prog, description=description)
-    parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
-    parser.add_class_arguments(TrainConfig, skip=skip or set())
-    return parser
-
-
-def parse(
-    parser: OneLineParser, argv: list[str] | None = None, read: Callable[[Path], object] | None = None
-) -> Namespace:
-    """Parse `argv` (the command line by default): the preset, then --config, then the options.
-
-    With --resume the options stored in the run folder --out take the place of the preset's. Beside
-    jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
-
-    Args:
-        parser: of the options.
-        argv: the words to parse.
-        read: what reads a stored config.yaml into a dataclass; `read_config` by default.
-    """
-    argv = _spell_out(parser, sys.argv[1:] if argv is None else argv)
-    known = parser.get_defaults()
-    if "preset" in known:
-        _set_defaults(parser, _given(argv, "--preset"), _given(argv, "--config"))
-    if "resume" in known and _given(argv, "--resume") == "true" and _given(argv, "--out"):
-        stored = Path(_given(argv, "--out")) / "config.yaml"
-        if stored.is_file():
-            options = asdict((read or read_config)(stored)) | {"resume": True}
-            parser.set_defaults(options | ({"max_minutes": None} if "max_minutes" in options else {}))
-    # jsonargparse prints a hint after some errors; the one line is ours.
-    with contextlib.redirect_stderr(io.StringIO()):
-        return parser.parse_args(argv)
-
-
-def _set_defaults(parser: OneLineParser, preset: str | None, config: str | None) -> None:
-    """Make the options of the preset that the command line or its --config file names the defaults."""
-    if preset is None and config is not None:
-        preset = read_yaml(Path(config)).get("preset")
-    preset = DEFAULT_PRESET if preset is None else preset
-    parser.set_defaults(preset_options(preset) | {"preset": preset})
-
-
-def _given(argv: list[str], option: str) -> str | None:
-    """Return the value that `argv` gives to `option`, before it is parsed; None if it does not."""
-    for word, after in itertools.zip_longest(argv, argv[1:]):
-        name, equals, value = word.partition("=")
-        if name == option:
-            return value if equals else after
-    return None
-
-
-def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
-    """Return `argv` with bare switches given the value true, and comma lists their brackets."""
-    defaults = {f"--{name}": value for name, value in vars(parser.get_defaults()).items()}
-    words = []
-    for position, word in enumerate(argv):
-        after = argv[position + 1] if position + 1 < len(argv) else "--"
-        before = argv[position - 1] if position else ""
-        name, equals, value = word.partition("=")
-        if isinstance(defaults.get(word), bool) and after.startswith("--"):
-            word = f"{word}=true"
-        elif isinstance(defaults.get(before), list | tuple) and re.fullmatch(r"[\d,]+", word):
-            word = f"[{word}]"
-        elif isinstance(defaults.get(name), list | tuple) and equals and re.fullmatch(r"[\d,]+", value):
-            word = f"{name}=[{value}]"
-        words.append(word)
-    return words
-
-
-def read_yaml(path: Path) -> dict:
-    """Return the options in a YAML file.
-
-    Raises:
-        UserError: if it is missing, no YAML, or no mapping from options to values.
-    """
-    try:
-        options = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: expected a YAML file of options, got: {error}") from None
-    if not isinstance(options, dict):
-        raise UserError(f"{path}: expected a YAML file of options, got {type(options).__name__}")
-    return options
-
-
-def dump_yaml(config) -> str:
-    """Return a configuration, a dataclass, as YAML that `--config` reads."""
-    return yaml.safe_dump(asdict(config), sort_keys=False)
+    stored = None if "resume" in (skip or ()) else read_config
+    return options_parser(TrainConfig, prog, description, skip, presets=preset_options, stored=stored)

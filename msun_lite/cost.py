@@ -23,10 +23,11 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from msun_lite import paper
-from msun_lite.config import OneLineParser, check_sizes, parse
+from msun_lite.config import check_sizes
 from msun_lite.devices import pick_device
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.model import MSUN
+from msun_lite.options import OneLineParser, parse
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import SIZE_ROUTINGS, check_scales, resize_features, route
 from msun_lite.timing import measure_speed

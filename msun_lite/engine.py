@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from msun_lite.checkpoint import Checkpoints
-from msun_lite.config import TrainConfig, dump_yaml
+from msun_lite.config import TrainConfig
 from msun_lite.data import DataSet
 from msun_lite.devices import arithmetic, pick_precision, strides_over_a_point, to_float
 from msun_lite.distributed import ALONE, World
@@ -20,6 +20,7 @@ from msun_lite.loaders import Batch, TrainView, train_loader
 from msun_lite.methods import Objective
 from msun_lite.metrics import MetricsLog
 from msun_lite.model import MSUN, load_state
+from msun_lite.options import dump_yaml
 from msun_lite.progress import progress
 from msun_lite.records import RunFolder, environment
 from msun_lite.stopping import StopRequest

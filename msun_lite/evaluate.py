@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from msun_lite.config import OneLineParser, TrainConfig, parse
+from msun_lite.config import TrainConfig
 from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
 from msun_lite.devices import to_float
@@ -28,6 +28,7 @@ from msun_lite.distributed import ALONE, World, join
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
+from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import progress
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route

@@ -51,7 +51,7 @@ class MSUN(
     Args:
         subnets: scale in pixels -> f_i, all with the same number of output channels.
         unified: g, from the largest subnet's features to the logits; where `unify` is `none`, one a scale (`PerScale`).
-        routing: `nearest` (Eq. 6) or `ceil`, see `scales.route`.
+        routing: `nearest` (Eq. 6), `ceil` or `ratio`, see `scales.route`.
         antialias: low-pass images before making them smaller.
         unify: `largest` resizes every subnet's features to the largest subnet's shape before g (Eq. 4);
             `native` runs g on them as they are, so that small images cost less there too. `none` shares nothing: every
@@ -115,7 +115,7 @@ class MSUN(
             blocks: stages in every subnet beside its stem (the paper's B), 0 to 3.
             num_classes: length of the logits.
             stems: `coarse` or `fine`, see `surgery.choose_stem`; or your own, {scale: Stem}, for each but the largest.
-            routing: `nearest` or `ceil`.
+            routing: `nearest`, `ceil` or `ratio`, see `scales.route`.
             antialias: low-pass images before making them smaller.
             unify: `largest`, `native` or `none`, see the class.
             norm: `shared` or `per_scale`, see the class.

@@ -12,10 +12,11 @@ import sys
 import time
 from pathlib import Path
 
-from msun_lite.config import METHODS, TrainConfig, make_parser, parse
+from msun_lite.config import METHODS, TrainConfig, make_parser
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.figures import NAMES, accuracy_figure, save_figure
 from msun_lite.files import write_text
+from msun_lite.options import parse
 from msun_lite.records import RunFolder, read_json
 from msun_lite.tables import accuracy_table, subnet_table
 from msun_lite.train import train

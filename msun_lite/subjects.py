@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from msun_lite.config import OneLineParser, TrainConfig, check_sizes, make_config, read_config
+from msun_lite.config import TrainConfig, check_sizes, make_config, read_config
 from msun_lite.data import DataSet
 from msun_lite.devices import pick_device, use_threads
 from msun_lite.errors import DataError, UserError
 from msun_lite.model import MSUN
+from msun_lite.options import OneLineParser
 from msun_lite.pretrained import find_pretrained
 from msun_lite.records import RunFolder
 

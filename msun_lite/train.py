@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from msun_lite.config import TrainConfig, dump_yaml, make_config, make_parser, parse, read_config
+from msun_lite.config import TrainConfig, make_config, make_parser, read_config
 from msun_lite.data import fetch_data, load_data
 from msun_lite.devices import use_threads
 from msun_lite.distributed import World, join
@@ -28,6 +28,7 @@ from msun_lite.errors import UserError, one_line_errors
 from msun_lite.evaluate import evaluate_on
 from msun_lite.files import write_text
 from msun_lite.methods import make_model
+from msun_lite.options import dump_yaml, parse
 from msun_lite.records import RunFolder, write_json
 from msun_lite.stopping import StopRequest
 from msun_lite.tables import accuracy_table, subnet_table

@@ -27,7 +27,7 @@ from statistics import median
 import torch
 from PIL import Image
 
-from msun_lite.config import OneLineParser, TrainConfig, dump_yaml, parse, read_config
+from msun_lite.config import TrainConfig, read_config
 from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, use_threads
@@ -39,6 +39,7 @@ from msun_lite.layers import classifiers
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
 from msun_lite.norms import PerScale
+from msun_lite.options import OneLineParser, dump_yaml, parse
 from msun_lite.pretrained import find_pretrained
 from msun_lite.probe import Features, accuracy, cached, compute, fit
 from msun_lite.records import RunFolder, environment, write_json
@@ -350,7 +351,7 @@ def _parser() -> OneLineParser:
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    options = parse(_parser(), argv, read_transfer_config).as_dict()
+    options = parse(_parser(), argv).as_dict()
     options.pop("config", None)
     runs, table = options.pop("runs"), options.pop("table")
     refuse_several("transfer")

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from msun_lite.config import PRECISIONS, OneLineParser, TrainConfig, one_of, read_yaml, within
+from msun_lite.config import PRECISIONS, TrainConfig
 from msun_lite.errors import UserError
+from msun_lite.options import OneLineParser, one_of, options_parser, read_yaml, within
 from msun_lite.scales import SIZE_ROUTINGS
 
 MODES = ("linear", "finetune")
@@ -114,10 +115,7 @@ class TransferConfig:
 
 def make_transfer_parser(prog: str, description: str) -> OneLineParser:
     """Return a parser of all options of `TransferConfig`, with --config and --print_config."""
-    parser = OneLineParser(prog=prog, description=description)
-    parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
-    parser.add_class_arguments(TransferConfig)
-    return parser
+    return options_parser(TransferConfig, prog, description, stored=read_transfer_config)
 
 
 def read_transfer_config(path: Path) -> TransferConfig:

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from msun_lite import ablate, evaluate, reproduce, train
-from msun_lite.config import METHODS, PRESETS, TrainConfig, dump_yaml, make_config, make_parser, parse, read_config
+from msun_lite.config import METHODS, PRESETS, TrainConfig, make_config, make_parser, read_config
 from msun_lite.errors import UserError
+from msun_lite.options import dump_yaml, parse
 from msun_lite.pretrained import SHIPPED
 
 BAD = {

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from msun_lite.checkpoint import load_checkpoint
-from msun_lite.config import dump_yaml
+from msun_lite.options import dump_yaml
 from msun_lite.records import RunFolder
 from msun_lite.train import main, train
 

@@ -13,9 +13,9 @@ import torch
 
 from msun_lite import MSUN
 from msun_lite.backbones import RECIPES
-from msun_lite.config import OneLineParser, parse
 from msun_lite.cost import flops, parameters, size_grid
 from msun_lite.errors import UserError, one_line_errors
+from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import progress
 from msun_lite.records import environment, write_json
 from msun_lite.scales import route

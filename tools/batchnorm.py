@@ -15,13 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
+from msun_lite.config import TrainConfig, read_config
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
 from msun_lite.errors import one_line_errors
 from msun_lite.evaluate import BATCH, measure
 from msun_lite.loaders import EpochSampler, TrainView, eval_loader
 from msun_lite.model import MSUN
+from msun_lite.options import OneLineParser, parse
 from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
 from msun_lite.records import environment, write_json

@@ -13,8 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from msun_lite.config import OneLineParser, parse
 from msun_lite.errors import UserError, one_line_errors
+from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import note, progress
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -24,11 +24,12 @@ from safetensors.torch import load_file, save
 
 from msun_lite.ablate import run_name, stored_runs
 from msun_lite.analyse import Analysis, fingerprint
-from msun_lite.config import OneLineParser, TrainConfig, parse, read_config
+from msun_lite.config import TrainConfig, read_config
 from msun_lite.errors import CheckpointError, UserError, one_line_errors
 from msun_lite.evaluate import evaluate
 from msun_lite.files import atomic_write
 from msun_lite.model import MSUN
+from msun_lite.options import OneLineParser, parse
 from msun_lite.pretrained import SHIPPED
 from msun_lite.records import RunFolder, read_json, write_json
 from msun_lite.transfer_table import read_records, record_name

@@ -24,8 +24,8 @@ import torch
 from scipy.io import savemat
 
 from msun_lite.checkpoint import load_checkpoint
-from msun_lite.config import OneLineParser, parse
 from msun_lite.errors import UserError, one_line_errors
+from msun_lite.options import OneLineParser, parse
 from msun_lite.records import RunFolder, environment, read_json, write_json
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"

@@ -1,0 +1,168 @@
+"""How every command reads its options: the words of the command line, YAML files, and errors in one line."""
+
+import contextlib
+import difflib
+import io
+import itertools
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+
+from msun_lite.errors import UserError
+
+set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    """Raise a `UserError` that names the option unless its value is allowed."""
+    if value not in allowed:
+        raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def within(name: str, value: float, least=None, above=None, most=None, below=None) -> None:
+    """Raise a `UserError` that names the option unless its value is within the bounds that are given."""
+    bounds = (
+        ("at least", least, lambda bound: value >= bound),
+        ("more than", above, lambda bound: value > bound),
+        ("at most", most, lambda bound: value <= bound),
+        ("less than", below, lambda bound: value < bound),
+    )
+    for word, bound, holds in bounds:
+        if bound is not None and not holds(bound):
+            raise UserError(f"{name}: expected {word} {bound}, got {value}")
+
+
+class OneLineParser(ArgumentParser):
+    """An argument parser whose errors are one line and exit code 2; options are never abbreviated.
+
+    Args:
+        presets: gives the options of a preset by its name, of the default one for None; for commands with --preset.
+        stored: reads a run's config.yaml into a dataclass; for commands with --resume.
+    """
+
+    def __init__(
+        self,
+        *args,
+        presets: Callable[[str | None], dict] | None = None,
+        stored: Callable[[Path], object] | None = None,
+        **kwargs,
+    ):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.presets, self.stored = presets, stored
+
+    def error(self, message: str, ex: Exception | None = None) -> None:
+        """Raise the message as a `UserError`, with a suggestion for a mistyped option."""
+        message = " ".join(str(message).split())
+        if unknown := re.match(r"[Uu]nrecognized arguments: ([^\s=]+)", message):
+            known = [option for action in self._actions for option in action.option_strings]
+            raise UserError(f"unknown option {unknown[1]}{_suggestion(unknown[1], known)}")
+        if unknown := re.match(r"Option '(.+)' is not accepted", message):
+            names = [action.dest for action in self._actions]
+            raise UserError(f"unknown option {unknown[1]!r}{_suggestion(unknown[1], names)}")
+        if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: (.*)', message):
+            kinds = [kind for kind in re.findall(r"'(\w+)'", wrong[2]) if kind != "NoneType"]
+            raise UserError(f"{wrong[1]}: expected {' or '.join(kinds)}, got {wrong[3]!r}")
+        if wrong := re.match(r'Parser key "(.+?)": (.*) Got value: (.*)', message):
+            raise UserError(f"{wrong[1]}: {_plain_expectation(wrong[2])}, got {wrong[3]!r}")
+        raise UserError(message)
+
+
+def _plain_expectation(text: str) -> str:
+    """Return a type error of the parser in plain words: `expected int`, `expected one of a, b`."""
+    if choices := re.search(r"Literal\[(.*?)\]", text):
+        return f"expected one of {choices[1].replace(chr(39), '')}"
+    kinds = re.findall(r"Expected an? <class '(\w+)'>", text)
+    return f"expected {' or '.join(dict.fromkeys(kinds))}" if kinds else text
+
+
+def _suggestion(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
+    return f", did you mean {close[0]}?" if close else ""
+
+
+def options_parser(options: type, prog: str, description: str, skip: set[str] | None = None, **hooks) -> OneLineParser:
+    """Return a parser of all fields of the dataclass `options` but `skip`, with --config and --print_config.
+
+    `hooks` are those of `OneLineParser`.
+    """
+    parser = OneLineParser(prog=prog, description=description, **hooks)
+    parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
+    parser.add_class_arguments(options, skip=skip or set())
+    return parser
+
+
+def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
+    """Parse `argv` (the command line by default): the preset, then --config, then the options.
+
+    With --resume the options stored in the run folder --out take the place of the preset's. Beside
+    jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
+    """
+    argv = _spell_out(parser, sys.argv[1:] if argv is None else argv)
+    if parser.presets:
+        parser.set_defaults(parser.presets(_preset(argv)))
+    if parser.stored and _given(argv, "--resume") == "true" and _given(argv, "--out"):
+        path = Path(_given(argv, "--out")) / "config.yaml"
+        if path.is_file():
+            options = asdict(parser.stored(path)) | {"resume": True}
+            parser.set_defaults(options | ({"max_minutes": None} if "max_minutes" in options else {}))
+    # jsonargparse prints a hint after some errors; the one line is ours.
+    with contextlib.redirect_stderr(io.StringIO()):
+        return parser.parse_args(argv)
+
+
+def _preset(argv: list[str]) -> str | None:
+    """Return the preset that the command line or its --config file names, None if neither does."""
+    preset, config = _given(argv, "--preset"), _given(argv, "--config")
+    return read_yaml(Path(config)).get("preset") if preset is None and config is not None else preset
+
+
+def _given(argv: list[str], option: str) -> str | None:
+    """Return the value that `argv` gives to `option`, before it is parsed; None if it does not."""
+    for word, after in itertools.zip_longest(argv, argv[1:]):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else after
+    return None
+
+
+def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
+    """Return `argv` with bare switches given the value true, and comma lists their brackets."""
+    defaults = {f"--{name}": value for name, value in vars(parser.get_defaults()).items()}
+    words = []
+    for position, word in enumerate(argv):
+        after = argv[position + 1] if position + 1 < len(argv) else "--"
+        before = argv[position - 1] if position else ""
+        name, equals, value = word.partition("=")
+        if isinstance(defaults.get(word), bool) and after.startswith("--"):
+            word = f"{word}=true"
+        elif isinstance(defaults.get(before), list | tuple) and re.fullmatch(r"[\d,]+", word):
+            word = f"[{word}]"
+        elif isinstance(defaults.get(name), list | tuple) and equals and re.fullmatch(r"[\d,]+", value):
+            word = f"{name}=[{value}]"
+        words.append(word)
+    return words
+
+
+def read_yaml(path: Path) -> dict:
+    """Return the options in a YAML file.
+
+    Raises:
+        UserError: if it is missing, no YAML, or no mapping from options to values.
+    """
+    try:
+        options = yaml.safe_load(path.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"{path}: expected a YAML file of options, got: {error}") from None
+    if not isinstance(options, dict):
+        raise UserError(f"{path}: expected a YAML file of options, got {type(options).__name__}")
+    return options
+
+
+def dump_yaml(config) -> str:
+    """Return a configuration, a dataclass, as YAML that `--config` reads."""
+    return yaml.safe_dump(asdict(config), sort_keys=False)
