@@ -13,233 +13,26 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from msun_lite.ablation_tables import BASE, table_markdown, table_record
-from msun_lite.config import TrainConfig, make_config, make_parser, read_config
+from msun_lite.ablation_tables import table_markdown, table_record
+from msun_lite.ablations import ROMAN, TABLES, Ablation, as_tested, run_name
+from msun_lite.config import TrainConfig, make_parser, read_config
 from msun_lite.errors import UserError, one_line_errors
-from msun_lite.figures import NAMES, save_figure
+from msun_lite.evaluate import evaluate
+from msun_lite.figures import save_figure
 from msun_lite.files import write_text
+from msun_lite.model import MSUN
 from msun_lite.options import parse
 from msun_lite.records import RunFolder, read_json, write_json
 from msun_lite.reproduce import carry_on, refuse_several
 from msun_lite.train import FREE_ON_RESUME, as_word
 from msun_lite.training_figures import claims_figure
 
-
-@dataclass(frozen=True)
-class Ablation:
-    """A network that differs in one part from the method as presented, or in two.
-
-    Args:
-        name: what is different, in words.
-        options: those that differ from the preset's; the method is msun unless it is among them.
-        subnets: number of scales, spread evenly from the smallest to the largest of the preset's; its own by default.
-        source: where the paper speaks of it, if in none of Tables IV to VI.
-    """
-
-    name: str
-    options: dict = field(default_factory=dict)
-    subnets: int | None = None
-    source: str = ""
-
-    def chosen(self, scales: Sequence[int]) -> dict:
-        """Return its options of `TrainConfig`, for a preset with these scales."""
-        if self.subnets is None:
-            return self.options
-        first, last = scales[0], scales[-1]
-        return {
-            **self.options,
-            "scales": [first + i * (last - first) // (self.subnets - 1) for i in range(self.subnets)],
-        }
-
-    def command(self, preset: str, seed: int = 0) -> str:
-        """Return the command line that trains it."""
-        options = {"method": "msun", **self.chosen(make_config(preset).scales)}
-        make_config(preset, **options)  # refuses what cannot be run
-        words = [word for name, value in options.items() for word in (f"--{name}", as_word(value))]
-        return shlex.join(["python", "-m", "msun_lite.train", "--preset", preset, *words, "--seed", str(seed)])
-
-
-ALL_PARTS = Ablation(BASE)
-EXPERIMENTS, BEYOND = "the authors' experiments", "beyond the paper"
-FITTED = {"norm": "per_scale", "random_sizes": True, "routing": "ratio"}
-"""Each subnet trained for the sizes that it serves, with statistics of its own."""
-
-TABLES: dict[str, dict[str, Ablation]] = {
-    "4": {"MSUN": ALL_PARTS},
-    "5": {
-        "B0-S3": Ablation("stems alone in the subnets", {"blocks": 0}),
-        "B1-S3": ALL_PARTS,
-        "B2-S3": Ablation("two stages in the subnets", {"blocks": 2}),
-        "B3-S3": Ablation("three stages in the subnets", {"blocks": 3}),
-        "B1-S2": Ablation("two subnets", subnets=2),
-        "B1-S4": Ablation("four subnets", subnets=4),
-        "B1-S5": Ablation("five subnets", subnets=5),
-    },
-    "6": {
-        "MST": Ablation("no private subnets, no constraint", {"method": "mst"}),
-        "MST+SI": Ablation("no private subnets", {"method": "mst", "constraint": "pair"}),
-        "SNet": Ablation("nothing shared, no constraint", {"unify": "none", "constraint": "none"}),
-        "SNet+SI": Ablation("nothing shared", {"unify": "none"}),
-        "SNet+UNet": Ablation("no constraint", {"constraint": "none"}),
-        "SNet+UNet+SI": ALL_PARTS,
-    },
-    "open": {
-        ablation.name: ablation
-        for ablation in (
-            ALL_PARTS,
-            Ablation("lambda on the sum of the pairs", {"constraint": "sum"}, source="Eq. 8 as printed"),
-            Ablation("lambda 0", {"lam": 0.0}, source="left open"),
-            Ablation("lambda 0.001", {"lam": 0.001}, source=EXPERIMENTS),
-            Ablation("lambda 0.1", {"lam": 0.1}, source="left open"),
-            Ablation("lambda a weight, 0.1", {"constraint": "weight", "lam": 0.1}, source=BEYOND),
-            Ablation("finer stems", {"stems": "fine"}, source=EXPERIMENTS),
-            Ablation("no antialiasing", {"antialias": False}, source=EXPERIMENTS),
-            Ablation("all scales as one batch", {"joint": True}, source=BEYOND),
-            Ablation("features not resized", {"unify": "native"}, source=BEYOND),
-            Ablation("BatchNorm of g per scale", {"norm": "per_scale"}, source=BEYOND),
-            Ablation("random sizes, ratio", {"random_sizes": True, "routing": "ratio"}, source=BEYOND),
-            Ablation(
-                "features not resized, BatchNorm per scale", {"unify": "native", "norm": "per_scale"}, source=BEYOND
-            ),
-            Ablation("distillation between the scales", {"distil": 1.0}, source=BEYOND),
-            Ablation("distillation from the larger scales", {"distil": 1.0, "teacher": "larger"}, source=BEYOND),
-            Ablation("BatchNorm per scale, random sizes, ratio", FITTED, source=BEYOND),
-            Ablation(
-                "BatchNorm per scale, random sizes, ratio, distillation", {**FITTED, "distil": 1.0}, source=BEYOND
-            ),
-            Ablation(
-                "BatchNorm per scale, random sizes, ratio, distillation from the larger scales",
-                {**FITTED, "distil": 1.0, "teacher": "larger"},
-                source=BEYOND,
-            ),
-            Ablation(
-                "features not resized, BatchNorm per scale, random sizes, ratio",
-                {**FITTED, "unify": "native"},
-                source=BEYOND,
-            ),
-            Ablation(
-                "features not resized, BatchNorm per scale, random sizes, ratio, distillation",
-                {**FITTED, "unify": "native", "distil": 1.0},
-                source=BEYOND,
-            ),
-            Ablation(
-                "five subnets, features not resized, BatchNorm per scale, random sizes, ratio, distillation",
-                {**FITTED, "unify": "native", "distil": 1.0},
-                subnets=5,
-                source=BEYOND,
-            ),
-        )
-    },
-}
-"""Table -> what a row is called -> the network; Tables IV to VI by the paper's names, and the open questions."""
-
-GROUPS = ("the methods", "Tables V and VI", "left open", BEYOND)
-"""What networks have in common, for `networks`."""
-
-ROMAN = {"4": "IV", "5": "V", "6": "VI"}
-
-ABLATIONS = tuple({ablation.name: ablation for rows in TABLES.values() for ablation in rows.values()}.values())
-"""Every network of the tables, once."""
-
-ABLATED = tuple(dict.fromkeys([*(name for one in ABLATIONS for name in one.options if name != "method"), "scales"]))
-"""The options that the ablations set."""
-
 FIXED = ("method", "resume", "seed", "constraint", "blocks", "unify")
 """Options that are no options of this command: Tables V and VI are about them."""
-
-
-def rows_of(ablation: Ablation) -> str:
-    """Return where the paper has a network: `VI, MST`; where it is in no table, its source."""
-    rows = [f"{ROMAN[table]}, {row}" for table in ROMAN for row, found in TABLES[table].items() if found == ablation]
-    return "; ".join(rows) or ablation.source
-
-
-def difference(config: TrainConfig) -> dict:
-    """Return in what a run's options differ from its preset's by the same method, but for the seed: {option: value}."""
-    base, own = asdict(make_config(config.preset, method=config.method)), asdict(config)
-    return {name: own[name] for name in own if name not in (*FREE_ON_RESUME, "seed") and own[name] != base[name]}
-
-
-def run_name(config: TrainConfig) -> str:
-    """Return what the folder of a run is called: its method, the ablated options that differ, its seed."""
-    found = _ablated(config)
-    parts = [f"{name}-{as_word(found[name]).replace(',', '-')}" for name in ABLATED if name in found]
-    return "-".join([config.method, *parts, f"seed{config.seed}"])
-
-
-def record_config(summary: dict) -> TrainConfig:
-    """Return the configuration of a run from its summary's command."""
-    options = parse(make_parser("record", ""), shlex.split(summary["command"])[3:])
-    options.pop("config", None)
-    return TrainConfig(**options.as_dict())
-
-
-def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
-    """Return the records under a folder that belong to a table: {row: {seed: summary}}, rows without one left out.
-
-    Raises:
-        UserError: if two of the records differ in an option that no ablation is about.
-    """
-    found: dict[str, dict[int, dict]] = {row: {} for row in TABLES[table]}
-    wanted: dict[str, dict[str, dict]] = {}
-    common = None
-    for path in sorted(folder.glob("*/summary.json")):
-        summary = read_json(path)
-        config = record_config(summary)
-        if config.preset not in wanted:
-            wanted[config.preset] = _rows(config.preset, table)
-        own, rows = _ablated(config), wanted[config.preset]
-        others = {name: value for name, value in difference(config).items() if name not in own}
-        common = others if common is None else common
-        if others != common:
-            raise UserError(f"{path}: expected the options of the records beside it, {common}, got {others}")
-        for row in (row for row, ablated in rows.items() if ablated == own):
-            found[row][config.seed] = summary
-    return {row: by_seed for row, by_seed in found.items() if by_seed}
-
-
-def networks(folder: Path) -> dict[str, dict[str, dict[int, dict]]]:
-    """Return the records under a folder by what the networks have in common: {group: {name: {seed: summary}}}.
-
-    The groups are the paper's methods, its Tables V and VI, what it leaves open, and what is beyond it; a record that
-    is neither a method's nor an ablation's is left out.
-    """
-    found: dict[str, dict[str, dict[int, dict]]] = {group: {} for group in GROUPS}
-    for path in sorted(folder.glob("*/summary.json")):
-        summary = read_json(path)
-        config = record_config(summary)
-        if place := _place(config):
-            group, name = place
-            found[group].setdefault(name, {})[config.seed] = summary
-    return {group: members for group, members in found.items() if members}
-
-
-def _place(config: TrainConfig) -> tuple[str, str] | None:
-    """Return the group and the name of a network, None if it has none."""
-    own = _ablated(config)
-    if set(own) == {"method"}:
-        return GROUPS[0], NAMES[config.method]
-    scales = make_config(config.preset).scales
-    for one in ABLATIONS:
-        if _ablated(make_config(config.preset, **one.chosen(scales))) == own:
-            in_tables = any(one in TABLES[table].values() for table in ROMAN)
-            return GROUPS[1 if in_tables else 3 if one.source == BEYOND else 2], one.name
-    return None
-
-
-def _rows(preset: str, table: str) -> dict[str, dict]:
-    """Return what of the ablated options each row of a table differs in from a preset."""
-    scales = make_config(preset).scales
-    return {row: _ablated(make_config(preset, **one.chosen(scales))) for row, one in TABLES[table].items()}
-
-
-def _ablated(config: TrainConfig) -> dict:
-    """Return the method of a run, and in which of the ablated options it differs from its preset."""
-    return {"method": config.method} | {name: value for name, value in difference(config).items() if name in ABLATED}
 
 
 def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
@@ -271,11 +64,24 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
             if summary is None:
                 print(f"out of time; call the same command again to go on in {out}")
                 return False
-            runs[row][seed] = summary
+            runs[row][seed] = as_tested(summary, _measured(folder, TABLES[table][row]))
         write_table(table, runs, out)
     written = out / f"{stem(table)}.md"
     print(f"\n{written.read_text()}\ntable: {written}   figure: {written.with_suffix('.png')}")
     return True
+
+
+def _measured(folder: Path, ablation: Ablation) -> dict:
+    """Return what was measured of a finished run for a row, now if it has not been."""
+    path = folder / ablation.record
+    if not path.exists():
+        config = read_config(RunFolder(folder).config)
+        model = MSUN.from_pretrained(folder)
+        model.antialias = ablation.tested["antialias"]
+        words = ["python", "-m", "msun_lite.evaluate", str(folder), "--antialias", as_word(model.antialias)]
+        measured = evaluate(model, config, config.routing)
+        write_json(path, {"run": str(folder), **measured, "command": shlex.join(words)})
+    return read_json(path)
 
 
 def stored_runs(out: Path) -> dict[Path, TrainConfig]:

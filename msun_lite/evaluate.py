@@ -4,6 +4,7 @@
     python -m msun_lite.evaluate lite-msun --data imagenette --routing ceil --json result.json
     python -m msun_lite.evaluate --arch timm/resnet50 --data IMAGENET      # published weights, as Vanilla
     python -m msun_lite.evaluate lite-vanilla --feeding native             # images fed at their own size
+    python -m msun_lite.evaluate lite-msun --antialias false               # images made small as the authors made them
 
 The protocol: centre crop at the largest scale (or at the largest size, if that is above it), resize to the
 size under test (this is the small image), then to the scale of the subnet that serves it, or to the largest
@@ -223,6 +224,7 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALON
     record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding)
     return {
         "feeding": feeding,
+        "antialias": model.antialias,
         **record,
         "refused": {str(size): why for size, why in refused.items()},
         "scales": config.scales,
@@ -237,6 +239,8 @@ def _parser() -> OneLineParser:
     parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil, ratio or oracle.")
     feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."
     parser.add_argument("--feeding", type=str, default="upsampled", help=feeding_help)
+    antialias_help = "Low-pass images before making them smaller; as in the run's training by default."
+    parser.add_argument("--antialias", type=bool | None, default=None, help=antialias_help)
     parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
     return parser
 
@@ -255,6 +259,8 @@ def main(argv: list[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "msun_lite.evaluate", *(sys.argv[1:] if argv is None else argv)])
     with join() as world:
         subject = find_subject(options, config)
+        if options.antialias is not None:
+            subject.model.antialias = options.antialias
         measured = evaluate(subject.model, config, routing, world, options.feeding)
         if world.first:
             _report({"run": subject.name, **measured, "command": command}, options.json)

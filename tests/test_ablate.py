@@ -1,13 +1,16 @@
 import json
+import shlex
 import shutil
 
 import pytest
 
-from msun_lite import ablate, paper
-from msun_lite.ablate import ALL_PARTS, BEYOND, TABLES, main, networks, recorded, rows_of, run_name
+from msun_lite import paper
+from msun_lite.ablate import main
 from msun_lite.ablation_tables import CLAIMS, paper_sizes, table_markdown, table_record
+from msun_lite.ablations import ABLATIONS, ALL_PARTS, BEYOND, TABLES, networks, recorded, rows_of, run_name
 from msun_lite.config import make_config
 from msun_lite.errors import UserError
+from msun_lite.evaluate import main as evaluate
 from msun_lite.train import train
 from msun_lite.training_figures import front_figure
 from tools.publish import main as publish
@@ -71,12 +74,12 @@ def test_scales_are_spread_evenly_between_the_smallest_and_the_largest():
 def test_a_run_is_called_what_differs_from_the_preset():
     options = {"constraint": "weight", "lam": 0.1, "scales": [8, 56], "seed": 3, "epochs": 16}
     assert run_name(make_config("quick", **options)) == "msun-constraint-weight-lam-0.1-scales-8-56-seed3"
-    names = {run_name(make_config("quick", **one.chosen(SCALES))) for one in ablate.ABLATIONS}
-    assert len(names) == len(ablate.ABLATIONS)
+    names = {run_name(make_config("quick", **one.chosen(SCALES))) for one in ABLATIONS}
+    assert len(names) == len(ABLATIONS)
 
 
 def test_every_ablation_says_its_command_and_where_the_paper_has_it():
-    for one in ablate.ABLATIONS:
+    for one in ABLATIONS:
         assert one.command("lite").startswith("python -m msun_lite.train --preset lite --method ")
         assert rows_of(one)
     assert rows_of(ALL_PARTS) == "IV, MSUN; V, B1-S3; VI, SNet+UNet+SI"
@@ -169,11 +172,25 @@ def test_an_interrupted_command_goes_on_when_called_again(command, out, begun, c
     assert "seeds 0, 1" in (out / "table4.md").read_text()
 
 
-def test_the_open_questions_can_be_trained_and_have_a_table(command, out):
+def test_the_open_questions_can_be_trained_and_have_a_table(command, out, tmp_path):
     assert main([*command, "--table", "open"]) == 0
     text = (out / "open.md").read_text()
     rows = {line.split("|")[1].strip() for line in text.splitlines() if line.startswith("|")}
     assert rows >= {*TABLES["open"], "all parts, routed by ratio"}
+    trained = sorted(path.parent.name for path in out.glob("*/summary.json"))
+    assert len(trained) == len(TABLES["open"]) - 2
+    found = {path.parent.name: json.loads(path.read_text()) for path in out.glob("*/antialias-*.json")}
+    assert {name: one["antialias"] for name, one in found.items()} == {
+        "msun-seed0": False,
+        "msun-antialias-false-seed0": True,
+    }
+    again = tmp_path / "again.json"
+    assert evaluate([*shlex.split(found["msun-seed0"]["command"])[3:], "--json", str(again)]) == 0
+    assert json.loads(again.read_text())["top1"] == found["msun-seed0"]["top1"]
+    (row,) = [one for one in json.loads((out / "open.json").read_text())["rows"] if "tested without" in one["row"]]
+    assert row["values"]["mean"] == [found["msun-seed0"]["mean_top1"]]
+    assert publish(["--ablations", str(out), "--record", str(tmp_path / "records")]) == 0
+    assert table_markdown(table_record("open", recorded(tmp_path / "records", "open"))) == text
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,21 @@ def test_sizes_and_routing_can_be_chosen(tiny, tmp_path):
     assert record["routing"] == "oracle"
 
 
+def test_antialiasing_in_testing_can_be_another_than_in_training(tiny, tmp_path):
+    folder, results = train(tiny(epochs=1)), {}
+    for word in ("default", "true", "false"):
+        path = tmp_path / f"{word}.json"
+        words = [] if word == "default" else ["--antialias", word]
+        assert main([str(folder), *words, "--device", "cpu", "--json", str(path)]) == 0
+        results[word] = json.loads(path.read_text())
+    assert [results[word]["antialias"] for word in ("default", "true", "false")] == [True, True, False]
+    assert results["default"]["per_subnet"] == results["true"]["per_subnet"]
+    model, config = MSUN.from_pretrained(folder), tiny(epochs=1)
+    model.antialias = False
+    assert results["false"]["per_subnet"] == evaluate(model, config, "nearest")["per_subnet"]
+    assert results["false"]["per_subnet"] != results["true"]["per_subnet"]
+
+
 def test_the_number_of_threads_can_be_chosen_and_stands_in_the_record(tiny, tmp_path):
     folder, result, before = train(tiny(method="vanilla")), tmp_path / "result.json", torch.get_num_threads()
     try:

@@ -10,8 +10,8 @@ Shipped convolution and linear weights are rounded to half precision, which halv
 holds the accuracy of exactly these weights, measured here once more, and says by how much the rounding moved it.
 
 An analysis joins the record of the run whose shipped weights it is about: numbers and arrays, never its pictures, which
-show photographs. Of a folder of ablations every finished run gets a record, called what its options say; of a folder of
-transfers every finished one a file, its summary.
+show photographs. Of a folder of ablations every finished run gets a record, called what its options say, with those of
+other tests of it; of a folder of transfers every finished one a file, its summary.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from msun_lite.ablate import run_name, stored_runs
+from msun_lite.ablate import stored_runs
+from msun_lite.ablations import TESTED, run_name
 from msun_lite.analyse import Analysis, fingerprint
 from msun_lite.config import TrainConfig, read_config
 from msun_lite.errors import CheckpointError, UserError, one_line_errors
@@ -92,6 +93,8 @@ def add_ablations(folder: Path, records: Path) -> None:
     for path, name in names.items():
         run = RunFolder(path)
         add_run(run, records / name, read_json(run.summary))
+        for tested in TESTED & {found.name for found in path.iterdir()}:
+            shutil.copy(path / tested, records / name)
 
 
 def add_transfers(folder: Path, records: Path) -> None:

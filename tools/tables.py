@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.ablate import TABLES, recorded, stem
+from msun_lite.ablate import stem
 from msun_lite.ablation_tables import table_markdown, table_record
+from msun_lite.ablations import TABLES, TESTED, recorded
 from msun_lite.analyse import Analysis
 from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
 from msun_lite.records import read_json
@@ -72,7 +73,7 @@ def beyond() -> dict[str, dict]:
 def index() -> str:
     """Return the index of all records as Markdown."""
     rows = []
-    for path in sorted([*RESULTS.rglob("summary.json"), *RESULTS.rglob("native.json")]):
+    for path in sorted(path for name in ("summary.json", "native.json", *TESTED) for path in RESULTS.rglob(name)):
         r = read_json(path)
         name = (path.parent if path.name == "summary.json" else path).relative_to(RESULTS).as_posix()
         data = f"{r['data']['name']} {r['data']['fingerprint']}"
@@ -84,8 +85,9 @@ def index() -> str:
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     note = (
         "Written by `python tools/tables.py`. One folder a run, with `summary.json` and `metrics.jsonl`. `native.json` "
-        "is the same network on small images as they are, not upsampled first. Transfers to other data sets are in "
-        "[transfer](transfer)."
+        "is the same network on small images as they are, not upsampled first; `antialias-true.json` and "
+        "`antialias-false.json` are it on images made small otherwise than in its training. Transfers to other data "
+        "sets are in [transfer](transfer)."
     )
     return f"# Records\n\n{note}\n\n{table}\n"
 
