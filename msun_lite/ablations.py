@@ -60,7 +60,7 @@ class Ablation:
         return shlex.join(["python", "-m", "msun_lite.train", "--preset", preset, *words, "--seed", str(seed)])
 
 
-ALL_PARTS = Ablation(BASE)
+ALL_PARTS, MST = Ablation(BASE), Ablation("MST", {"method": "mst"})
 EXPERIMENTS, LEFT_OPEN, BEYOND = "the authors' experiments", "left open", "beyond the paper"
 FITTED = {"norm": "per_scale", "random_sizes": True, "routing": "ratio"}
 """Each subnet trained for the sizes that it serves, with statistics of its own."""
@@ -77,7 +77,7 @@ TABLES: dict[str, dict[str, Ablation]] = {
         "B1-S5": Ablation("five subnets", subnets=5),
     },
     "6": {
-        "MST": Ablation("no private subnets, no constraint", {"method": "mst"}),
+        "MST": MST,
         "MST+SI": Ablation("no private subnets", {"method": "mst", "constraint": "pair"}),
         "SNet": Ablation("nothing shared, no constraint", {"unify": "none", "constraint": "none"}),
         "SNet+SI": Ablation("nothing shared", {"unify": "none"}),
@@ -88,6 +88,9 @@ TABLES: dict[str, dict[str, Ablation]] = {
         ablation.name: ablation
         for ablation in (
             ALL_PARTS,
+            Ablation("Vanilla", {"method": "vanilla"}, source="II, Vanilla"),
+            MST,
+            Ablation("MST, random sizes", {"method": "mst", "random_sizes": True}, source=BEYOND),
             Ablation("lambda on the sum of the pairs", {"constraint": "sum"}, source="Eq. 8 as printed"),
             Ablation("lambda 0", {"lam": 0.0}, source=LEFT_OPEN),
             Ablation("lambda 0.001", {"lam": 0.001}, source=EXPERIMENTS),

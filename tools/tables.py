@@ -340,7 +340,11 @@ def main() -> int:
     check = parser.parse_args().check
     written = {ROOT / "README.md": readme((ROOT / "README.md").read_text()), **pages()}
     if check:
-        stale = [path.name for path, text in written.items() if not path.exists() or path.read_text() != text]
+        stale = [
+            str(path.relative_to(ROOT))
+            for path, text in written.items()
+            if not path.exists() or path.read_text() != text
+        ]
         print(f"differs from the records: {', '.join(stale)}" if stale else "everything agrees with the records")
         return 1 if stale else 0
     for path, text in written.items():
