@@ -31,7 +31,7 @@ import torch
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
 from msun_lite.data import class_folders
-from msun_lite.errors import DataError, UserError, one_line_errors
+from msun_lite.errors import DataError, UserError, one_line_errors, within
 from msun_lite.files import atomic_write, checksum, whole_folder, write_text
 from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import progress
@@ -267,8 +267,8 @@ def _check_options(options) -> None:
     if sum(given) != 1 or (options.folder is None) != (options.out is None):
         raise UserError("expected FOLDER and OUT, or --check FOLDER, or --index PATTERN")
     for name in ("images_per_shard", "size", "workers"):
-        if options[name] is not None and options[name] < 1:
-            raise UserError(f"{name}: expected at least 1, got {options[name]}")
+        if options[name] is not None:
+            within(name, options[name], least=1)
 
 
 @one_line_errors

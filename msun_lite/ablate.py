@@ -20,14 +20,15 @@ from pathlib import Path
 from msun_lite.ablation_tables import table_markdown, table_record
 from msun_lite.ablations import ROMAN, TABLES, Ablation, as_tested, run_name
 from msun_lite.config import TrainConfig, make_parser, read_config
-from msun_lite.errors import UserError, one_line_errors
+from msun_lite.distributed import refuse_several
+from msun_lite.errors import UserError, one_line_errors, one_of
 from msun_lite.evaluate import evaluate
 from msun_lite.figures import save_figure
 from msun_lite.files import write_text
 from msun_lite.model import MSUN
 from msun_lite.options import parse
 from msun_lite.records import RunFolder, read_json, write_json
-from msun_lite.reproduce import carry_on, refuse_several
+from msun_lite.reproduce import carry_on
 from msun_lite.train import FREE_ON_RESUME, as_word
 from msun_lite.training_figures import claims_figure
 
@@ -62,25 +63,25 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
             print(f"table {table}, seed {seed}, {number} of {len(rows)}: {row}, in {folder}", flush=True)
             summary = carry_on(folder, {**chosen, "seed": seed}, deadline)
             if summary is None:
-                print(f"out of time; call the same command again to go on in {out}")
+                print(f"stopped; call the same command again to go on in {out}")
                 return False
-            runs[row][seed] = as_tested(summary, _measured(folder, TABLES[table][row]))
+            runs[row][seed] = as_tested(summary, _measured(folder, TABLES[table][row], config))
         write_table(table, runs, out)
     written = out / f"{stem(table)}.md"
     print(f"\n{written.read_text()}\ntable: {written}   figure: {written.with_suffix('.png')}")
     return True
 
 
-def _measured(folder: Path, ablation: Ablation) -> dict:
+def _measured(folder: Path, ablation: Ablation, config: TrainConfig) -> dict:
     """Return what was measured of a finished run for a row, now if it has not been."""
     path = folder / ablation.record
     if not path.exists():
-        config = read_config(RunFolder(folder).config)
         model = MSUN.from_pretrained(folder)
-        model.antialias = ablation.tested["antialias"]
-        words = ["python", "-m", "msun_lite.evaluate", str(folder), "--antialias", as_word(model.antialias)]
-        measured = evaluate(model, config, config.routing)
-        write_json(path, {"run": str(folder), **measured, "command": shlex.join(words)})
+        words = [word for name, value in ablation.tested.items() for word in (f"--{name}", as_word(value))]
+        for name, value in ablation.tested.items():
+            setattr(model, name, value)
+        command = shlex.join(["python", "-m", "msun_lite.evaluate", str(folder), *words])
+        write_json(path, {"run": folder.name, **evaluate(model, config, config.routing), "command": command})
     return read_json(path)
 
 
@@ -129,8 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(parser, argv).as_dict()
     options.pop("config", None)
     table, seeds = options.pop("table"), options.pop("seeds")
-    if table not in TABLES:
-        raise UserError(f"table: expected one of {', '.join(TABLES)}, got {table!r}")
+    one_of("table", table, list(TABLES))
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: expected one or more, each once, got {seeds}")
     refuse_several("ablate")

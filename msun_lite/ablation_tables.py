@@ -8,6 +8,7 @@ from tabulate import tabulate
 from msun_lite import paper
 from msun_lite.claims import Claim, judged
 from msun_lite.errors import UserError
+from msun_lite.seeds import chance
 
 Summaries = dict[int, dict]
 """Seed -> summary.json of the run."""
@@ -100,7 +101,13 @@ def _table_4(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         leads = [_lead(one["per_subnet"], str(scale), str(scale)) for one in summaries.values()]
         lead = _lead(papers, scale, str(beside[scale])) if papers else None
         claims.append(Claim(f"at its scale, {scale} px, f{number} is the best subnet", 1, leads, lead))
-    return rows, judged(claims)
+    return rows, judged(claims, _least(runs))
+
+
+def _least(runs: dict[str, Summaries]) -> float:
+    """Return two standard errors of an accuracy on the test images of runs, at their mean accuracy."""
+    summaries = [summary for by_seed in runs.values() for summary in by_seed.values()]
+    return chance(summaries[0]["data"]["val"], mean(one["mean_top1"] for one in summaries))
 
 
 def _lead(per_subnet: dict, own: str | int, size: str) -> float:
@@ -119,7 +126,7 @@ def _table_5(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         theirs = {} if slip else {str(size): found[str(own)] for size, own in beside.items()}
         papers = {"params M": found["params_M"], **_mean_before(theirs)}
         rows.append(_row(name, summaries, _means_before(columns), papers))
-    return rows, judged(_claims(rows, CLAIMS["5"]))
+    return rows, judged(_claims(rows, CLAIMS["5"]), _least(runs))
 
 
 def _table_6(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
@@ -128,7 +135,7 @@ def _table_6(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         (found,) = paper.rows("VI", method=name)
         papers = {"params M": found["params_M"], "mean": found["avg_accuracy"]}
         rows.append(_row(name, summaries, {"mean": _values(summaries, "mean_top1")}, papers))
-    return rows, judged(_claims(rows, CLAIMS["6"]))
+    return rows, judged(_claims(rows, CLAIMS["6"]), _least(runs))
 
 
 def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
@@ -142,7 +149,7 @@ def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     groups = [[row for row in routed if "oracle" not in row["row"]], rows[1:]]  # the oracle is ahead by definition
     rows[1:1] = routed
     comparisons = [[(row["row"], 0, row["row"], BASE) for row in group] for group in groups]
-    return rows, [found for part in comparisons for found in judged(_claims(rows, part))]
+    return rows, [found for part in comparisons for found in judged(_claims(rows, part), _least(runs))]
 
 
 def _ends(name: str, summaries: Summaries, *path: str) -> dict:
@@ -213,7 +220,8 @@ def table_markdown(record: dict, heading: bool = True) -> str:
     if any(claim["half_interval"] is not None for claim in record["claims"]):
         parts.append(
             "Differences are taken seed by seed. Their ± is half a 95 % interval, from the spread over seeds of all "
-            "differences of a kind together."
+            "differences of a kind together. Two standard errors of an accuracy on the "
+            f"{record['about']['data']['val']:,} test images are {record['claims'][0]['least']:.1f} points."
         )
     return "\n\n".join(part for part in parts if part) + "\n"
 

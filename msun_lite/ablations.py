@@ -27,7 +27,7 @@ class Ablation:
         name: what is different, in words.
         options: those that differ from the preset's; the method is msun unless it is among them.
         subnets: number of scales, spread evenly from the smallest to the largest of the preset's; its own by default.
-        tested: options of `evaluate` that differ from those of the training.
+        tested: attributes of the network, and options of `evaluate`, that differ in testing from the training.
         source: where the paper speaks of it, if in none of Tables IV to VI.
     """
 
@@ -204,8 +204,9 @@ def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
         if others != common:
             raise UserError(f"{path}: expected the options of the records beside it, {common}, got {others}")
         for row in (row for row, ablated in rows.items() if ablated == own):
-            if (measured := path.with_name(TABLES[table][row].record)).exists():
-                found[row][config.seed] = as_tested(summary, read_json(measured))
+            ablation = TABLES[table][row]
+            if (measured := path.with_name(ablation.record)).exists():
+                found[row][config.seed] = as_tested(summary, read_json(measured)) if ablation.tested else summary
     return {row: by_seed for row, by_seed in found.items() if by_seed}
 
 

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from msun_lite.cka import LEAST
 from msun_lite.data import DataSet, load_data
 from msun_lite.devices import pick_device
+from msun_lite.distributed import refuse_several
 from msun_lite.errors import CheckpointError, UserError, one_line_errors
 from msun_lite.explain import check_target, import_extra
 from msun_lite.figures import analysis_figures, map_figure, save_figure
@@ -146,9 +147,9 @@ def draw(analysis: Analysis, images: Images, model: MSUN, data: DataSet) -> None
 
 def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
     """Return the kept attention maps over their images, for five sizes from the smallest to the largest."""
-    sizes, maps = arrays["gradcam_sizes"], arrays["gradcam_maps"]
-    columns = np.unique(np.linspace(0, len(sizes) - 1, min(5, len(sizes))).round().astype(int))
     batch, labels = next(iter(images))
+    sizes, maps = arrays["gradcam_sizes"], arrays["gradcam_maps"][: len(batch)]  # there may be more of an earlier call
+    columns = np.unique(np.linspace(0, len(sizes) - 1, min(5, len(sizes))).round().astype(int))
     mean, std = (torch.tensor(images.normalisation[name])[:, None, None] for name in ("mean", "std"))
     views = [resize(batch[: len(maps)], int(sizes[column]), model.antialias).cpu() * std + mean for column in columns]
     names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
@@ -243,6 +244,7 @@ def report(record: dict) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     given = parse(_parser(), argv)
+    refuse_several("analyse")
     options = Options(_studies(given.what), given.images, given.layer, given.reference)
     if {"gradcam", "pca"} & set(options.what):
         import_extra("pytorch_grad_cam")

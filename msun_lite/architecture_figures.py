@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
 import numpy as np
 import seaborn
@@ -126,7 +127,7 @@ def cost_figure(sizes: Sequence[int], curves: dict[str, Sequence[float]]) -> Fig
     with rc_context(STYLE):
         figure = Figure(figsize=(5.6, 4.0), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        looks = zip(("#555555", "#D55E00", "#CC79A7", "#0072B2"), "osD^", strict=True)
+        looks = cycle(zip(("#555555", "#D55E00", "#CC79A7", "#0072B2"), "osD^", strict=True))
         for (name, values), (colour, marker) in zip(curves.items(), looks, strict=False):
             axes.step(sizes, values, where="mid", color=colour, marker=marker, markersize=5, linewidth=2, label=name)
         axes.set(xlabel="size of the input image (pixels)", ylabel="GFLOPs of one image", xticks=sizes[::2])
@@ -259,7 +260,7 @@ def routing_figure(
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6 + 0.3 * len(rules)), layout="constrained", facecolor="white")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4.2, 0.42 * len(rules)])
-        for number, (scale, (colour, marker)) in enumerate(zip(scales, SUBNET_LOOKS, strict=False), start=1):
+        for number, (scale, (colour, marker)) in enumerate(zip(scales, cycle(SUBNET_LOOKS), strict=False), start=1):
             values = [per_subnet[scale][size] for size in sizes]
             label = f"$f_{number}$ ({scale} px)"
             above.plot(sizes, values, color=colour, marker=marker, linewidth=2, markersize=5.5, label=label)
@@ -268,7 +269,11 @@ def routing_figure(
         for row, chosen in enumerate(rules.values()):
             for size in sizes:
                 number = scales.index(chosen[size])
-                box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": SUBNET_LOOKS[number][0]}
+                box = {
+                    "boxstyle": "round,pad=0.25",
+                    "facecolor": "white",
+                    "edgecolor": SUBNET_LOOKS[number % len(SUBNET_LOOKS)][0],
+                }
                 below.annotate(f"$f_{number + 1}$", (size, row), ha="center", va="center", fontsize=9, bbox=box)
         below.set(yticks=range(len(rules)), ylim=(len(rules) - 0.4, -0.6), xticks=sizes)
         below.set_yticklabels(list(rules))

@@ -1,6 +1,7 @@
 """Tar archives from outside: read to their very end, and refused when a member could reach out of its folder."""
 
 import contextlib
+import errno
 import lzma
 import tarfile
 import zlib
@@ -9,6 +10,9 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
 from msun_lite.errors import DataError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+"""Errors that are the disk's and not the archive's."""
 
 
 class _Member(tarfile.TarInfo):
@@ -35,6 +39,7 @@ def open_tar(source: Path | BinaryIO, name: str | Path, compressed: bool = True)
 
     Raises:
         DataError: if it is missing, truncated, damaged or no archive, here or while it is read.
+        OSError: if what is unpacked of it finds no room.
     """
     mode = "r" if compressed else "r:"
     where = {"name": source} if isinstance(source, Path) else {"fileobj": source}
@@ -42,6 +47,8 @@ def open_tar(source: Path | BinaryIO, name: str | Path, compressed: bool = True)
         with tarfile.open(mode=mode, tarinfo=_Member, **where) as tar:
             yield tar
     except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+        if getattr(error, "errno", None) in NO_ROOM:
+            raise
         kind = "whole tar archive" if compressed else "whole, uncompressed tar archive"
         raise DataError(f"{name}: expected a {kind}, got: {error}") from None
 

@@ -5,6 +5,7 @@ names in f and g, hence published weights fit the large subnet and g unchanged.
 """
 
 import difflib
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -190,6 +191,7 @@ def import_timm():
     return timm
 
 
+@functools.cache  # timm is asked by building the network
 def _timm_recipe(name: str) -> Recipe:
     timm = import_timm()
     if not timm.is_model(name):

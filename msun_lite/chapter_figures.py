@@ -5,6 +5,7 @@ alone carries a meaning.
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 
 import numpy as np
 import seaborn
@@ -64,7 +65,7 @@ def percent_figure(
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        looks = zip(("#0072B2", "#D55E00", "#555555", "#CC79A7"), "osD^", strict=True)
+        looks = cycle(zip(("#0072B2", "#D55E00", "#555555", "#CC79A7"), "osD^", strict=True))
         for (name, row), (colour, marker) in zip(curves.items(), looks, strict=False):
             axes.plot(
                 list(row), list(row.values()), color=colour, marker=marker, markersize=5.5, linewidth=2, label=name
@@ -230,7 +231,7 @@ def blend_figure(curves: dict[str, dict[float, float]], xlabel: str, chance: flo
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.9), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        looks = zip(("#0072B2", "#D55E00", "#555555", "#CC79A7"), "osD^", strict=True)
+        looks = cycle(zip(("#0072B2", "#D55E00", "#555555", "#CC79A7"), "osD^", strict=True))
         for (name, row), (colour, marker) in zip(curves.items(), looks, strict=False):
             axes.plot(list(row), list(row.values()), color=colour, marker=marker, linewidth=2, label=name)
         axes.axhline(chance, color=".45", linewidth=1.2, linestyle=(0, (2, 3)), label="guessing")

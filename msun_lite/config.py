@@ -10,11 +10,10 @@ from typing import Literal
 import yaml
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import UserError
+from msun_lite.errors import UserError, one_of, within
 from msun_lite.losses import CONSTRAINTS, TEACHERS
 from msun_lite.norms import NORMS
-from msun_lite.options import OneLineParser, one_of, options_parser, read_yaml, within
-from msun_lite.records import RunFolder
+from msun_lite.options import OneLineParser, options_parser, read_yaml
 from msun_lite.scales import check_scales
 from msun_lite.spec import UNIFY
 from msun_lite.surgery import STEMS
@@ -243,17 +242,12 @@ def read_config(path: Path) -> TrainConfig:
         UserError: naming the file and what is wrong in it.
     """
     try:
-        return make_config(**_as_trained(read_yaml(path), path.parent))
+        options = read_yaml(path)
+        if "dataset" in options:
+            raise UserError("expected the options of a training run, got those of a transfer")
+        return make_config(**options)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-
-
-def _as_trained(options: dict, folder: Path) -> dict:
-    """Return a run's options with the constraint it had: earlier ones by vanilla and mst say `pair`, and had none."""
-    distances = [row["si"] for row in RunFolder(folder).read_metrics()]
-    if options.get("method") == "vanilla" or (options.get("method") == "mst" and distances and not any(distances)):
-        return {**options, "constraint": "none"}
-    return options
 
 
 def make_parser(prog: str, description: str, skip: set[str] | None = None) -> OneLineParser:

@@ -25,7 +25,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from msun_lite import paper
 from msun_lite.config import check_sizes
 from msun_lite.devices import pick_device
-from msun_lite.errors import UserError, one_line_errors
+from msun_lite.errors import one_line_errors, within
 from msun_lite.model import MSUN
 from msun_lite.options import OneLineParser, parse
 from msun_lite.records import check_output, environment, write_json
@@ -296,8 +296,7 @@ def main(argv: list[str] | None = None) -> int:
     sizes = options.sizes or size_grid(scales)
     check_sizes(sizes)
     for name in ("num_classes", "batch", "rounds"):
-        if options[name] < 1:
-            raise UserError(f"{name}: expected at least 1, got {options[name]}")
+        within(name, options[name], least=1)
     check_output(options.json)
     device = pick_device(options.device)
     chosen = {name: options[name] for name in ("stems", "unify", "norm")}

@@ -8,7 +8,7 @@ RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without these there i
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,6 +65,21 @@ class World:
         things = [thing]
         dist.broadcast_object_list(things, src=0)
         return things[0]
+
+    def on_first(self, call: Callable[[], Any]) -> Any:
+        """Return what `call` returns in the first process, which alone calls it; what it raises is raised by all."""
+        if self.size == 1:
+            return call()
+        thing = error = None
+        if self.first:
+            try:
+                thing = call()
+            except Exception as raised:  # noqa: BLE001 the others must not wait for ever, whatever it is
+                error = raised
+        thing, error = self.share((thing, error))
+        if error is not None:
+            raise error
+        return thing
 
     @torch.no_grad()
     def share_state(self, module: nn.Module) -> None:
@@ -123,6 +138,12 @@ def join() -> Iterator[World]:
         yield world
     finally:
         dist.destroy_process_group()
+
+
+def refuse_several(command: str) -> None:
+    """Raise a `UserError` where torchrun started several processes of a command that runs in one."""
+    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
+        raise UserError(f"WORLD_SIZE: {command} runs in one process, got {size}; msun_lite.train runs in several")
 
 
 def _from_environment(name: str, default: str | None = None) -> int:

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from filelock import FileLock
 
-from msun_lite.errors import DataError, UserError
+from msun_lite.errors import DataError, FailedDownload, UserError
 from msun_lite.files import atomic_write, checksum, remove_parts
 from msun_lite.progress import progress
 
@@ -34,7 +34,7 @@ BUSY = (408, 425, 429)
 Result = TypeVar("Result")
 
 
-class MissingFile(DataError):
+class MissingFile(FailedDownload):
     """The server says that it does not have the file."""
 
 
@@ -51,7 +51,7 @@ def read_url(url: str) -> bytes:
 
     Raises:
         MissingFile: if the server does not have it.
-        DataError: if it cannot be had otherwise; the message names the address.
+        FailedDownload: if it cannot be had otherwise; the message names the address.
     """
 
     def attempt() -> bytes:
@@ -73,7 +73,7 @@ def download(url: str, path: Path, md5: str | None = None) -> None:
 
     Raises:
         MissingFile: if the server does not have it.
-        DataError: naming the address, if it cannot be had otherwise, or has another checksum.
+        FailedDownload: naming the address, if it cannot be had otherwise, or has another checksum.
         UserError: if it cannot be kept.
     """
     if path.exists():
@@ -90,7 +90,7 @@ def download(url: str, path: Path, md5: str | None = None) -> None:
                     raise
         if md5 is not None and (found := checksum(partial, "md5")) != md5:
             partial.unlink()
-            raise DataError(f"{url}: the download failed: expected the md5 {md5}, got {found}")
+            raise FailedDownload(f"{url}: the download failed: expected the md5 {md5}, got {found}")
         partial.rename(path)
     except OSError as error:
         raise UserError(f"{path}: the download of {url} cannot be kept: {error}") from None
@@ -211,7 +211,7 @@ def _persist(url: str, attempt: Callable[[], Result]) -> Result:
     try:
         return attempt()
     except _Failure as failure:
-        raise DataError(f"{url}: the download failed {len(PAUSES) + 1} times, the last time: {failure}") from None
+        raise FailedDownload(f"{url}: the download failed {len(PAUSES) + 1} times, the last time: {failure}") from None
 
 
 def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
@@ -226,7 +226,7 @@ def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
         if error.code in (404, 410):
             raise MissingFile(f"{url}: the download failed, the server does not have it ({error.code})") from None
         if error.code < 500 and error.code not in BUSY:
-            raise DataError(f"{url}: the download failed: {error}") from None
+            raise FailedDownload(f"{url}: the download failed: {error}") from None
         raise _Failure(str(error)) from None
     except ValueError as error:
         raise DataError(f"{url}: expected an address on the web: {error}") from None

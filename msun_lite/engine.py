@@ -291,19 +291,23 @@ class Trainer:
             record = evaluate_on(self.trained, self.data, config, self.device, self.world)
         if self.best is None or record["mean_top1"] > self.best["mean_top1"]:
             self.best = {"epoch": self.epoch, "mean_top1": record["mean_top1"]}
-            if self.world.first:
-                self.folder.best.mkdir(exist_ok=True)
-                self.trained.save(self.folder.best)
-                write_text(self.folder.best / "config.yaml", dump_yaml(self.config))  # so that it can be measured
+            self.world.on_first(self._keep_best)
         return {name: record[name] for name in ("mean_top1", "top1")}
+
+    def _keep_best(self) -> None:
+        self.folder.best.mkdir(exist_ok=True)
+        self.trained.save(self.folder.best)
+        write_text(self.folder.best / "config.yaml", dump_yaml(self.config))  # so that it can be measured
 
     def save(self) -> None:
         """Write the full state to the run folder's checkpoint.pt, unless something in it is not finite."""
         self._check_finite(weights=True)
         sums = self.world.sum(self.tally.sums)
-        if not self.world.first:
-            return
-        state = {
+        self.world.on_first(lambda: self.checkpoints.save(self._state(sums)))
+
+    def _state(self, sums: Tensor) -> dict:
+        """Return what a checkpoint has; `sums` are those of the epoch so far, over all processes."""
+        return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -323,7 +327,6 @@ class Trainer:
             "precision": self.precision,
             "env": self.env,
         }
-        self.checkpoints.save(state)
 
     def load(self) -> None:
         """Continue from the newest whole checkpoint of the run folder, which the first process reads for all.
@@ -332,7 +335,7 @@ class Trainer:
             CheckpointError: if there is none, or it belongs to another model, data set or precision.
         """
         path = self.folder.checkpoint
-        state, damaged = self.world.share(self.checkpoints.load() if self.world.first else None)
+        state, damaged = self.world.on_first(self.checkpoints.load)
         for message in damaged:
             self.world.say(f"{message}; going on from the one before it")
         try:
@@ -351,8 +354,7 @@ class Trainer:
                     f"goes on with {self.world.size} process(es) rather than {before}: not bit for bit the same"
                 )
             self.env = {**state["env"], "processes": self.world.size}
-            if self.world.first:
-                self.tally.sums.copy_(state["sums"])
+            self.tally.sums.copy_(state["sums"] / self.world.size)
             self.bad_images.seen |= dict.fromkeys(state["bad_images"])
             self._set_rng_state(state["rng"])
         except (KeyError, TypeError, AttributeError, RuntimeError) as error:

@@ -2,7 +2,7 @@
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
 class UserError(ValueError):
@@ -13,8 +13,31 @@ class DataError(UserError):
     """A data set, a folder or an image cannot be used."""
 
 
+class FailedDownload(DataError):
+    """A file from the web cannot be had now; what has arrived is kept, and a later call goes on."""
+
+
 class CheckpointError(UserError):
     """A checkpoint, a weights file or a run folder cannot be used."""
+
+
+def one_of(name: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise a `UserError` that names the option unless its value is allowed."""
+    if value not in allowed:
+        raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
+
+
+def within(name: str, value: float, least=None, above=None, most=None, below=None) -> None:
+    """Raise a `UserError` that names the option unless its value is within the bounds that are given."""
+    bounds = (
+        ("at least", least, lambda bound: value >= bound),
+        ("more than", above, lambda bound: value > bound),
+        ("at most", most, lambda bound: value <= bound),
+        ("less than", below, lambda bound: value < bound),
+    )
+    for word, bound, holds in bounds:
+        if bound is not None and not holds(bound):
+            raise UserError(f"{name}: expected {word} {bound}, got {value}")
 
 
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:

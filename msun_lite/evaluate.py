@@ -26,7 +26,7 @@ from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
 from msun_lite.devices import to_float
 from msun_lite.distributed import ALONE, World, join
-from msun_lite.errors import UserError, one_line_errors
+from msun_lite.errors import UserError, one_line_errors, one_of
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
 from msun_lite.options import OneLineParser, parse
@@ -251,10 +251,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(_parser(), argv)
     config = find_config(options)
     routing = options.routing or config.routing
-    if routing not in ROUTINGS:
-        raise UserError(f"routing: expected one of {', '.join(ROUTINGS)}, got {routing!r}")
-    if options.feeding not in FEEDINGS:
-        raise UserError(f"feeding: expected one of {', '.join(FEEDINGS)}, got {options.feeding!r}")
+    one_of("routing", routing, ROUTINGS)
+    one_of("feeding", options.feeding, FEEDINGS)
     check_output(options.json)
     command = shlex.join(["python", "-m", "msun_lite.evaluate", *(sys.argv[1:] if argv is None else argv)])
     with join() as world:

@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from msun_lite.errors import DataError, UserError
+from filelock import FileLock
+
+from msun_lite.errors import DataError, FailedDownload, UserError
 
 
 @contextlib.contextmanager
@@ -41,6 +43,25 @@ def _prefix(path: Path) -> str:
     return f".{path.name}.part-"
 
 
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Do what is inside while the other processes of this machine that want the same wait; `path` is the lock's file.
+
+    Raises:
+        UserError: if its folder cannot be made or written to.
+    """
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError as error:
+        raise UserError(f"{path.parent}: cannot be written to: {error}") from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def remove_parts(path: Path) -> None:
     """Remove the unfinished files that a kill left behind while `path` was being written."""
     for part in path.parent.glob(f"{_prefix(path)}*"):
@@ -57,8 +78,8 @@ def write_text(path: Path, text: str) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """Let a folder grow as `NAME.part` beside `path`, and give it that name once it is whole.
 
-    An interruption, a kill or a full disk leaves what is there for the next call to go on with; a `DataError`
-    removes it.
+    An interruption, a kill, a full disk or a failed download leaves what is there for the next call to go on with; any
+    other `DataError` removes it.
 
     Raises:
         UserError: if it cannot be made.
@@ -70,6 +91,8 @@ def whole_folder(path: Path) -> Iterator[Path]:
         raise UserError(f"{part}: the folder cannot be made: {error}") from None
     try:
         yield part
+    except FailedDownload:
+        raise
     except DataError:
         shutil.rmtree(part)
         raise

@@ -13,6 +13,7 @@ from torchvision.datasets.utils import download_url
 
 from msun_lite.archives import unpack
 from msun_lite.errors import DataError
+from msun_lite.files import locked
 from msun_lite.progress import progress
 
 CLASS_NAMES = {
@@ -36,7 +37,12 @@ SIZE = "320px"
 def imagenette_folder(data_root: Path) -> Path:
     """Return the data set's folder, downloading it with torchvision if it is not there yet."""
     folder = data_root / "imagenette"
-    return folder if folder.is_dir() else install(data_root, _torchvision_download)
+    if folder.is_dir():
+        return folder
+    with locked(data_root / ".imagenette.lock"):
+        if not folder.is_dir():  # else another process was faster
+            install(data_root, _torchvision_download)
+    return folder
 
 
 def get_imagenette(data_root: Path, source: str) -> Path:

@@ -20,7 +20,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import CheckpointError, UserError
+from msun_lite.errors import CheckpointError, UserError, one_of
 from msun_lite.export import export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, own_norms
@@ -79,7 +79,9 @@ class MSUN(
         self._hub_mixin_config = None  # model.json says it all
         self.routing = routing
         self.antialias = antialias
-        self.unify, self.norm = _known("unify", unify, UNIFY), _known("norm", norm, NORMS)
+        one_of("unify", unify, UNIFY)
+        one_of("norm", norm, NORMS)
+        self.unify, self.norm = unify, norm
         if unify == "none" and norm != "shared":
             raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {norm}")
         self.spec = {**(spec or {})}
@@ -344,13 +346,6 @@ class MSUN(
 def _unified(g: nn.Module, private: dict[int, nn.Module], spec: dict) -> nn.Module:
     """Return the unified network of a description: g, or, if nothing is shared, it and those of the smaller scales."""
     return PerScale({**private, spec["scales"][-1]: g}) if spec["unify"] == "none" else g
-
-
-def _known(option: str, value: str, allowed: tuple[str, ...]) -> str:
-    """Return `value` if it is allowed, or raise a `UserError`."""
-    if value not in allowed:
-        raise UserError(f"{option}: expected one of {', '.join(allowed)}, got {value!r}")
-    return value
 
 
 def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> list[Tensor]:

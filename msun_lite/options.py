@@ -18,25 +18,6 @@ from msun_lite.errors import UserError
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Raise a `UserError` that names the option unless its value is allowed."""
-    if value not in allowed:
-        raise UserError(f"{name}: expected one of {', '.join(allowed)}, got {value!r}")
-
-
-def within(name: str, value: float, least=None, above=None, most=None, below=None) -> None:
-    """Raise a `UserError` that names the option unless its value is within the bounds that are given."""
-    bounds = (
-        ("at least", least, lambda bound: value >= bound),
-        ("more than", above, lambda bound: value > bound),
-        ("at most", most, lambda bound: value <= bound),
-        ("less than", below, lambda bound: value < bound),
-    )
-    for word, bound, holds in bounds:
-        if bound is not None and not holds(bound):
-            raise UserError(f"{name}: expected {word} {bound}, got {value}")
-
-
 class OneLineParser(ArgumentParser):
     """An argument parser whose errors are one line and exit code 2; options are never abbreviated.
 

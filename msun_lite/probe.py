@@ -23,7 +23,7 @@ from msun_lite.devices import to_float
 from msun_lite.engine import learning_rate
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.explain import penultimate
-from msun_lite.files import atomic_write, remove_parts
+from msun_lite.files import atomic_write, locked, remove_parts
 from msun_lite.loaders import mix
 from msun_lite.model import MSUN
 from msun_lite.progress import progress
@@ -86,17 +86,14 @@ def cached(folder: Path, about: dict, make: Callable[[], Features]) -> Features:
     """
     text = json.dumps(about, sort_keys=True)
     path = folder / f"{about['split']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
-    if not path.exists():
-        features = make()
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / f".{path.name}.lock"):
+        if not path.exists():  # else another process was faster
             remove_parts(path)
-        except OSError as error:
-            raise UserError(f"{folder}: the folder of features cannot be made: {error}") from None
-        tensors = {"views": features.views, "labels": features.labels}
-        kept = {"unreadable": json.dumps(features.unreadable), "about": text}
-        with atomic_write(path) as file:
-            file.write(safetensors.torch.save(tensors, kept))
+            features = make()
+            tensors = {"views": features.views, "labels": features.labels}
+            kept = {"unreadable": json.dumps(features.unreadable), "about": text}
+            with atomic_write(path) as file:
+                file.write(safetensors.torch.save(tensors, kept))
     try:
         with safetensors.safe_open(path, "pt") as file:
             return Features(

@@ -23,6 +23,7 @@ class RunFolder:
         self.checkpoint = self.path / "checkpoint.pt"
         self.older_checkpoints = self.path / "checkpoints"
         self.weights = self.path / "model.safetensors"
+        self.model = self.path / "model.json"
         self.summary = self.path / "summary.json"
         self.best = self.path / "best"
 
@@ -37,7 +38,7 @@ class RunFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            for path in (self.config, self.metrics, self.checkpoint, self.weights, self.summary):
+            for path in (self.config, self.metrics, self.checkpoint, self.weights, self.model, self.summary):
                 remove_parts(path)
             for path in self.older_checkpoints.glob(".step-*"):
                 path.unlink()

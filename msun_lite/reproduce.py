@@ -7,13 +7,13 @@ Finished runs are kept: called again, the command goes on where it stopped. The 
 each method, report.md, accuracy.png and accuracy.svg.
 """
 
-import os
 import sys
 import time
 from pathlib import Path
 
 from msun_lite.config import METHODS, TrainConfig, make_parser
-from msun_lite.errors import UserError, one_line_errors
+from msun_lite.distributed import refuse_several
+from msun_lite.errors import one_line_errors
 from msun_lite.figures import NAMES, accuracy_figure, save_figure
 from msun_lite.files import write_text
 from msun_lite.options import parse
@@ -26,18 +26,24 @@ def reproduce(options: dict) -> dict[str, dict]:
     """Train and measure the three methods with the same `options` and write the report.
 
     Args:
-        options: options of `TrainConfig` but `method` and `resume`; `out` is the folder for all.
+        options: options of `TrainConfig` but `method` and `resume`; `out` is the folder for all, and
+            `constraint` that of MSUN alone: Vanilla and MST have none.
 
     Returns:
         method -> its summary; the methods that `max_minutes` left no time for are missing.
     """
     out = Path(options["out"] or f"runs/reproduce-{options['preset']}")
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
+    runs = {method: {**options, "method": method} for method in METHODS}
+    for method in ("vanilla", "mst"):
+        runs[method]["constraint"] = None
+    for chosen in runs.values():
+        TrainConfig(**chosen).check()
     records = {}
-    for method in METHODS:
-        record = carry_on(out / method, {**options, "method": method}, deadline)
+    for method, chosen in runs.items():
+        record = carry_on(out / method, chosen, deadline)
         if record is None:
-            print(f"out of time; call the same command again to go on in {out}")
+            print(f"stopped; call the same command again to go on in {out}")
             return records
         records[method] = record
     _report(records, out)
@@ -66,12 +72,6 @@ def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None
         print(f"or, for all runs, call the same command again to go on in {folder.parent}")
         raise
     return read_json(run.summary) if run.summary.exists() else None
-
-
-def refuse_several(command: str) -> None:
-    """Raise a `UserError` where torchrun started several processes of a command that runs in one."""
-    if (size := os.environ.get("WORLD_SIZE", "1")) != "1":
-        raise UserError(f"WORLD_SIZE: {command} runs in one process, got {size}; msun_lite.train runs in several")
 
 
 def _report(records: dict[str, dict], out: Path) -> None:

@@ -66,13 +66,11 @@ def train(config: TrainConfig) -> Path:
 def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest) -> None:
     config = world.share(config)  # a run that goes on reads it from its folder, which the first process can reach
     world.pick_device(config.device)
-    if world.share(is_finished(folder, config, read_config, FREE_ON_RESUME) if world.first else None):
+    if world.on_first(lambda: is_finished(folder, config, read_config, FREE_ON_RESUME)):
         world.say(f"{folder.path}: finished already")
         return
     use_threads(config.threads)
-    if world.first:
-        fetch_data(config)
-    world.share(None)  # the others wait for the download
+    world.on_first(lambda: fetch_data(config))
     data = load_data(config)
     torch.manual_seed(config.seed)
     model = make_model(config, data.classes)
@@ -124,24 +122,21 @@ def is_finished(folder: RunFolder, config, read: Callable[[Path], object], free:
 def _open(trainer: Trainer) -> None:
     """Write the first files of a new run, or load the checkpoint of one that goes on."""
     folder, config, world = trainer.folder, trainer.config, trainer.world
-    if world.first:
-        folder.create(trainer.disk_space())
-    if world.share(config.resume and folder.has_checkpoint() if world.first else None):
+    world.on_first(lambda: folder.create(trainer.disk_space()))
+    if world.on_first(lambda: config.resume and folder.has_checkpoint()):
         trainer.load()
         world.say(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {config.epochs}")
         return
     if config.resume:
         world.say(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
-    if world.first:
-        write_text(folder.config, dump_yaml(dataclasses.replace(config, resume=False)))
+    world.on_first(lambda: write_text(folder.config, dump_yaml(dataclasses.replace(config, resume=False))))
     trainer.save()
 
 
 def _finish(trainer: Trainer) -> None:
     """Write the weights, measure them, write and print the summary."""
     config, folder, model = trainer.config, trainer.folder, trainer.trained
-    if trainer.world.first:
-        model.eval().save(folder.path)
+    trainer.world.on_first(lambda: model.eval().save(folder.path))
     start = time.perf_counter()
     record = evaluate_on(model, trainer.data, config, trainer.device, trainer.world)
     if not trainer.world.first:
@@ -183,7 +178,7 @@ def as_word(value: object) -> str:
     """Return an option's value as the command line takes it."""
     if isinstance(value, list):
         return ",".join(map(str, value))
-    return str(value).lower() if isinstance(value, bool | None) else str(value)
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 @one_line_errors

@@ -1,6 +1,7 @@
 """The figures of the chapters on training and testing, in the one style of `figures`."""
 
 from collections.abc import Collection, Sequence
+from itertools import cycle
 from statistics import mean
 from textwrap import fill
 
@@ -42,8 +43,8 @@ def schedule_figure(rates: dict[str, tuple[Sequence[float], Sequence[float]]]) -
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.4), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        looks = zip(seaborn.color_palette("colorblind"), [(), (4, 2), (1, 1), (5, 1, 1, 1)], strict=False)
-        for (name, (epochs, values)), (colour, dashes) in zip(rates.items(), looks, strict=False):
+        looks = zip(seaborn.color_palette("colorblind"), cycle([(), (4, 2), (1, 1), (5, 1, 1, 1)]), strict=False)
+        for (name, (epochs, values)), (colour, dashes) in zip(rates.items(), cycle(looks), strict=False):
             axes.plot(epochs, values, label=name, color=colour, dashes=dashes or (None, None), linewidth=2)
         axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None), xlim=(0, None))
         axes.legend(title="preset")
@@ -196,7 +197,9 @@ def front_figure(groups: dict[str, dict[str, tuple[float, float]]], named: Colle
         figure = Figure(figsize=(7.2, 5.4), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         axes.plot(*zip(*(points[name] for name in front), strict=True), color=".5", linewidth=1.2, zorder=1)
-        for (group, members), marker, colour in zip(groups.items(), "sD^oP", (7, 0, 2, 1, 4), strict=False):
+        for (group, members), marker, colour in zip(
+            groups.items(), *map(cycle, ("sD^oP", (7, 0, 2, 1, 4))), strict=False
+        ):
             look = {
                 "marker": marker,
                 "color": seaborn.color_palette("colorblind")[colour],

@@ -31,6 +31,7 @@ from msun_lite.config import TrainConfig, read_config
 from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, use_threads
+from msun_lite.distributed import refuse_several
 from msun_lite.engine import Trainer
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.evaluate import BATCH, measure
@@ -43,7 +44,6 @@ from msun_lite.options import OneLineParser, dump_yaml, parse
 from msun_lite.pretrained import find_pretrained
 from msun_lite.probe import Features, accuracy, cached, compute, fit
 from msun_lite.records import RunFolder, environment, write_json
-from msun_lite.reproduce import refuse_several
 from msun_lite.scales import route
 from msun_lite.sources import FORMATS, FileSource
 from msun_lite.stopping import StopRequest
@@ -52,7 +52,7 @@ from msun_lite.transfer_config import TransferConfig, make_transfer_parser, read
 from msun_lite.transfer_sets import SETS, open_set
 from msun_lite.transfer_table import read_records, transfer_markdown, transfer_record
 
-FREE_ON_RESUME = ("out", "resume", "workers", "threads", "device", "data_root", "features", "cache")
+FREE_ON_RESUME = ("out", "resume", "workers", "threads", "device", "data_root", "features")
 """Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 
 SCENES_SIZE = 56
@@ -289,6 +289,8 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
         trainer.load()
         print(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {plan.epochs}")
     else:
+        if config.resume:
+            print(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
         trainer.save()
     if not trainer.fit(stop):
         return None

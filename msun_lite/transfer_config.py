@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Literal
 
 from msun_lite.config import PRECISIONS, TrainConfig
-from msun_lite.errors import UserError
-from msun_lite.options import OneLineParser, one_of, options_parser, read_yaml, within
+from msun_lite.errors import UserError, one_of, within
+from msun_lite.options import OneLineParser, options_parser, read_yaml
 from msun_lite.scales import SIZE_ROUTINGS
 
 MODES = ("linear", "finetune")
@@ -30,7 +30,7 @@ class TransferConfig:
     routing: Literal["nearest", "ceil", "ratio"] | None = None
     """Which subnet serves the size; the run's own rule by default."""
     out: str | None = None
-    """Run folder; runs/transfer/RUN-DATASET-SIZE-MODE-seedSEED by default."""
+    """Run folder; runs/transfer/RUN-DATASET-SIZE-MODE[-ROUTING]-seedSEED by default."""
     resume: bool = False
     """Continue the run in the run folder."""
 

@@ -1,6 +1,7 @@
 """Table III from the records of finished transfers: settings and methods down, data sets across, the paper's beside."""
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean, stdev
@@ -71,14 +72,16 @@ def transfer_record(records: Sequence[dict]) -> dict:
 
     Returns:
         `columns`, each a data set and a size; `rows`, each with mode, network, method and routing, its mean FLOPs over
-        the columns, the accuracy of every seed and the subnet for each column, and the paper's accuracies by data set;
+        its columns, the accuracy of every seed and the subnet for each column, and the paper's accuracies by data set;
         and `differences` between methods, in points, one a seed, with the paper's and what may be chance.
 
     Raises:
-        UserError: for two records of one cell and seed.
+        UserError: for two records of one cell and seed, two networks in a row, or seeds that differ in an option.
     """
     columns = sorted({column(record) for record in records}, key=_order)
     rows: dict[tuple, dict] = {}
+    networks: dict[tuple, dict] = {}
+    cells: dict[tuple, dict] = {}
     for record in records:
         routing = record["routing"] if len(record["scales"]) > 1 else None  # one scale serves all
         key = (record["mode"], record["arch"], record["method"], routing)
@@ -88,12 +91,25 @@ def transfer_record(records: Sequence[dict]) -> dict:
         cell = row["cells"].setdefault(_key(column(record)), about)
         if record["seed"] in cell["top1"]:
             raise UserError(f"expected one transfer for each cell and seed, got two for: {record['command']}")
+        _refuse_another(networks.setdefault(key, record), record, "network in a row", lambda one: one["weights"])
+        _refuse_another(cells.setdefault((key, column(record)), record), record, "set of options in a cell", _options)
         cell["top1"][record["seed"]] = record["top1"]
     for row in rows.values():
         row["flops"] = round(mean(cell["flops"] for cell in row["cells"].values()))
         row["paper"] = _paper_row(row, columns)
     ordered = sorted(rows.values(), key=_row_order)
     return {"columns": [list(one) for one in columns], "rows": ordered, "differences": _differences(ordered, columns)}
+
+
+def _refuse_another(first: dict, second: dict, what: str, part: Callable[[dict], object]) -> None:
+    """Raise a `UserError` if a part of two records differs that should not."""
+    if part(first) != part(second):
+        raise UserError(f"expected one {what}, got those of: {first['command']}; and of: {second['command']}")
+
+
+def _options(record: dict) -> str:
+    """Return a record's command without its seed."""
+    return re.sub(r" --seed \d+", "", record["command"])
 
 
 def _key(one: Sequence) -> str:
@@ -140,7 +156,7 @@ def _differences(rows: Sequence[dict], columns: Sequence[tuple[str, int]]) -> li
             continue
         one, other = (cell["top1"] for cell in cells)
         theirs = [row["paper"].get(name) for row in (first, second)]
-        beside = None if None in theirs or not _native(name, size, columns) else round(theirs[0] - theirs[1], 2)
+        beside = None if None in theirs or not _native(name, size) else round(theirs[0] - theirs[1], 2)
         if values := [round(one[seed] - other[seed], 2) for seed in one if seed in other]:
             about = {"mode": first["mode"], "data": name, "size": size, "one": _name(first), "other": _name(second)}
             near = chance(cells[0]["images"], mean([*one.values(), *other.values()]))
@@ -161,9 +177,9 @@ def _name(row: dict) -> str:
     return f"{NAMES[row['method']]}{routed}"
 
 
-def _native(name: str, size: int, columns: Sequence[tuple[str, int]]) -> bool:
-    """Return whether a column is the one of its data set that stands beside the paper's: the largest size."""
-    return size == max(other for one, other in columns if one == name)
+def _native(name: str, size: int) -> bool:
+    """Return whether a column has its data set's own size, at which the paper measured."""
+    return size in (about.size for about in SETS.values() if about.title == PARTS.get(name, name))
 
 
 def transfer_markdown(record: dict) -> str:
@@ -174,7 +190,9 @@ def transfer_markdown(record: dict) -> str:
         for name, size in record["columns"]
         if _key((name, size)) in row["cells"] and row["method"] == "msun"
     ]
-    about = "Top-1 accuracy in percent, mean and standard deviation over seeds; GFLOPs are the mean over the columns. "
+    about = (
+        "Top-1 accuracy in percent, mean and standard deviation over seeds; GFLOPs are the mean over a row's columns. "
+    )
     about += "Seeds draw the classifier, the order of the images and their crops; the transferred network is the same. "
     about += f"Subnets: {'; '.join(dict.fromkeys(served))}." if served else ""
     sentences = "\n".join(f"* {_sentence(difference)}" for difference in record["differences"])
@@ -194,7 +212,7 @@ def transfer_rows(record: dict) -> str:
         if row["paper"] and row["routing"] in (None, "nearest"):
             backbone = paper.BACKBONES.get(row["arch"], paper.BACKBONES["resnet50"])
             theirs = [
-                f"{row['paper'][name]:.2f}" if name in row["paper"] and _native(name, size, columns) else ""
+                f"{row['paper'][name]:.2f}" if name in row["paper"] and _native(name, size) else ""
                 for name, size in columns
             ]
             spent = f"{papers(row['mode'], row['arch'], row['method'])['FLOPs'] / 1e9:.1f}, its unit"

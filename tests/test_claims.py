@@ -3,8 +3,8 @@ import pytest
 from msun_lite.claims import Claim, judged
 
 
-def sentences(*claims):
-    return [found["sentence"] for found in judged(claims)]
+def sentences(*claims, least=0.0):
+    return [found["sentence"] for found in judged(claims, least)]
 
 
 def test_one_seed_has_no_spread():
@@ -29,6 +29,20 @@ def test_a_difference_is_held_against_the_spread_of_all():
         "B: does not hold, −3.2 ± 0.5 points over 2 seeds, more than chance.",
         "C: not decided, +0.2 ± 0.5 points over 2 seeds, no more than chance.",
         "D: +4.0 ± 0.5 points over 2 seeds, more than chance.",
+    ]
+
+
+def test_what_the_test_images_may_make_is_not_more_than_chance():
+    claims = Claim("a", 1, [1.0, 1.1]), Claim("b", 1, [3.0, 3.1]), Claim("c", 1, [0.1, -0.1])
+    assert sentences(*claims, least=2.0) == [
+        "A: not decided, +1.1 ± 0.2 points over 2 seeds: more than seeds differ by, but other test images might not "
+        "show it.",
+        "B: holds, +3.0 ± 0.2 points over 2 seeds, more than chance.",
+        "C: not decided, +0.0 ± 0.2 points over 2 seeds, no more than chance.",
+    ]
+    assert sentences(Claim("a", 1, [1.0]), Claim("b", 1, [3.0]), least=2.0) == [
+        "A: +1.0 points with one seed, as claimed; it may be chance.",
+        "B: +3.0 points with one seed, as claimed; no spread is known.",
     ]
 
 

@@ -2,7 +2,6 @@ import dataclasses
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 
 import pytest
 import yaml
@@ -12,6 +11,7 @@ from msun_lite.config import METHODS, PRESETS, TrainConfig, make_config, make_pa
 from msun_lite.errors import UserError
 from msun_lite.options import dump_yaml, parse
 from msun_lite.pretrained import SHIPPED
+from msun_lite.transfer_config import TransferConfig
 
 BAD = {
     "unknown option": (["--epocs", "3"], "unknown option --epocs, did you mean --epochs?"),
@@ -148,22 +148,13 @@ def test_shipped_configurations_say_the_constraint_they_were_trained_with(name):
     assert stored["constraint"] == ("pair" if stored["method"] == "msun" else "none")
 
 
-@pytest.mark.parametrize(
-    ("method", "distance", "constraint"),
-    [
-        ("vanilla", 0.0, "none"),
-        ("mst", 0.0, "none"),
-        ("mst", 0.1, "pair"),
-        ("mst", None, "pair"),
-        ("msun", 0.0, "pair"),
-    ],
-)
-def test_an_earlier_run_that_says_pair_but_had_no_distances_is_read_as_trained(tmp_path, method, distance, constraint):
-    options = {**asdict(make_config("quick", method=method)), "constraint": "pair"}
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(options))
-    if distance is not None:
-        (tmp_path / "metrics.jsonl").write_text(f'{{"epoch": 1, "si": {distance}}}\n')
-    assert read_config(tmp_path / "config.yaml").constraint == constraint
+def test_the_options_of_a_transfer_are_not_those_of_a_run(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_yaml(TransferConfig(run="lite-msun", dataset="scenes")))
+    with pytest.raises(
+        UserError, match=r"config\.yaml: expected the options of a training run, got those of a transfer"
+    ):
+        read_config(path)
 
 
 def test_a_mistyped_option_in_python_is_named():

@@ -25,7 +25,8 @@ def record(method, data, size, seed, top1, mode="linear", routing="nearest", arc
         "flops": 1_000_000_000,
         "epochs": 30,
         "data": {"name": data, "val": 400},
-        "command": "python -m msun_lite.transfer",
+        "weights": f"weights of {method}",
+        "command": f"python -m msun_lite.transfer lite-{method} --mode {mode} --seed {seed}",
     }
 
 
@@ -58,6 +59,18 @@ def test_the_table_has_table_threes_layout_with_the_papers_figures_beside():
     assert found["differences"][0]["chance"] == pytest.approx(200 * (0.605 * 0.395 / 400) ** 0.5, abs=0.2)
     with pytest.raises(UserError, match="expected one transfer for each cell and seed"):
         transfer_record([*records, records[0]])
+    with pytest.raises(UserError, match=r"expected one network in a row, got those of: .* lite-vanilla .*; and of: "):
+        transfer_record([*records, {**records[0], "seed": 2, "weights": "others"}])
+    with pytest.raises(UserError, match=r"expected one set of options in a cell, got .*; and of: .* --epochs 3"):
+        transfer_record([*records, {**records[0], "seed": 2, "command": f"{records[0]['command']} --epochs 3"}])
+
+
+def test_the_papers_figure_stands_at_the_data_sets_own_size_alone():
+    text = transfer_markdown(transfer_record([record("msun", "cifar10", 16, 0, 90.0)]))
+    assert "92.40" not in text
+    both = [record("msun", "cifar10_10k", size, 0, 90.0) for size in (64, 32)]
+    (line,) = [line for line in transfer_markdown(transfer_record(both)).splitlines() if "paper, " in line]
+    assert [cell.strip() for cell in line.split("|")][5:7] == ["", "92.40"]
 
 
 def test_a_network_of_the_papers_stands_beside_its_own_row():

@@ -1,7 +1,7 @@
 """Run chapters as Colab does: its versions, its widgets, the package put in by the chapter's own first cell.
 
     python tools/like_colab.py                                  # all chapters whole; makes the environment first
-    python tools/like_colab.py --chapters 02_cka --cells 8      # the first cells of one
+    python tools/like_colab.py --chapters 02_cka,04_loss --cells 8      # their first cells
     python tools/like_colab.py --python python3.13 --env .venv-3.13
 
 The environment has what a Colab session brings of what the chapters need, and none of the book's extras. The one thing
@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from msun_lite.errors import UserError, one_line_errors
+from msun_lite.errors import UserError, one_line_errors, one_of
 from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import note, progress
 
@@ -70,7 +70,7 @@ def run_chapter(interpreter: Path, chapter: str, cells: int) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = OneLineParser(description="Run chapters in an environment like Colab's.")
-    parser.add_argument("--chapters", type=list[str], default=[], help="Names such as 02_cka; all by default.")
+    parser.add_argument("--chapters", type=str | None, default=None, help="Such as 02_cka,04_loss; all by default.")
     parser.add_argument("--cells", type=int, default=0, help="Run so many code cells of each; 0 for all.")
     parser.add_argument(
         "--python", type=str, default="python3.12", help="Interpreter that the environment is made with."
@@ -78,7 +78,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--env", type=str, default=".venv-colab", help="Folder of the environment.")
     options = parse(parser, argv)
     interpreter = make_environment(options.python, Path(options.env).absolute())
-    chapters = options.chapters or [path.stem for path in sorted((ROOT / "book").glob("[0-9]*.ipynb"))]
+    there = [path.stem for path in sorted((ROOT / "book").glob("[0-9]*.ipynb"))]
+    chapters = there if options.chapters is None else options.chapters.split(",")
+    for chapter in chapters:
+        one_of("chapters", chapter, there)
     for chapter in progress(chapters, unit="chapter"):
         note(f"{chapter}: {run_chapter(interpreter, chapter, options.cells)}")
     return 0

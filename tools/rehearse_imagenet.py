@@ -20,13 +20,12 @@ import time
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy.io import savemat
 
 from msun_lite.checkpoint import load_checkpoint
 from msun_lite.errors import UserError, one_line_errors
 from msun_lite.options import OneLineParser, parse
-from msun_lite.records import RunFolder, environment, read_json, write_json
+from msun_lite.records import RunFolder, read_json, write_json
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "data_scripts"
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
@@ -128,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
         )
     record |= {name: summary[name] for name in ("command", "params", "seconds", "evaluation_seconds", "data")}
     print(json.dumps(record, indent=2))
-    write_json(Path(options.json), record | {"env": environment(torch.device("cpu"), "bf16")})
+    write_json(Path(options.json), record | {"env": summary["env"]})
     return 0
 
 
