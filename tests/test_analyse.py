@@ -200,6 +200,19 @@ def test_a_second_call_adds_a_study_and_resuming_leaves_out_what_is_there(run, c
     assert Analysis(run).read()["pca"]["settings"]["images"] == 12
 
 
+def test_a_later_call_with_fewer_images_leaves_the_maps_of_an_earlier_one(run):
+    assert main([str(run), "--what", "gradcam", "--images", "16"]) == 0
+    kept = len(Analysis(run).arrays()["gradcam_maps"])
+    assert main([str(run), "--what", "pca", "--images", "4"]) == 0
+    assert len(Analysis(run).arrays()["gradcam_maps"]) == kept > 4
+
+
+def test_several_processes_are_refused(run, monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert main([str(run)]) == 2
+    assert "WORLD_SIZE: analyse runs in one process, got 2" in capsys.readouterr().err
+
+
 def test_an_interruption_keeps_the_studies_that_are_done(run, monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt

@@ -169,6 +169,25 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_all_of_them(tiny, tmp_pa
     assert all(value.isfinite().all() for value in state["model"].values())
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--resume"], "run: expected a run to resume, found no config.yaml"),
+        (["--out", "FILE/run"], "the run folder cannot be made"),
+        (["--data", "imagenette", "--data_root", "FILE"], "FILE"),
+    ],
+    ids=["nothing to resume", "no run folder", "no data folder"],
+)
+def test_an_error_that_only_the_first_process_meets_ends_all_of_them(tiny, tmp_path, words, message):
+    (tmp_path / "FILE").write_text("no folder")
+    words = [str(tmp_path / word) if word.startswith("FILE") else word for word in words]
+    results = finish(start(2, "-m", "msun_lite.train", "--config", written(tiny(), tmp_path), *words))
+    for code, _, errors in results:
+        assert code == 2
+        assert message in errors
+        assert "Traceback" not in errors
+
+
 def broken(photos, count):
     for path in sorted((photos / "train").glob("*/*.png"))[:count]:
         path.write_bytes(b"no image")

@@ -3,6 +3,7 @@ import json
 import pytest
 from PIL import Image
 
+from msun_lite.config import METHODS, read_config
 from msun_lite.reproduce import main
 
 SMALL = ["--scales", "8,16", "--sizes", "8,12,16", "--scenes_train", "40", "--scenes_val", "20", "--batch_size", "10"]
@@ -45,6 +46,16 @@ def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(command, tmp_path
     weights = {method: (out / method / "model.safetensors").stat().st_mtime_ns for method in ("vanilla", "mst", "msun")}
     assert main(command) == 0
     assert weights == {method: (out / method / "model.safetensors").stat().st_mtime_ns for method in weights}
+
+
+def test_the_constraint_is_that_of_msun_alone(command, tmp_path):
+    assert main([*command, "--constraint", "sum"]) == 0
+    stored = {method: read_config(tmp_path / "all" / method / "config.yaml") for method in METHODS}
+    assert {method: config.constraint for method, config in stored.items()} == {
+        "vanilla": "none",
+        "mst": "none",
+        "msun": "sum",
+    }
 
 
 def test_other_options_in_the_same_folder_are_refused(command, capsys):

@@ -13,6 +13,7 @@ import yaml
 
 from msun_lite import MSUN
 from msun_lite.checkpoint import load_checkpoint
+from msun_lite.config import make_config, make_parser
 from msun_lite.data import load_data
 from msun_lite.engine import Trainer, learning_rate
 from msun_lite.errors import UserError
@@ -21,8 +22,9 @@ from msun_lite.evaluate import main as measure_run
 from msun_lite.loaders import train_loader
 from msun_lite.methods import make_model
 from msun_lite.model import load_state
+from msun_lite.options import parse
 from msun_lite.records import RunFolder
-from msun_lite.train import main, train
+from msun_lite.train import as_word, main, train
 from tests.runs import same, weights
 
 
@@ -77,6 +79,16 @@ def test_the_recorded_command_repeats_the_run(tiny, tmp_path):
     assert words[:3] == ["python", "-m", "msun_lite.train"]
     assert main([*words[3:], "--device", "cpu", "--out", str(tmp_path / "again")]) == 0
     assert same(weights(folder), weights(tmp_path / "again"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("lr_batch_size", None), ("joint", True), ("lr", 0.5), ("data_root", "x y"), ("sizes", [8, 16])],
+)
+def test_an_options_value_is_written_as_the_command_line_takes_it(name, value):
+    options = parse(make_parser("test", ""), ["--preset", "imagenet", f"--{name}", as_word(value)])
+    assert options[name] == value
+    assert value != getattr(make_config("imagenet"), name)
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(tiny):
