@@ -105,6 +105,9 @@ TABLES: dict[str, dict[str, Ablation]] = {
             Ablation("all scales as one batch", {"joint": True}, source=BEYOND),
             Ablation("features not resized", {"unify": "native"}, source=BEYOND),
             Ablation("BatchNorm of g per scale", {"norm": "per_scale"}, source=BEYOND),
+            Ablation(
+                "no constraint, BatchNorm of g per scale", {"constraint": "none", "norm": "per_scale"}, source=BEYOND
+            ),
             Ablation("random sizes, ratio", {"random_sizes": True, "routing": "ratio"}, source=BEYOND),
             Ablation(
                 "features not resized, BatchNorm per scale", {"unify": "native", "norm": "per_scale"}, source=BEYOND

@@ -1,13 +1,15 @@
 """How much of a method's loss at a scale is the fault of shared BatchNorm statistics.
 
-    python tools/batchnorm.py --json book/results/lite/batchnorm.json
+    python tools/batchnorm.py --json book/results/lite/batchnorm.json                          # the shipped networks
+    python tools/batchnorm.py runs/ablate/msun-seed0 ... --json book/results/ablate/batchnorm.json
 
 Training normalises each scale's batch by that batch's own statistics, but the running averages used in evaluation mix
-all scales. For each shipped network and each scale this measures the accuracy with the network's mixed averages, and
+all scales. For each network and each scale this measures the accuracy with the network's mixed averages, and
 with averages of that scale's training images alone; no weight changes.
 """
 
 import copy
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -25,8 +27,9 @@ from msun_lite.model import MSUN
 from msun_lite.options import OneLineParser, parse
 from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
-from msun_lite.records import environment, write_json
+from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import resize
+from msun_lite.subjects import check_classes
 
 NETWORKS = ("lite-vanilla", "lite-mst", "lite-msun")
 CPU = torch.device("cpu")
@@ -57,19 +60,23 @@ def with_statistics_of(model: MSUN, size: int, scale: int, batches: list[Tensor]
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = OneLineParser(description="Accuracy with mixed and with own BatchNorm statistics, at each scale.")
+    runs_help = "Run folders, or names of shipped weights, trained on the same data at the same scales."
+    parser.add_argument("runs", type=str, nargs="*", default=list(NETWORKS), help=runs_help)
     parser.add_argument("--json", type=str, required=True, help="File to write the result to.")
     parser.add_argument("--images", type=int, default=2048, help="Training images the statistics are taken from.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
     options = parse(parser, argv)
-    config = replace(read_config(find_pretrained(NETWORKS[0]) / "config.yaml"), data_root=options.data_root)
+    config = replace(read_config(find_pretrained(options.runs[0]) / "config.yaml"), data_root=options.data_root)
+    check_output(options.json)
     data = load_data(replace(config, cache=False))
     batches = training_batches(
         config, TrainView(data.train, config.scales[-1], config.seed, config.crop_min, config.flip), options.images
     )
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, workers=0)
     top1 = {}
-    for name in NETWORKS:
-        model = MSUN.from_pretrained(name)
+    for run in options.runs:
+        model, name = MSUN.from_pretrained(run), Path(run).name
+        check_classes(model, data)
         for size in config.scales:
             scale = size if size in model.scales else model.scales[-1]
             mixed = measure(model, loader, [size], CPU)[scale][size]
@@ -79,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
                 f"{name} at {size} px: {mixed:.2f} % with the network's averages, {own:.2f} % with its own", flush=True
             )
     record = {
-        "command": f"python tools/batchnorm.py --images {options.images}",
+        "command": shlex.join(["python", "tools/batchnorm.py", *(sys.argv[1:] if argv is None else argv)]),
         "images": sum(len(batch) for batch in batches),
         "top1": top1,
         "seed": config.seed,
