@@ -1,8 +1,9 @@
-"""The paper's ablations (Tables IV, V and VI) and what it leaves open: train the networks of a table, write the table.
+"""The paper's ablations (Tables IV, V and VI) and more of the kind: train the networks of a table, write the table.
 
     python -m msun_lite.ablate --table 6                                     # drawn scenes, six networks
     python -m msun_lite.ablate --table 5 --data imagenette --crop_ratio 0.875 --epochs 16 --seeds 0,1
-    python -m msun_lite.ablate --table open --out runs/mine                  # lambda, stems, aliasing, beyond the paper
+    python -m msun_lite.ablate --table open --out runs/mine                  # lambda, stems, aliasing
+    python -m msun_lite.ablate --table beyond                                # what makes an MSUN better
 
 A network that several tables share is trained once: runs are looked for in --out by their configuration, whatever their
 folder is called. Finished runs are kept: called again, the command goes on where it stopped. The folder gets a run
@@ -125,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     out_help = "Folder for all runs and tables; runs/ablate-PRESET by default. Nothing is written outside it but data."
     parser.add_argument("--out", type=str | None, default=None, help=out_help)
-    parser.add_argument("--table", type=str, required=True, help="4, 5, 6, or open: what the paper leaves open.")
+    parser.add_argument("--table", type=str, required=True, help="4, 5, 6, open or beyond the paper.")
     parser.add_argument("--seeds", type=list[int], default=[0], help="Seeds of the trainings, as 0,1,2.")
     options = parse(parser, argv).as_dict()
     options.pop("config", None)

@@ -64,6 +64,9 @@ ALL_PARTS, MST = Ablation(BASE), Ablation("MST", {"method": "mst"})
 EXPERIMENTS, LEFT_OPEN, BEYOND = "the authors' experiments", "left open", "beyond the paper"
 FITTED = {"norm": "per_scale", "random_sizes": True, "routing": "ratio"}
 """Each subnet trained for the sizes that it serves, with statistics of its own."""
+FREE, NATIVE = {"constraint": "none"}, {"unify": "native"}
+TAUGHT = {"distil": 1.0}
+TAUGHT_BY_LARGER = {**TAUGHT, "teacher": "larger"}
 
 TABLES: dict[str, dict[str, Ablation]] = {
     "4": {"MSUN": ALL_PARTS},
@@ -88,61 +91,62 @@ TABLES: dict[str, dict[str, Ablation]] = {
         ablation.name: ablation
         for ablation in (
             ALL_PARTS,
-            Ablation("Vanilla", {"method": "vanilla"}, source="II, Vanilla"),
-            MST,
-            Ablation("MST, random sizes", {"method": "mst", "random_sizes": True}, source=BEYOND),
             Ablation("lambda on the sum of the pairs", {"constraint": "sum"}, source="Eq. 8 as printed"),
             Ablation("lambda 0", {"lam": 0.0}, source=LEFT_OPEN),
             Ablation("lambda 0.001", {"lam": 0.001}, source=EXPERIMENTS),
             Ablation("lambda 0.1", {"lam": 0.1}, source=LEFT_OPEN),
-            Ablation("lambda a weight, 0.1", {"constraint": "weight", "lam": 0.1}, source=BEYOND),
+            Ablation("lambda a weight, 0.1", {"constraint": "weight", "lam": 0.1}, source=LEFT_OPEN),
             Ablation("finer stems", {"stems": "fine"}, source=EXPERIMENTS),
             Ablation("tested without antialiasing", tested={"antialias": False}, source=LEFT_OPEN),
             Ablation("no antialiasing", {"antialias": False}, source=EXPERIMENTS),
             Ablation(
                 "no antialiasing, tested with it", {"antialias": False}, tested={"antialias": True}, source=LEFT_OPEN
             ),
-            Ablation("all scales as one batch", {"joint": True}, source=BEYOND),
-            Ablation("features not resized", {"unify": "native"}, source=BEYOND),
-            Ablation("BatchNorm of g per scale", {"norm": "per_scale"}, source=BEYOND),
-            Ablation(
-                "no constraint, BatchNorm of g per scale", {"constraint": "none", "norm": "per_scale"}, source=BEYOND
-            ),
+            Ablation("all scales as one batch", {"joint": True}, source=LEFT_OPEN),
+        )
+    },
+    "beyond": {
+        ablation.name: ablation
+        for ablation in (
+            ALL_PARTS,
+            Ablation("Vanilla", {"method": "vanilla"}, source="II, Vanilla"),
+            MST,
+            Ablation("MST, random sizes", {"method": "mst", "random_sizes": True}, source=BEYOND),
             Ablation("random sizes, ratio", {"random_sizes": True, "routing": "ratio"}, source=BEYOND),
-            Ablation(
-                "features not resized, BatchNorm per scale", {"unify": "native", "norm": "per_scale"}, source=BEYOND
-            ),
-            Ablation("distillation between the scales", {"distil": 1.0}, source=BEYOND),
-            Ablation("distillation from the larger scales", {"distil": 1.0, "teacher": "larger"}, source=BEYOND),
+            Ablation("BatchNorm per scale", {"norm": "per_scale"}, source=BEYOND),
             Ablation("BatchNorm per scale, random sizes, ratio", FITTED, source=BEYOND),
-            Ablation(
-                "BatchNorm per scale, random sizes, ratio, distillation", {**FITTED, "distil": 1.0}, source=BEYOND
-            ),
+            Ablation("BatchNorm per scale, random sizes, ratio, distillation", {**FITTED, **TAUGHT}, source=BEYOND),
             Ablation(
                 "BatchNorm per scale, random sizes, ratio, distillation from the larger scales",
-                {**FITTED, "distil": 1.0, "teacher": "larger"},
+                {**FITTED, **TAUGHT_BY_LARGER},
                 source=BEYOND,
             ),
+            Ablation("no constraint, BatchNorm per scale", {**FREE, "norm": "per_scale"}, source=BEYOND),
+            Ablation("no constraint, BatchNorm per scale, random sizes, ratio", {**FREE, **FITTED}, source=BEYOND),
             Ablation(
-                "features not resized, BatchNorm per scale, random sizes, ratio",
-                {**FITTED, "unify": "native"},
+                "no constraint, BatchNorm per scale, random sizes, ratio, distillation from the larger scales",
+                {**FREE, **FITTED, **TAUGHT_BY_LARGER},
                 source=BEYOND,
+            ),
+            Ablation("features not resized", NATIVE, source=BEYOND),
+            Ablation(
+                "features not resized, BatchNorm per scale, random sizes, ratio", {**FITTED, **NATIVE}, source=BEYOND
             ),
             Ablation(
                 "features not resized, BatchNorm per scale, random sizes, ratio, distillation",
-                {**FITTED, "unify": "native", "distil": 1.0},
+                {**FITTED, **NATIVE, **TAUGHT},
                 source=BEYOND,
             ),
             Ablation(
                 "five subnets, features not resized, BatchNorm per scale, random sizes, ratio, distillation",
-                {**FITTED, "unify": "native", "distil": 1.0},
+                {**FITTED, **NATIVE, **TAUGHT},
                 subnets=5,
                 source=BEYOND,
             ),
         )
     },
 }
-"""Table -> what a row is called -> the network; Tables IV to VI by the paper's names, and the open questions."""
+"""Table -> what a row is called -> the network; in Tables IV to VI by the paper's names."""
 
 GROUPS = ("the methods", "Tables V and VI", LEFT_OPEN, BEYOND)
 """What networks have in common, for `networks`."""

@@ -15,6 +15,7 @@ from msun_lite.ablate import stem
 from msun_lite.ablation_tables import table_markdown, table_record
 from msun_lite.ablations import TABLES, TESTED, recorded
 from msun_lite.analyse import Analysis
+from msun_lite.evaluate import all_routings
 from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
 from msun_lite.records import read_json
 from msun_lite.tables import (
@@ -49,7 +50,7 @@ def readme(text: str) -> str:
         named = {NAMES[method]: record for method, record in runs.items()}
         for name, table in (
             (grid, accuracy_table(named, "github")),
-            (f"{grid}-subnets", subnet_table(runs["msun"], "github")),
+            (f"{grid}-subnets", subnet_table(runs["msun"] | {"routings": all_routings(runs["msun"])}, "github")),
         ):
             text = _replace(text, name, table)
     return text
