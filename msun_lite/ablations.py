@@ -177,8 +177,7 @@ def difference(config: TrainConfig) -> dict:
 
 def run_name(config: TrainConfig) -> str:
     """Return what the folder of a run is called: its method, the ablated options that differ, its seed."""
-    found = _ablated(config)
-    differing = {name: found[name] for name in ABLATED if name in found}
+    differing = {name: value for name, value in _ablated(config).items() if name != "method"}
     return "-".join([config.method, *([in_a_name(differing)] if differing else []), f"seed{config.seed}"])
 
 

@@ -79,7 +79,7 @@ def test_scales_are_spread_evenly_between_the_smallest_and_the_largest():
 
 def test_a_run_is_called_what_differs_from_the_preset():
     options = {"constraint": "weight", "lam": 0.1, "scales": [8, 56], "seed": 3, "epochs": 16}
-    assert run_name(make_config("quick", **options)) == "msun-constraint-weight-lam-0.1-scales-8-56-seed3"
+    assert run_name(make_config("quick", **options)) == "msun-scales-8-56-constraint-weight-lam-0.1-seed3"
     names = {run_name(make_config("quick", **one.chosen(SCALES))) for one in ABLATIONS}
     assert len(names) == len(ABLATIONS)
 
