@@ -154,8 +154,8 @@ def _companions(run: str) -> dict[str, Path]:
     """Return method -> folder of the run and of those that belong to it, in the order of `METHODS`."""
     given = _seen(run)
     if (SHIPPED / run).is_dir() and not given.is_dir():
-        family = run.rpartition("-")[0]
-        found = {method: SHIPPED / f"{family}-{method}" for method in METHODS}
+        family, own = run.rpartition("-")[0], read_config(SHIPPED / run / "config.yaml").method
+        found = {method: SHIPPED / f"{family}-{method}" for method in METHODS} | {own: SHIPPED / run}
         return {method: folder for method, folder in found.items() if folder.is_dir()}
     inside = [given / method for method in reversed(METHODS) if _is_model(given / method)]
     folder = find_pretrained(inside[0] if inside and not _is_model(given) else given)
