@@ -10,10 +10,12 @@ import pytest
 import torch
 
 from msun_lite import MSUN
+from msun_lite.ablations import BEYOND, networks
 from msun_lite.analyse import STUDIES, fingerprint
 from msun_lite.pretrained import SHIPPED
 from msun_lite.records import commit
 from msun_lite.scales import route
+from msun_lite.seeds import Lead, over_seeds
 from msun_lite.transfer_table import record_name, transfer_record
 from tools import tables
 
@@ -79,6 +81,24 @@ def test_what_the_readme_says_of_the_transfers_is_what_the_records_say():
     for one in ("MST", "MSUN"):
         assert ahead("finetune", "cifar10_10k", 32, one, "Vanilla")
         assert not ahead("finetune", "dtd10", 224, one, "Vanilla")
+
+
+def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
+    better, mst = (over_seeds(tables.RESULTS / "lite", run) for run in ("msun-per_scale-random-ratio-larger", "mst"))
+    lead = Lead(mst, better)
+    assert max(mean(lead.at(size)) for size in lead.sizes) < 0.2
+
+
+def test_what_the_readme_says_of_the_ablations_is_what_the_records_say():
+    found = networks(tables.RESULTS / "ablate")
+    plain, mst = (found["the methods"][name] for name in ("MSUN", "MST"))
+    free = found["Tables V and VI"]["no constraint"]
+    assert mean(Lead(free, mst).mean()) < 0
+    assert round(mean(Lead(plain, free).mean())) == 4
+    assert mean(Lead(found[BEYOND]["no constraint, BatchNorm per scale"], plain).mean()) > 0
+    averages = json.loads((tables.RESULTS / "ablate" / "batchnorm.json").read_text())["top1"]
+    for row in averages["msun-constraint-none-seed0"].values():
+        assert row["own"] > row["mixed"] + 3
 
 
 @functools.cache

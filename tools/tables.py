@@ -67,7 +67,13 @@ def _replace(text: str, name: str, table: str) -> str:
 
 def beyond() -> dict[str, dict]:
     """Return the runs of `lite` that go beyond the paper, after the plain MSUN, by the name they are shown under."""
-    names = {"MSUN": "msun", "norm per scale": "msun-per_scale", "from Vanilla, 5 epochs": "msun-warm"}
+    names = {
+        "MSUN": "msun",
+        "BatchNorm per scale": "msun-per_scale",
+        "+ random sizes, ratio, distillation": "msun-per_scale-random-ratio-distil",
+        "the same, taught by the larger scales": "msun-per_scale-random-ratio-larger",
+        "MSUN from Vanilla, 5 epochs": "msun-warm",
+    }
     return {name: read_json(RESULTS / "lite" / f"{folder}-seed0" / "summary.json") for name, folder in names.items()}
 
 
