@@ -203,7 +203,7 @@ def test_a_second_call_adds_a_study_and_resuming_leaves_out_what_is_there(run, c
 def test_a_later_call_with_fewer_images_leaves_the_maps_of_an_earlier_one(run):
     assert main([str(run), "--what", "gradcam", "--images", "16"]) == 0
     kept = len(Analysis(run).arrays()["gradcam_maps"])
-    assert main([str(run), "--what", "pca", "--images", "4"]) == 0
+    assert main([str(run), "--what", "resizing", "--images", "4"]) == 0
     assert len(Analysis(run).arrays()["gradcam_maps"]) == kept > 4
 
 
