@@ -33,12 +33,12 @@ def reproduce(options: dict) -> dict[str, dict]:
         method -> its summary; the methods that `max_minutes` left no time for are missing.
     """
     out = Path(options["out"] or f"runs/reproduce-{options['preset']}")
-    deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
     runs = {method: {**options, "method": method} for method in METHODS}
     for method in ("vanilla", "mst"):
         runs[method]["constraint"] = None
     for chosen in runs.values():
         TrainConfig(**chosen).check()
+    deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
     records = {}
     for method, chosen in runs.items():
         record = carry_on(out / method, chosen, deadline)
