@@ -29,7 +29,7 @@ class TrainConfig:
     """The options of one training run."""
 
     preset: str = DEFAULT_PRESET
-    """Named set of options to start from: quick, lite, imagenette or imagenet."""
+    """Named set of options to start from: quick, lite, lite-plus, imagenette or imagenet."""
     method: Literal["vanilla", "mst", "msun"] = "msun"
     """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale."""
     out: str | None = None

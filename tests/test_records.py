@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
@@ -10,8 +11,9 @@ import pytest
 import torch
 
 from msun_lite import MSUN
-from msun_lite.ablations import BEYOND, networks
+from msun_lite.ablations import BEYOND, networks, record_config
 from msun_lite.analyse import STUDIES, fingerprint
+from msun_lite.config import make_config
 from msun_lite.pretrained import SHIPPED
 from msun_lite.records import commit
 from msun_lite.scales import route
@@ -84,9 +86,13 @@ def test_what_the_readme_says_of_the_transfers_is_what_the_records_say():
 
 
 def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
-    better, mst = (over_seeds(tables.RESULTS / "lite", run) for run in ("msun-per_scale-random-ratio-larger", "mst"))
+    better, mst, vanilla = (over_seeds(tables.RESULTS / "lite", run) for run in ("plus", "mst", "vanilla"))
     lead = Lead(mst, better)
-    assert max(mean(lead.at(size)) for size in lead.sizes) < 0.2
+    assert max(mean(lead.at(size)) for size in lead.sizes) < lead.chance / 2
+    for size in lead.sizes:
+        top1 = [mean(one["top1"][str(size)] for one in run.values()) for run in (better, mst, vanilla)]
+        assert top1[0] > top1[1]
+        assert top1[0] > top1[2] or (size == lead.sizes[-1] and top1[0] > top1[2] - lead.chance)
 
 
 def test_what_the_readme_says_of_the_ablations_is_what_the_records_say():
@@ -155,6 +161,17 @@ def test_shipped_weights_are_those_of_the_record(method):
     assert model(torch.rand(1, 3, 30, 30)).shape == (1, 10)
     assert sum(parameter.numel() for parameter in model.parameters()) == record["params"]
     assert model.spec["class_names"][0] == "n01440764"
+
+
+def test_the_better_msun_is_shipped_and_its_preset_is_that_of_its_record():
+    record = json.loads((tables.RESULTS / "lite" / "plus-seed0" / "summary.json").read_text())
+    weights = (SHIPPED / "lite-plus" / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == record["shipped"]["sha256"]
+    trained, preset = asdict(record_config(record)), asdict(make_config("lite-plus", seed=record["seed"]))
+    assert {name for name in trained if trained[name] != preset[name]} == {"preset", "out"}
+    vanilla, mst, msun = (tables.records("lite")[method] for method in METHODS)
+    assert record["mean_top1"] > max(vanilla["mean_top1"] + 10, mst["mean_top1"], msun["mean_top1"])
+    assert record["mean_flops"] < vanilla["mean_flops"] == mst["mean_flops"]
 
 
 def test_the_commit_is_that_of_the_packages_checkout():

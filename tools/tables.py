@@ -72,6 +72,7 @@ def beyond() -> dict[str, dict]:
         "BatchNorm per scale": "msun-per_scale",
         "+ random sizes, ratio, distillation": "msun-per_scale-random-ratio-distil",
         "the same, taught by the larger scales": "msun-per_scale-random-ratio-larger",
+        "the same without the constraint: lite-plus": "plus",
         "MSUN from Vanilla, 5 epochs": "msun-warm",
     }
     return {name: read_json(RESULTS / "lite" / f"{folder}-seed0" / "summary.json") for name, folder in names.items()}
