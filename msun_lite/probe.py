@@ -86,14 +86,11 @@ def cached(folder: Path, about: dict, make: Callable[[], Features]) -> Features:
     """
     text = json.dumps(about, sort_keys=True)
     path = folder / f"{about['split']}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
-    with locked(folder / f".{path.name}.lock"):
-        if not path.exists():  # else another process was faster
-            remove_parts(path)
-            features = make()
-            tensors = {"views": features.views, "labels": features.labels}
-            kept = {"unreadable": json.dumps(features.unreadable), "about": text}
-            with atomic_write(path) as file:
-                file.write(safetensors.torch.save(tensors, kept))
+    if not path.exists():
+        with locked(folder / f".{path.name}.lock"):
+            if not path.exists():  # else another process was faster
+                remove_parts(path)
+                _keep(make(), path, text)
     try:
         with safetensors.safe_open(path, "pt") as file:
             return Features(
@@ -102,6 +99,14 @@ def cached(folder: Path, about: dict, make: Callable[[], Features]) -> Features:
     except (OSError, safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         expected = "expected whole features, or none, to compute them anew"
         raise CheckpointError(f"{path}: {expected}, got: {error}") from None
+
+
+def _keep(features: Features, path: Path, about: str) -> None:
+    """Write features to a file, with what they are about."""
+    tensors = {"views": features.views, "labels": features.labels}
+    kept = {"unreadable": json.dumps(features.unreadable), "about": about}
+    with atomic_write(path) as file:
+        file.write(safetensors.torch.save(tensors, kept))
 
 
 def fit(classifier: nn.Linear, features: Features, config: TrainConfig, log: Callable[[dict], None]) -> None:
