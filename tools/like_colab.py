@@ -8,6 +8,7 @@ The environment has what a Colab session brings of what the chapters need, and n
 that differs: the repository is cloned from this checkout instead of from its address.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -39,12 +40,20 @@ print(notebook.cells[1].outputs[0]["text"].strip(), f"- {len(notebook.cells) - 1
 
 
 def make_environment(python: str, folder: Path) -> Path:
-    """Return the interpreter of the environment in `folder`, which is made if it is not there."""
+    """Return the interpreter of the environment in `folder`, which is made if it is not there.
+
+    Raises:
+        UserError: if it cannot be made; nothing of it is left then.
+    """
     interpreter = folder / "bin" / "python"
     if not interpreter.exists():
         note(f"making {folder}: some minutes, about 6 GB")
-        subprocess.run([python, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(interpreter), "-m", "pip", "install", "--quiet", *SESSION], check=True)
+        try:
+            subprocess.run([python, "-m", "venv", str(folder)], check=True)
+            subprocess.run([str(interpreter), "-m", "pip", "install", "--quiet", *SESSION], check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            shutil.rmtree(folder, ignore_errors=True)  # else a half of it would pass for the whole
+            raise UserError(f"--python {python}: expected an interpreter that can make {folder}: {error}") from None
     return interpreter
 
 
