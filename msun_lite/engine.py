@@ -157,7 +157,7 @@ class Trainer:
                 metrics.add(self.row | self._measure(stop))
                 self.row = None
                 self.save()
-            (asked,) = self.world.totals(stop.signal is not None)  # in the last step: the measurement would take long
+            (asked,) = self.world.totals(stop.asked)  # in the last step: the measurement would take long
         return not asked
 
     def _run_epoch(self, batches: Iterator[Batch], stop: StopRequest, bar, begun: int) -> bool:
@@ -168,7 +168,7 @@ class Trainer:
         self.model.train()
         saved, start = time.monotonic(), time.perf_counter()
         for _ in range(self.batch, self.steps_per_epoch):
-            asked = stop.signal is not None or (stop.out_of_time and self.step > begun)
+            asked = stop.asked or (stop.out_of_time and self.step > begun)
             due = time.monotonic() - saved > 60 * self.config.checkpoint_minutes
             parts = [] if asked else [next(batches) for _ in range(self.config.accumulate)]
             self.waiting_seconds += time.perf_counter() - start

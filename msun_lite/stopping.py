@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import os
 import signal
 import threading
 import time
@@ -13,7 +14,7 @@ STOP_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SI
 
 
 class StopRequest:
-    """Says when to stop: after one of `STOP_SIGNALS`, or once training has taken `minutes`.
+    """Says when to stop: after one of `STOP_SIGNALS`, or once training has taken `minutes`, or if torchrun is gone.
 
     Used as a context. A signal interrupts what is under way at once, as a `KeyboardInterrupt`; inside of `deferred` a
     first one is only noted, for whoever asks.
@@ -24,6 +25,8 @@ class StopRequest:
         self.signal: int | None = None
         self._deadline = math.inf
         self._deferred = False
+        # What torchrun started outlives it if it is killed, and would train on beside the run that is started next.
+        self._launcher = os.getppid() if "TORCHELASTIC_RUN_ID" in os.environ else None
 
     def __enter__(self) -> "StopRequest":
         here = threading.current_thread() is threading.main_thread()  # Python takes signals nowhere else
@@ -78,6 +81,11 @@ class StopRequest:
             self.signal = number
         if not self._deferred or again:
             raise KeyboardInterrupt
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal came, or torchrun, which started this process, is gone."""
+        return self.signal is not None or self._launcher not in (None, os.getppid())
 
     @property
     def out_of_time(self) -> bool:

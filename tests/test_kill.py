@@ -70,10 +70,10 @@ def test_a_run_killed_twenty_times_ends_with_the_weights_of_one_that_was_not(tin
     print(f"{kills} kills survived, {during_saves} of them while a checkpoint was written; the last at step {step}")
 
 
-def torchrun(*argv):
-    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "msun_lite.train"]
+def torchrun(*argv, options=()):
+    command = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *options]
     return subprocess.Popen(
-        [sys.executable, *command, *argv],
+        [sys.executable, *command, "-m", "msun_lite.train", *argv],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -81,27 +81,69 @@ def torchrun(*argv):
     )
 
 
-@pytest.mark.parametrize("everybody", [False, True], ids=["torchrun alone", "workers too"])
-def test_sigterm_under_torchrun_saves_and_the_run_goes_on_exactly(tiny, tmp_path, everybody):
-    options = {"epochs": 30, "workers": 1, "checkpoint_minutes": 100}
-    (tmp_path / "whole.yaml").write_text(dump_yaml(tiny(out=str(tmp_path / "whole"), **options)))
-    config = tiny(**options)
-    (tmp_path / "options.yaml").write_text(dump_yaml(config))
-    whole = torchrun("--config", str(tmp_path / "whole.yaml"))
-    output, _ = whole.communicate(timeout=300)
-    assert whole.returncode == 0, output
+def with_descendants(pid):
+    """Return a process and all that it started, directly or not: torchrun's are in sessions of their own."""
+    listed = subprocess.run(["ps", "-e", "-o", "ppid=,pid="], capture_output=True, text=True, check=True).stdout
+    children = {}
+    for line in listed.splitlines():
+        parent, child = map(int, line.split())
+        children.setdefault(parent, []).append(child)
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
 
+
+RUN = {"epochs": 30, "workers": 1, "checkpoint_minutes": 100}
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory):
+    """Return how to get the folder of a run under torchrun by some options that nothing stopped; it is trained once."""
+    folder = tmp_path_factory.mktemp("never-stopped")
+
+    def trained(config):
+        if not (folder / "run").exists():
+            (folder / "options.yaml").write_text(dump_yaml(config(out=str(folder / "run"), **RUN)))
+            process = torchrun("--config", str(folder / "options.yaml"))
+            output, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, output
+        return folder / "run"
+
+    return trained
+
+
+HAND_ON = ("--signals-to-handle", "SIGTERM,SIGINT,SIGUSR1")
+
+
+@pytest.mark.parametrize(
+    ("sent", "everybody", "options"),
+    [
+        pytest.param(signal.SIGTERM, False, (), id="SIGTERM to torchrun"),
+        pytest.param(signal.SIGTERM, True, (), id="SIGTERM to all"),
+        pytest.param(signal.SIGUSR1, False, HAND_ON, id="SIGUSR1 to torchrun, which hands it on"),
+        pytest.param(signal.SIGUSR1, True, HAND_ON, id="SIGUSR1 to all"),
+        pytest.param(signal.SIGUSR1, False, (), id="SIGUSR1 to torchrun, which dies of it"),
+        pytest.param(signal.SIGKILL, False, (), id="torchrun killed"),
+    ],
+)
+def test_a_signal_under_torchrun_saves_and_the_run_goes_on_exactly(
+    tiny, tmp_path, never_stopped, sent, everybody, options
+):
+    whole = never_stopped(tiny)
+    config = tiny(**RUN)
+    (tmp_path / "options.yaml").write_text(dump_yaml(config))
     folder = RunFolder(config.out)
-    process = torchrun("--config", str(tmp_path / "options.yaml"))
+    process = torchrun("--config", str(tmp_path / "options.yaml"), options=options)
     while len(folder.read_metrics()) < 3:
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.05)
+    started = with_descendants(process.pid)
+    assert len(started) >= 1 + 2 + 2  # torchrun, two processes, a worker each
     asked = time.monotonic()
-    if everybody:
-        os.killpg(process.pid, signal.SIGTERM)  # as a scheduler does that kills a whole job
-    else:
-        process.terminate()
-    output, _ = process.communicate(timeout=60)
+    for one in started if everybody else started[:1]:
+        os.kill(one, sent)
+    output, _ = process.communicate(timeout=60)  # until the last of them is gone
     assert time.monotonic() - asked < 20
     assert "everything saved; go on with" in output
     step = load_checkpoint(folder.checkpoint)["step"]
@@ -110,4 +152,4 @@ def test_sigterm_under_torchrun_saves_and_the_run_goes_on_exactly(tiny, tmp_path
     output, _ = again.communicate(timeout=300)
     assert again.returncode == 0, output
     assert f"going on at step {step}" in output
-    assert same_weights(tmp_path / "whole", folder.path)
+    assert same_weights(whole, folder.path)
