@@ -7,7 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
@@ -124,4 +124,6 @@ def decode(file: str | Path | BinaryIO, name: str | None = None) -> Tensor:
                 image = image.convert("RGBA")
             return pil_to_tensor(image if image.mode == "RGB" else image.convert("RGB"))  # convert always copies
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UnreadableImage(f"{name or file}: {error}") from None
+        # Pillow names the file once more, an open one by its address, which is another at every reading.
+        reason = "cannot identify image file" if isinstance(error, UnidentifiedImageError) else error
+        raise UnreadableImage(f"{name or file}: {reason}") from None

@@ -1,3 +1,4 @@
+import io
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -51,6 +52,17 @@ def test_an_unreadable_image_is_named(photos, how):
     _damage(path, how)
     with pytest.raises(UnreadableImage, match=r"cat.0\.png"):
         decode(path)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "no image"])
+def test_an_unreadable_image_is_called_the_same_at_every_reading(photos, how):
+    path, messages = photos / "train" / "cat" / "0.png", set()
+    _damage(path, how)
+    for file in (path, io.BytesIO(path.read_bytes()), io.BytesIO(path.read_bytes())):
+        with pytest.raises(UnreadableImage) as refused:
+            decode(file, "its name")
+        messages.add(str(refused.value))
+    assert len(messages) == 1
 
 
 @pytest.mark.parametrize("cache", [True, False])
