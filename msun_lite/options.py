@@ -36,6 +36,11 @@ class OneLineParser(ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
         self.presets, self.stored = presets, stored
 
+    def validate(self, namespace: Namespace, **options) -> None:
+        """Check the types of all values; None is a value like any other here, whatever it was set by."""
+        super().validate(namespace, **options)  # names what is missing as that
+        super().validate(namespace, **{**options, "skip_unset": False})
+
     def error(self, message: str, ex: Exception | None = None) -> None:
         """Raise the message as a `UserError`, with a suggestion for a mistyped option."""
         message = " ".join(str(message).split())
@@ -80,35 +85,55 @@ def options_parser(options: type, prog: str, description: str, skip: set[str] | 
 def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     """Parse `argv` (the command line by default): the preset, then --config, then the options.
 
+    Of several --config files a later one wins; wherever they stand, what the command line itself says wins over them.
     With --resume the options stored in the run folder --out take the place of the preset's. Beside
     jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
     """
-    argv = _spell_out(parser, sys.argv[1:] if argv is None else argv)
+    files, words = _take_files(_spell_out(parser, sys.argv[1:] if argv is None else argv))
+    in_files = {}
+    for file in files:
+        in_files |= read_yaml(Path(file))
+
+    def given(name: str) -> object:
+        """Return the value of an option before it is parsed, None if there is none."""
+        return (_values(words, f"--{name}") or [in_files.get(name)])[-1]
+
+    # A positional that the command line lacks is set to its default, after the files.
+    positionals = {action.dest for action in parser._actions if not action.option_strings}
+    parser.set_defaults({name: value for name, value in in_files.items() if name in positionals})
     if parser.presets:
-        parser.set_defaults(parser.presets(_preset(argv)))
-    if parser.stored and _given(argv, "--resume") == "true" and _given(argv, "--out"):
-        path = Path(_given(argv, "--out")) / "config.yaml"
+        parser.set_defaults(parser.presets(given("preset")))
+    if parser.stored and str(given("resume")).lower() == "true" and given("out"):
+        path = Path(str(given("out"))) / "config.yaml"
         if path.is_file():
             options = asdict(parser.stored(path)) | {"resume": True}
             parser.set_defaults(options | ({"max_minutes": None} if "max_minutes" in options else {}))
     # jsonargparse prints a hint after some errors; the one line is ours.
     with contextlib.redirect_stderr(io.StringIO()):
-        return parser.parse_args(argv)
+        return parser.parse_args([*(f"--config={file}" for file in files), *words])
 
 
-def _preset(argv: list[str]) -> str | None:
-    """Return the preset that the command line or its --config file names, None if neither does."""
-    preset, config = _given(argv, "--preset"), _given(argv, "--config")
-    return read_yaml(Path(config)).get("preset") if preset is None and config is not None else preset
+def _take_files(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Return the files that `argv` names by --config, and the other words."""
+    files, words, rest = [], [], iter(argv)
+    for word in rest:
+        name, equals, value = word.partition("=")
+        file = (value if equals else next(rest, None)) if name == "--config" else None
+        if file is None:
+            words.append(word)
+        else:
+            files.append(file)
+    return files, words
 
 
-def _given(argv: list[str], option: str) -> str | None:
-    """Return the value that `argv` gives to `option`, before it is parsed; None if it does not."""
-    for word, after in itertools.zip_longest(argv, argv[1:]):
+def _values(words: list[str], option: str) -> list[str]:
+    """Return the values that the command line gives to `option`, before they are parsed."""
+    values = []
+    for word, after in itertools.pairwise([*words, ""]):
         name, equals, value = word.partition("=")
         if name == option:
-            return value if equals else after
-    return None
+            values.append(value if equals else after)
+    return values
 
 
 def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:

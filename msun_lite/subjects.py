@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from msun_lite.config import TrainConfig, check_sizes, make_config, read_config
+from msun_lite.config import TrainConfig, make_config, read_config
 from msun_lite.data import DataSet
 from msun_lite.devices import pick_device, use_threads
 from msun_lite.errors import DataError, UserError
@@ -34,7 +34,8 @@ def add_subject_options(parser: OneLineParser) -> None:
     parser.add_argument(
         "--data_root", type=str | None, default=None, help="Folder of data sets; that of the run by default."
     )
-    parser.add_argument("--sizes", type=str | None, default=None, help="Sizes in pixels, as 32,48,64.")
+    sizes_help = "Sizes in pixels, as 32,48,64; those of the run by default."
+    parser.add_argument("--sizes", type=list[int], default=[], help=sizes_help)
     parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
     parser.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")
     parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; PyTorch's choice by default.")
@@ -50,8 +51,7 @@ def find_config(options) -> TrainConfig:
         raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
     overrides = {name: getattr(options, name) for name in ("device", "workers", "threads")}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
-    if options.sizes is not None:
-        overrides["sizes"] = _parse_sizes(options.sizes)
+    overrides |= {"sizes": options.sizes} if options.sizes else {}
     if options.arch is None:
         config = replace(read_config(RunFolder(find_pretrained(options.run)).config), **overrides)
     else:
@@ -78,15 +78,6 @@ def _published(arch: str, scale: int, num_classes: int, weights: str) -> MSUN:
     if fresh := model.spec["weights"]["fresh"]:
         raise UserError(f"num_classes: expected that of the weights {weights}, got {num_classes}: {fresh[0]} differs")
     return model.eval()
-
-
-def _parse_sizes(text: str) -> list[int]:
-    try:
-        sizes = [int(word) for word in text.split(",")]
-    except ValueError:
-        raise UserError(f"sizes: expected whole numbers such as 32,48,64, got {text!r}") from None
-    check_sizes(sizes)
-    return sizes
 
 
 def check_classes(model: MSUN, data: DataSet) -> None:

@@ -6,7 +6,7 @@ import sys
 import pytest
 import yaml
 
-from msun_lite import ablate, evaluate, reproduce, train
+from msun_lite import ablate, analyse, cost, evaluate, reproduce, train, transfer
 from msun_lite.config import METHODS, PRESETS, TrainConfig, make_config, make_parser, read_config
 from msun_lite.errors import UserError
 from msun_lite.options import dump_yaml, parse
@@ -83,6 +83,35 @@ def test_a_bad_config_file_is_one_line_and_exit_code_2(tmp_path, capsys, content
     assert error.count("\n") == 1
 
 
+NULLS = {train: "epochs", reproduce: "scales", ablate: "lr", transfer: "mode", cost: "arch", evaluate: "workers"}
+NULLS[analyse] = "what"
+
+
+@pytest.mark.parametrize("command", NULLS)
+def test_a_file_cannot_give_none_to_an_option_that_has_a_value(command, tmp_path, capsys):
+    path, name = tmp_path / "options.yaml", NULLS[command]
+    path.write_text(f"{name}: null\n")
+    assert command.main(["--config", str(path), *(["--table", "6"] if command is ablate else [])]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {name}: expected ")
+    assert error.endswith("got 'None'\n")
+
+
+def test_python_and_a_stored_configuration_cannot_either(tmp_path):
+    with pytest.raises(UserError, match="epochs: expected int, got 'None'"):
+        make_config("quick", epochs=None)
+    path = tmp_path / "config.yaml"
+    path.write_text("sizes: null\nclip_norm: null\n")
+    with pytest.raises(UserError, match=r"config\.yaml: sizes: expected list, got 'None'"):
+        read_config(path)
+    assert make_config("quick", clip_norm=None).clip_norm is None
+
+
+def test_an_option_that_must_be_given_is_named(capsys):
+    assert ablate.main([]) == 2
+    assert capsys.readouterr().err == "error: the following arguments are required: table\n"
+
+
 @pytest.mark.parametrize("preset", [path.stem for path in PRESETS.glob("*.yaml")])
 def test_presets_are_valid_and_share_one_shape(preset):
     config = make_config(preset)
@@ -113,11 +142,74 @@ def _parse(*words):
     return TrainConfig(**options.as_dict())
 
 
-def test_the_command_line_wins_over_the_file_and_the_file_over_the_preset(tmp_path):
-    path = tmp_path / "options.yaml"
-    path.write_text("preset: lite\nepochs: 7\nlr: 0.3\n")
-    config = _parse("--config", str(path), "--lr", "0.2")
-    assert (config.preset, config.scales, config.epochs, config.lr) == ("lite", [16, 64, 112], 7, 0.2)
+def _files(folder, *contents):
+    """Write YAML files and return the words that name them by --config."""
+    words = []
+    for number, content in enumerate(contents):
+        path = folder / f"{number}.yaml"
+        path.write_text(content)
+        words += ["--config", str(path)]
+    return words
+
+
+LITE = "preset: lite\nepochs: 7\nlr: 0.3\n"
+
+
+@pytest.mark.parametrize(
+    ("before", "files", "after", "expected"),
+    [
+        ((), (LITE,), ("--lr", "0.2"), ("lite", [16, 64, 112], 7, 0.2)),
+        (("--lr", "0.2"), (LITE,), (), ("lite", [16, 64, 112], 7, 0.2)),
+        (("--preset", "quick"), (LITE,), (), ("quick", [8, 32, 56], 7, 0.3)),
+        ((), (LITE,), ("--preset=quick",), ("quick", [8, 32, 56], 7, 0.3)),
+        ((), (LITE, "preset: quick\nlr: 0.2"), (), ("quick", [8, 32, 56], 7, 0.2)),
+        ((), ("lr: 0.2", LITE), (), ("lite", [16, 64, 112], 7, 0.3)),
+        (("--preset", "lite"), (), ("--preset", "quick", "--epochs", "7", "--lr", "1"), ("quick", [8, 32, 56], 7, 1.0)),
+    ],
+)
+def test_the_command_line_wins_over_the_files_and_they_over_the_preset(tmp_path, before, files, after, expected):
+    config = _parse(*before, *_files(tmp_path, *files), *after)
+    assert (config.preset, config.scales, config.epochs, config.lr) == expected
+
+
+def test_a_file_can_say_which_run_goes_on(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    stored = make_config("quick", out=str(folder), epochs=5, max_minutes=1.0)
+    (folder / "config.yaml").write_text(dump_yaml(stored))
+    wanted = dataclasses.replace(stored, resume=True, max_minutes=None)
+    assert _parse("--out", str(folder), "--resume") == wanted
+    assert _parse(*_files(tmp_path, f"out: {folder}\nresume: true\n")) == wanted
+    assert _parse("--resume", *_files(tmp_path, f"out: {folder}\nresume: false\n")) == wanted
+    repeated = _parse("--resume", "--config", str(folder / "config.yaml"))
+    assert repeated == dataclasses.replace(wanted, max_minutes=1.0)
+
+
+@pytest.mark.parametrize("command", [train, reproduce, cost, evaluate, analyse, transfer])
+def test_what_print_config_prints_reads_back_equal(command, tmp_path, capsys):
+    words = {
+        train: ["--preset", "lite", "--scales", "16,32"],
+        reproduce: ["--preset", "lite"],
+        cost: ["--sizes", "32,48"],
+        evaluate: ["lite-msun", "--sizes", "8,32"],
+        analyse: ["lite-msun", "--sizes", "8,32"],
+        transfer: ["--run", "lite-msun", "--size", "32"],
+    }
+    path, printed = tmp_path / "options.yaml", []
+    for given in (words[command], ["--config", str(path)]):
+        with pytest.raises(SystemExit):
+            command.main([*given, "--print_config"])
+        text = capsys.readouterr().out
+        path.write_text(text)
+        printed.append(yaml.safe_load(text))
+    assert printed[0] == printed[1]
+    assert printed[0].get("run", "lite-msun") == "lite-msun"
+
+
+def test_a_positional_of_the_command_line_wins_over_the_files(tmp_path, capsys):
+    for words, run in (((), "nothing-here"), (("nothing-there",), "nothing-there")):
+        assert evaluate.main([*_files(tmp_path, "run: nothing-here\nsizes: [8, 32]\n"), *words]) == 2
+        assert capsys.readouterr().err.startswith(f"error: {run}: expected a run folder")
 
 
 def test_switches_and_lists_have_a_short_form():
