@@ -36,6 +36,9 @@ from msun_lite.transfer_table import read_records
 SCENES = 400
 """Validation scenes that a chapter draws."""
 
+DEFAULT = ("scenes", "quick-msun")
+"""The data and the run that a chapter is built with."""
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 """The project's folder, if the package is used from a checkout."""
 
@@ -71,6 +74,10 @@ class Chapter:
             companions, the same by other methods, come with it: shipped ones by their names, a folder's from beside it,
             where names differ in the method alone.
 
+    Attributes:
+        default: whether these are the data and the run that the book is built with; a chapter checks what it says of
+            their results in that case alone.
+
     A folder may be given as seen from the notebook, from the checkout, or from `book/`.
 
     Raises:
@@ -78,8 +85,9 @@ class Chapter:
             `records` for a method that there is no run of raises one too.
     """
 
-    def __init__(self, data: str = "scenes", run: str = "quick-msun"):
+    def __init__(self, data: str = DEFAULT[0], run: str = DEFAULT[1]):
         self.run = str(run)
+        self.default = (str(data), self.run) == DEFAULT
         folders = _companions(self.run)
         missing = _missing(self.run, folders)
         self.models = ByMethod(missing, {method: MSUN.from_pretrained(folder) for method, folder in folders.items()})
@@ -96,10 +104,14 @@ class Chapter:
     def _data(self):
         return load_data(self.config, train=False)
 
-    def images(self, count: int, seed: int = 0) -> Sample:
-        """Return `count` validation images, as many of each class as can be, drawn at random but always the same."""
+    def images(self, count: int, each: int = 1, seed: int = 0) -> Sample:
+        """Return `count` validation images, or all if there are fewer, drawn at random but always the same.
+
+        They are as many of each class as can be. Of more classes than there is room for, `each` images of a class, some
+        are left out, evenly over their order.
+        """
         view = EvalView(self._data.val, self.config.test_size, self.config.crop_ratio)
-        chosen = _balanced(self._data.val.labels, count, seed)
+        chosen = _balanced(self._data.val.labels, count, max(1, count // each), seed)
         items = [view[index] for index in chosen]
         normalisation = next(iter(self.models.values())).spec["normalisation"]
         pixels = torch.stack([image for image, _ in items])
@@ -215,14 +227,20 @@ def _data_root(path: str) -> Path:
     return found if found.is_dir() or not (CHECKOUT / "book").is_dir() else CHECKOUT / path
 
 
-def _balanced(labels: Sequence[int], count: int, seed: int) -> list[int]:
-    """Return the indices of `count` images: class after class in turns, within a class in a random order."""
+def _balanced(labels: Sequence[int], count: int, most: int, seed: int) -> list[int]:
+    """Return the indices of `count` images: class after class in turns, within a class in a random order.
+
+    They are of at most `most` classes.
+    """
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
     by_class: dict[int, list[int]] = {}
     for index in order:
         by_class.setdefault(labels[index], []).append(index)
-    longest = max(map(len, by_class.values()))
-    turns = [group[turn] for turn in range(longest) for _, group in sorted(by_class.items()) if turn < len(group)]
+    groups = [group for _, group in sorted(by_class.items())]
+    if len(groups) > most:
+        groups = [groups[place * len(groups) // most] for place in range(most)]
+    longest = max(map(len, groups))
+    turns = [group[turn] for turn in range(longest) for group in groups if turn < len(group)]
     return turns[:count]
 
 

@@ -38,6 +38,20 @@ def test_its_images_are_balanced_always_the_same_and_to_be_looked_at(chapter):
     assert 0 <= picture.min() < picture.max() <= 1
 
 
+def test_of_more_classes_than_there_is_room_for_some_are_left_out_evenly(chapter):
+    sample = chapter.images(20, each=5)
+    assert sample.labels.tolist() == [0, 2, 5, 7] * 5
+    assert torch.equal(chapter.images(20, each=2).images, chapter.images(20).images)
+    assert len(chapter.images(10_000).labels) == chapters.SCENES
+
+
+def test_a_chapter_knows_whether_it_runs_on_what_the_book_is_built_with(chapter, tiny, tmp_path):
+    assert chapter.default
+    assert not Chapter("scenes", "quick-vanilla").default
+    train(tiny(epochs=1, out=str(tmp_path / "msun")))
+    assert not Chapter("scenes", tmp_path / "msun").default
+
+
 @torch.no_grad()
 def test_probabilities_are_those_of_the_network_for_the_small_image(chapter):
     sample = chapter.images(5)
