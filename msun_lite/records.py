@@ -4,6 +4,7 @@ import json
 import platform
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 import torch
@@ -87,8 +88,15 @@ class RunFolder:
 
 def check_output(path: str | None) -> None:
     """Raise a `UserError` if the file that a result shall go to cannot be made; None is no file."""
-    if path and not Path(path).absolute().parent.is_dir():
-        raise UserError(f"{path}: expected a file in an existing folder")
+    if not path:
+        return
+    if Path(path).is_dir():
+        raise UserError(f"{path}: expected a file in an existing folder, got a folder")
+    try:
+        with tempfile.TemporaryFile(dir=Path(path).absolute().parent):
+            pass  # permissions alone do not tell whether a file can be made
+    except OSError as error:
+        raise UserError(f"{path}: expected a file in an existing folder, got: {error.strerror}") from None
 
 
 def write_json(path: Path, content: dict) -> None:

@@ -112,6 +112,8 @@ def test_speed_is_measured_against_vanilla_at_every_size(tmp_path, capsys):
         (["--sizes", "0,8"], "sizes: expected"),
         (["--num_classes", "0"], "num_classes: expected at least 1"),
         (["--json", "/no/such/folder/x.json"], "/no/such/folder/x.json: expected a file in an existing folder"),
+        (["--json", "/proc"], "/proc: expected a file in an existing folder, got a folder"),
+        (["--json", "/proc/x.json"], "/proc/x.json: expected a file in an existing folder"),
         (["--blokcs", "1"], "unknown option --blokcs, did you mean --blocks?"),
     ],
 )

@@ -129,6 +129,7 @@ def test_the_number_of_threads_can_be_chosen_and_stands_in_the_record(tiny, tmp_
         (["--sizes", "32,x"], "sizes: expected"),
         (["--sizes", "32,16"], "sizes: expected rising"),
         (["--json", "nowhere/result.json"], "nowhere/result.json: expected a file in an existing folder"),
+        (["--json", "PHOTOS"], "photos: expected a file in an existing folder, got a folder"),
         (["--routing", "best"], "routing: expected one of nearest, ceil, ratio, oracle"),
         (["--feeding", "raw"], "feeding: expected one of upsampled, native, got 'raw'"),
         (["--feeding", "native"], "feeding: expected a network with one scale for native, got [8, 16]"),
