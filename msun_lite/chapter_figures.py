@@ -39,16 +39,17 @@ def prediction_figure(
         grid[0].set(xticks=[], yticks=[], title=title)
         for ax, (method, row) in zip(grid[1:], probabilities.items(), strict=True):
             likeliest = sorted(range(len(row)), key=lambda index: -row[index])[:3]
+            places = range(len(likeliest))
             right = [label in (None, index) for index in likeliest]
             bars = ax.barh(
-                range(3),
+                places,
                 [100 * row[index] for index in likeliest],
                 color=["#0072B2" if hit else "#bbbbbb" for hit in right],
             )
             for bar, hit in zip(bars, right, strict=True):
                 bar.set_hatch("" if hit else "//")
                 bar.set_edgecolor("white")
-            ax.set(yticks=range(3), xlim=(0, 105), xticks=(0, 50, 100), title=NAMES[method])
+            ax.set(yticks=places, xlim=(0, 105), xticks=(0, 50, 100), title=NAMES[method])
             ax.set_yticklabels([class_names[index] for index in likeliest])
             ax.invert_yaxis()
             ax.set_xlabel("confidence (%)")
@@ -79,8 +80,14 @@ def percent_figure(
         return figure
 
 
+MOST_CLASSES = 10
+"""Rows of a table of answers; of more classes, those that are named most often are shown, and the rest as one."""
+
+
 def answer_figure(shares: NDArray, sizes: Sequence[int], class_names: Sequence[str], title: str = "") -> Figure:
     """Draw how often a network answers each class at each size.
+
+    Of more than `MOST_CLASSES` classes, those that it answers most often at any size have a row, and all others one.
 
     Args:
         shares: [sizes, classes], percent of the images that are called so.
@@ -88,11 +95,12 @@ def answer_figure(shares: NDArray, sizes: Sequence[int], class_names: Sequence[s
         class_names: what the classes are called.
         title: what stands above the axes.
     """
+    shares, class_names = _most_answered(np.asarray(shares), class_names)
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 3.9), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        image = axes.imshow(np.asarray(shares).T, cmap="cividis", vmin=0, vmax=100, aspect="auto")
-        for column, row in enumerate(np.asarray(shares)):
+        image = axes.imshow(shares.T, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        for column, row in enumerate(shares):
             for line, share in enumerate(row):
                 colour = "white" if share < 55 else "black"
                 axes.text(column, line, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
@@ -103,6 +111,16 @@ def answer_figure(shares: NDArray, sizes: Sequence[int], class_names: Sequence[s
         axes.grid(visible=False)
         figure.colorbar(image, ax=axes, label="answers (%)")
         return figure
+
+
+def _most_answered(shares: NDArray, class_names: Sequence[str]) -> tuple[NDArray, Sequence[str]]:
+    """Return shares [sizes, rows] and what the rows are called: the classes, or the most answered and all others."""
+    if shares.shape[1] <= MOST_CLASSES:
+        return shares, class_names
+    kept = np.sort(np.argsort(-shares.max(0), kind="stable")[: MOST_CLASSES - 1])
+    others = np.delete(shares, kept, 1).sum(1, keepdims=True)
+    names = [class_names[index] for index in kept]
+    return np.hstack([shares[:, kept], others]), [*names, f"{shares.shape[1] - len(kept)} others"]
 
 
 def averages_figure(top1: dict[str, dict[str, dict[str, float]]]) -> Figure:

@@ -1,10 +1,12 @@
 import re
 import shutil
 
+import numpy as np
 import pytest
 import torch
 
 from msun_lite import chapters
+from msun_lite.chapter_figures import answer_figure
 from msun_lite.chapters import METHODS, Chapter, analyses, glue, photographs, photographs_by_seed
 from msun_lite.config import make_config
 from msun_lite.errors import UserError
@@ -127,6 +129,18 @@ def test_the_photographs_records_and_analyses_are_there_for_every_method():
         assert photographs_by_seed(method)[0]["mean_top1"] == photographs()[method]["mean_top1"]
         assert records[method]["method"] == method
         assert "pca_points" in arrays[method]
+
+
+@pytest.mark.parametrize(("classes", "rows"), [(10, 10), (1000, 10)])
+def test_a_table_of_answers_shows_the_classes_that_are_named_most_often(classes, rows):
+    shares = np.zeros((2, classes))
+    shares[0, 3], shares[0, 7], shares[1, classes - 1] = 60, 40, 100
+    axes, _ = answer_figure(shares, [8, 16], [f"class {number}" for number in range(classes)]).axes
+    shown = [label.get_text() for label in axes.get_yticklabels()]
+    assert len(shown) == rows
+    assert {"class 3", "class 7", f"class {classes - 1}"} <= set(shown)
+    assert ("991 others" in shown) == (classes > rows)
+    assert np.allclose(axes.images[0].get_array().sum(0), 100)
 
 
 def test_glue_does_nothing_outside_of_the_books_build(monkeypatch):
