@@ -40,6 +40,11 @@ def within(name: str, value: float, least=None, above=None, most=None, below=Non
             raise UserError(f"{name}: expected {word} {bound}, got {value}")
 
 
+def first_line(error: Exception) -> str:
+    """Return the first line of what an error of another library says, its kind if it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a command's `main`: a `UserError` becomes one line and the returned exit code 2.
 

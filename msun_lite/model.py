@@ -20,7 +20,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import CheckpointError, UserError, one_of
+from msun_lite.errors import CheckpointError, UserError, first_line, one_of
 from msun_lite.export import export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, own_norms
@@ -203,8 +203,7 @@ class MSUN(
             normalisation = spec["normalisation"] or found.normalisation
             spec = {**spec, "normalisation": normalisation, "weights": {"source": weights, "fresh": fresh}}
         if len(scales) == 1 and arch not in CUTTABLE:
-            map_shape(nn.Sequential(cnn, nn.Unflatten(1, (-1, 1, 1))), largest)  # refuses an impossible scale now
-            return cls({largest: nn.Identity()}, cnn, **behaviour(spec), spec=spec)
+            return cls({largest: nn.Identity()}, cnn, **behaviour(spec), spec=spec)._check_scales()
         split = find_split(arch, spec["blocks"])
         f, g = cut(cnn, split)
         stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
@@ -214,7 +213,19 @@ class MSUN(
             lower, private[scale] = cut(recipe.build(classes), split) if weights is None else copy.deepcopy((f, g))
             subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
         spec = {**spec, "stems": stems_to_json(stems)}
-        return cls({**subnets, largest: f}, _unified(g, private, spec), **behaviour(spec), spec=spec)
+        return cls({**subnets, largest: f}, _unified(g, private, spec), **behaviour(spec), spec=spec)._check_scales()
+
+    def _check_scales(self) -> "MSUN":
+        """Return the model, or raise a `UserError` for a scale that it cannot take to the end; nothing is computed."""
+        ghost = copy.deepcopy(self).to("meta").eval()
+        for scale in self.scales if self.unify == "native" else self.scales[-1:]:  # else g runs on one shape alone
+            try:
+                with torch.no_grad():
+                    ghost.forward_at(torch.empty(1, 3, scale, scale, device="meta"), scale)
+            except Exception as error:  # whatever a network may refuse
+                arch = self.spec["arch"]
+                raise UserError(f"scales: {arch} cannot take images of {scale} px: {first_line(error)}") from None
+        return self
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""

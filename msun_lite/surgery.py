@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from msun_lite.errors import UserError
+from msun_lite.errors import UserError, first_line
 
 STEMS = ("coarse", "fine")
 """What the paper leaves open: how finely the stems below the largest scale sample their image."""
@@ -47,7 +47,7 @@ def cut(cnn: nn.Module, split: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     try:
         graph = _Tracer(split).trace(cnn)
     except Exception as error:  # whatever a network's forward may do with a placeholder
-        raise UserError(f"split: the forward of {type(cnn).__name__} cannot be recorded: {_line(error)}") from None
+        raise UserError(f"split: the forward of {type(cnn).__name__} cannot be recorded: {first_line(error)}") from None
     ends = [node for node in graph.nodes if node.op == "call_module" and node.target == split]
     if len(ends) != 1:
         raise UserError(f"split: expected {split} to run once in a forward, got {len(ends)} times")
@@ -81,10 +81,6 @@ def _in_order(graph: fx.Graph, nodes: set[fx.Node]) -> list[fx.Node]:
     return [node for node in graph.nodes if node in nodes]
 
 
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
 Place = tuple[str, ...]
 """The layers that halve the map together: one, or the branches of one block."""
 
@@ -103,7 +99,7 @@ def map_shape(f: nn.Module, scale: int) -> tuple[int, int]:
             raise ValueError(f"expected one feature map, got a {type(output).__name__}")
         return tuple(output.shape[-2:])
     except Exception as error:  # whatever a network may refuse
-        raise UserError(f"scales: the lower layers cannot take images of {scale} px: {_line(error)}") from None
+        raise UserError(f"scales: the lower layers cannot take images of {scale} px: {first_line(error)}") from None
 
 
 def strided_places(f: nn.Module, scale: int) -> list[Place]:
@@ -176,6 +172,7 @@ def choose_stem(
     """
     if rule not in STEMS:
         raise UserError(f"stems: expected one of {', '.join(STEMS)}, got {rule!r}")
+    (limit, _), budget = map_shape(f, largest), _flops(f, largest)  # first: it refuses an impossible scale
     steps = [
         place
         for place in (strided_places(f, largest) if places is None else places)
@@ -183,7 +180,6 @@ def choose_stem(
     ]
     if rule == "coarse":
         steps.reverse()
-    (limit, _), budget = map_shape(f, largest), _flops(f, largest)
     side = _first_convolution(f)[1].kernel_size[0]
     kernels = kernels or _default_kernels(side)
     chosen, nearest = None, math.inf

@@ -109,6 +109,7 @@ def test_speed_is_measured_against_vanilla_at_every_size(tmp_path, capsys):
         (["--arch", "alexnet"], "alexnet has no stages to cut at"),
         (["--blocks", "7"], "blocks: expected"),
         (["--scales", "224,32"], "scales: expected rising"),
+        (["--arch", "vgg16_bn", "--scales", "1,2"], "scales: the lower layers cannot take images of 2 px"),
         (["--sizes", "0,8"], "sizes: expected"),
         (["--num_classes", "0"], "num_classes: expected at least 1"),
         (["--json", "/no/such/folder/x.json"], "/no/such/folder/x.json: expected a file in an existing folder"),
