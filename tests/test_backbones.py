@@ -8,6 +8,7 @@ from msun_lite.backbones import CUTTABLE, RECIPES
 from msun_lite.cost import flops, parameters
 from msun_lite.errors import UserError
 from msun_lite.losses import scale_invariance
+from msun_lite.surgery import Stem
 
 PARAMETERS = {
     # configuration: (architecture, scales, blocks, exact count, millions as the paper prints them)
@@ -135,7 +136,11 @@ def test_other_architectures_are_vanilla_only(arch):
         ("vgg16_bn", {"scales": (1, 2)}, "scales: the lower layers cannot take images of 2 px"),
         ("vgg16_bn", {"scales": (8, 16), "blocks": 3}, "scales: the lower layers cannot take images of 16 px"),
         ("densenet121", {"scales": (8, 16)}, "scales: densenet121 cannot take images of 16 px"),
-        ("vgg16_bn", {"scales": (4, 64), "unify": "native"}, "scales: vgg16_bn cannot take images of 4 px"),
+        (
+            "vgg16_bn",
+            {"scales": (6, 32), "unify": "native", "stems": {6: Stem(3, {})}},
+            "scales: vgg16_bn cannot take images of 6 px",
+        ),
         ("timm/crossvit_tiny_240", {"scales": (120, 240)}, "cannot be recorded"),
         ("resnet_lite", {"unify": "smallest"}, "unify: expected one of largest, native"),
         ("resnet_lite", {"norm": "none"}, "norm: expected one of shared, per_scale"),
