@@ -109,14 +109,16 @@ def size_grid(scales: Sequence[int]) -> list[int]:
 def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
     """Return the cost of `model` beside that of the plain CNN at the largest scale, and beside the paper's."""
     costs, (plain,) = count(model), [lower + upper for lower, upper in count(vanilla).values()]
+    params = {"msun": parameters(model), "vanilla": parameters(vanilla)}
+    papers = _paper_parameters(model.spec)
     names = ("arch", "blocks", "scales", "classes", "stems", "unify", "norm")
     return {
         **{name: model.spec[name] for name in names},
         "sizes": list(sizes),
         "params": {
-            "msun": parameters(model),
-            "vanilla": parameters(vanilla),
-            **{f"paper_{name}_M": value for name, value in _paper_parameters(model.spec).items()},
+            **params,
+            **{f"paper_{name}_M": value for name, value in papers.items()},
+            "difference_percent": {name: _above(params[name], 1e6 * value) for name, value in papers.items()},
         },
         "vanilla": {"flops": plain.flops, **_beside(plain.paper_unit, _paper_flops(model.spec, "Vanilla"))},
         "subnets": {
@@ -141,6 +143,7 @@ def _routing_cost(model: MSUN, costs: dict, plain: Cost, sizes: Sequence[int], r
     grid = list(sizes) == size_grid(paper.SCALES)
     return {
         "flops": {str(size): cost.flops for size, cost in spent.items()},
+        "paper_units": {str(size): cost.paper_unit for size, cost in spent.items()},
         "mean_flops": round(mean),
         "of_vanilla": round(mean / plain.flops, 4),
         **_beside(round(unit), _paper_flops(model.spec, "MSUN") if grid else None),
@@ -151,7 +154,12 @@ def _beside(unit: int, papers: float | None) -> dict:
     """Return a cost in the paper's unit, the paper's figure, and how much ours is above it in percent."""
     if papers is None:
         return {"paper_unit": unit}
-    return {"paper_unit": unit, "paper": papers, "difference_percent": round(100 * (unit / papers - 1), 2)}
+    return {"paper_unit": unit, "paper": papers, "difference_percent": _above(unit, papers)}
+
+
+def _above(ours: float, papers: float) -> float:
+    """Return how much ours is above the paper's figure, in percent."""
+    return round(100 * (ours / papers - 1), 2)
 
 
 def _is_papers(spec: dict) -> bool:
@@ -197,16 +205,18 @@ def _paper_parameters(spec: dict) -> dict[str, float]:
 
 def report(record: dict) -> str:
     """Return a cost record as tables for the terminal."""
-    params = record["params"]
-    counts = [
-        f"{name} {params[key] / 1e6:.3f} M"
-        + (f" (paper {params[f'paper_{key}_M']})" if f"paper_{key}_M" in params else "")
-        for name, key in (("MSUN", "msun"), ("Vanilla", "vanilla"))
-    ]
+    counts = [_parameters(record["params"], key, name) for key, name in (("msun", "MSUN"), ("vanilla", "Vanilla"))]
     parts = [f"parameters: {', '.join(counts)}", _subnet_table(record), _routing_table(record)]
     if "speed" in record:
         parts.append(_speed_table(record))
     return "\n\n".join(parts)
+
+
+def _parameters(params: dict, key: str, name: str) -> str:
+    count = f"{name} {params[key] / 1e6:.3f} M"
+    if key not in params["difference_percent"]:
+        return count
+    return f"{count} (paper {params[f'paper_{key}_M']}, difference {params['difference_percent'][key]:+.2f} %)"
 
 
 def _subnet_table(record: dict) -> str:

@@ -40,10 +40,15 @@ def test_costs_beside_the_papers(arch, tmp_path, capsys):
     assert abs(differences[-1]) < 0.5
     assert abs(record["vanilla"]["difference_percent"]) < 0.5
     assert record["routings"]["ceil"]["mean_flops"] >= record["routings"]["nearest"]["mean_flops"]
-    assert (
-        record["params"]["paper_msun_M"]
-        == paper.rows("II", backbone=paper.BACKBONES[arch], method="MSUN")[0]["params_M"]
-    )
+    (row,) = paper.rows("II", backbone=paper.BACKBONES[arch], method="MSUN")
+    assert record["params"]["paper_msun_M"] == row["params_M"]
+    above = 100 * (record["params"]["msun"] / 1e6 / row["params_M"] - 1)
+    assert record["params"]["difference_percent"]["msun"] == pytest.approx(above, abs=0.006)
+    for routing in record["routings"].values():
+        assert routing["paper_units"].keys() == routing["flops"].keys()
+        units = list(routing["paper_units"].values())
+        assert routing["paper_unit"] == round(sum(units) / len(units))
+        assert units[-1] == record["subnets"]["224"]["paper_unit"]
     assert record["command"].startswith("python -m msun_lite.cost --arch")
 
 
@@ -86,7 +91,15 @@ def test_the_default_grid_is_the_papers():
 
 def test_the_report_shows_every_subnet_every_routing_and_the_paper(capsys):
     out = run(capsys)
-    for words in ("MSUN 25.995 M (paper 26.0)", "f1 (32 px)", "f3 (224 px)", "nearest", "ceil", "3.28e+10", "+0.01 %"):
+    for words in (
+        "MSUN 25.995 M (paper 26.0, difference -0.02 %)",
+        "f1 (32 px)",
+        "f3 (224 px)",
+        "nearest",
+        "ceil",
+        "3.28e+10",
+        "+0.01 %",
+    ):
         assert words in out
     assert "paper 2" not in run(capsys, "--unify", "native", "--num_classes", 10)
 
