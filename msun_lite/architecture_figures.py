@@ -142,7 +142,8 @@ def constraint_figure(lam: float, distances: Sequence[float]) -> Figure:
 
     Args:
         lam: lambda, at least 0.
-        distances: those of a network's pairs, marked on the upper axes; the first two make the dot below.
+        distances: those of a network's pairs, marked on the upper axes; the first two, if there are so many, make the
+            dot below.
     """
     grid = np.concatenate(([0], np.logspace(-4, 0, 400), [lam, max(lam - 1e-9, 0)]))
     grid.sort()
@@ -178,7 +179,8 @@ def constraint_figure(lam: float, distances: Sequence[float]) -> Figure:
             ax.set_xlim(0, 1)
         for ax, constraint in zip(below, ("sum", "pair"), strict=True):
             _draw_surface(ax, lam, constraint)
-            ax.plot(*distances[:2], marker="o", color="white", markeredgecolor=".1", markersize=9)
+            if len(distances) > 1:
+                ax.plot(*distances[:2], marker="o", color="white", markeredgecolor=".1", markersize=9)
         seaborn.despine(figure)
         return figure
 
