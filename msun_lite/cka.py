@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from msun_lite.errors import UserError
 
 LEAST = 4
-"""Fewest images of a batch: the unbiased estimator divides by n (n - 3)."""
+"""Fewest images of the unbiased estimator, which divides by n (n - 3), and so of a batch."""
 
 NOT_DEFINED = "they are constant, or (unbiased) no two images are nearer to each other than any other two"
 
@@ -43,12 +43,16 @@ def linear_cka(X: Tensor, Y: Tensor, unbiased: bool = False) -> Tensor:
         unbiased: compare Gram matrices by HSIC_1 (Eq. 3 of Nguyen et al.) instead.
 
     Raises:
-        UserError: for fewer than 4 images, unequal numbers of them, values that are not finite, or features that are
-            the same for all images: CKA is not defined for them.
+        UserError: for fewer than 2 images (4 for the unbiased value), unequal numbers of them, values that are not
+            finite, or features that are the same for all images: CKA is not defined for them.
     """
     X, Y = centred(X), centred(Y)
     if len(X) != len(Y):
         raise UserError(f"CKA: expected features of the same images, got {len(X)} and {len(Y)}")
+    if unbiased:
+        _check_unbiased(len(X))
+    dtype = torch.promote_types(X.dtype, Y.dtype)
+    X, Y = X.to(dtype), Y.to(dtype)
     hsic = _hsic_of_features if max(X.shape[1], Y.shape[1]) < len(X) else _hsic_of_grams
     between, within_x, within_y = hsic(X, Y, unbiased)
     for name, within in (("first", within_x), ("second", within_y)):
@@ -79,7 +83,7 @@ def centred(features: Tensor) -> Tensor:
     Features that differ by no more than rounding come out as exact zeros.
 
     Raises:
-        UserError: for fewer than 4 images, or values that are not finite.
+        UserError: for fewer than 2 images, or values that are not finite.
     """
     features = _flat(features)
     mean = features.mean(0, keepdim=True)
@@ -112,10 +116,16 @@ def _flat(features: Tensor) -> Tensor:
     if not isinstance(features, Tensor) or features.ndim < 2 or features.is_complex():
         got = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
         raise UserError(f"CKA: expected a tensor of real features [n, ...], got {got}")
-    if len(features) < LEAST:
-        raise UserError(f"CKA: expected features of at least {LEAST} images, got {len(features)}")
+    if len(features) < 2:
+        raise UserError(f"CKA: expected features of at least 2 images, got {len(features)}")
     features = features.flatten(1)
     return features if features.dtype == torch.float64 else features.float()
+
+
+def _check_unbiased(n: int) -> None:
+    """Raise a `UserError` unless the unbiased estimator is defined for n images."""
+    if n < LEAST:
+        raise UserError(f"CKA: expected features of at least {LEAST} images for the unbiased value, got {n}")
 
 
 def _differ(spread: Tensor, common: Tensor, dtype: torch.dtype) -> bool:
@@ -190,11 +200,12 @@ class StreamingCKA:
         """Add a batch: the matrices by `gram`, [n, n], of the k and the l layers, by name.
 
         Raises:
-            UserError: if there are not as many images on both sides, or other layers than before.
+            UserError: if there are fewer than 4 images, not as many on both sides, or other layers than before.
         """
         names, K, L = (list(first), list(second)), _Grams(first.values()), _Grams(second.values())
         if K.n != L.n:
             raise UserError(f"CKA: expected features of the same images, got {K.n} and {L.n}")
+        _check_unbiased(K.n)
         if self.images and names != self._names:
             raise UserError(f"CKA: expected the layers of the batches before, {self._names}, got {names}")
         for unbiased in (False, True):

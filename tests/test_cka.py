@@ -38,6 +38,24 @@ def test_single_precision_is_within_a_ten_thousandth_also_far_from_zero_mean(sha
     assert abs(single.double() - linear_cka(X.float().double(), Y.float().double(), unbiased)) < 1e-4
 
 
+@pytest.mark.parametrize("shape", [(2, 5, 7), (3, 2, 2), (3, 5, 7)])
+def test_two_images_are_enough_for_the_equation_as_printed(shape):
+    X, Y = related(*shape)
+    K, L = ((centred := features - features.mean(0)) @ centred.T for features in (X, Y))
+    expected = (K * L).sum() / (K.norm() * L.norm())
+    torch.testing.assert_close(linear_cka(X, Y), expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_features_of_two_precisions_are_compared_in_the_higher_one(shape, unbiased):
+    X, Y = related(*shape)
+    expected = linear_cka(X, Y.float().double(), unbiased)
+    for mixed in (linear_cka(X, Y.float(), unbiased), linear_cka(Y.float(), X, unbiased)):
+        assert mixed.dtype == torch.float64
+        assert mixed.item() == pytest.approx(expected.item(), abs=1e-5)
+
+
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equal_features_give_one(shape, unbiased):
@@ -83,8 +101,13 @@ def test_constant_features_are_refused_and_never_nan(unbiased, width, dtype):
 
 def test_too_few_images_unequal_ones_and_values_that_are_not_finite_are_refused():
     X = torch.rand(10, 3)
-    with pytest.raises(UserError, match="at least 4 images, got 3"):
-        linear_cka(X[:3], X[:3])
+    with pytest.raises(UserError, match="at least 2 images, got 1"):
+        linear_cka(X[:1], X[:1])
+    for few in (X[:2], X[:3]):
+        with pytest.raises(UserError, match=f"at least 4 images for the unbiased value, got {len(few)}"):
+            linear_cka(few, few, unbiased=True)
+        with pytest.raises(UserError, match=f"at least 4 images for the unbiased value, got {len(few)}"):
+            StreamingCKA().update({"a": gram(few)}, {"a": gram(few)})
     with pytest.raises(UserError, match="the same images, got 10 and 9"):
         linear_cka(X, X[:9])
     with pytest.raises(UserError, match="finite"):
