@@ -32,24 +32,24 @@ NAMES = {"resnet_lite": "ResNet-lite", "imagenette": "Imagenette", "scenes": "dr
 
 CLAIMS = {
     "5": (
-        ("the first stage in the subnets gains", 1, "B1-S3", "B0-S3"),
-        ("the second stage gains", 1, "B2-S3", "B1-S3"),
-        ("the third stage gains", 1, "B3-S3", "B2-S3"),
-        ("the third subnet gains", 1, "B1-S3", "B1-S2"),
-        ("the fourth subnet gains", 1, "B1-S4", "B1-S3"),
-        ("the fifth subnet gains", 1, "B1-S5", "B1-S4"),
+        ("the first stage in the subnets gains", "gain", "B1-S3", "B0-S3"),
+        ("a second stage adds little", "little", "B2-S3", "B1-S3"),
+        ("a third stage adds little to two", "little", "B3-S3", "B2-S3"),
+        ("the third subnet gains", "gain", "B1-S3", "B1-S2"),
+        ("a fourth subnet adds little", "little", "B1-S4", "B1-S3"),
+        ("a fourth and a fifth subnet add little", "little", "B1-S5", "B1-S3"),
     ),
     "6": (
-        ("private lower layers gain over MST", 1, "SNet+UNet", "MST"),
-        ("the constraint gains where private layers meet shared ones", 1, "SNet+UNet+SI", "SNet+UNet"),
-        ("the constraint alone gains over MST", 1, "MST+SI", "MST"),
-        ("the constraint loses where nothing is shared", -1, "SNet+SI", "SNet"),
-        ("sharing the deeper layers loses, without the constraint", -1, "SNet+UNet", "SNet"),
-        ("sharing the deeper layers loses, with the constraint", -1, "SNet+UNet+SI", "SNet+SI"),
-        ("all parts together gain over MST", 1, "SNet+UNet+SI", "MST"),
+        ("private lower layers gain over MST", "gain", "SNet+UNet", "MST"),
+        ("the constraint gains where private layers meet shared ones", "gain", "SNet+UNet+SI", "SNet+UNet"),
+        ("the constraint alone adds little to MST", "little", "MST+SI", "MST"),
+        ("the constraint loses where nothing is shared", "loss", "SNet+SI", "SNet"),
+        ("sharing the deeper layers loses, without the constraint", "loss", "SNet+UNet", "SNet"),
+        ("sharing the deeper layers loses, with the constraint", "loss", "SNet+UNet+SI", "SNet+SI"),
+        ("all parts together gain over MST", "gain", "SNet+UNet+SI", "MST"),
     ),
 }
-"""Table -> (what its numbers say in the paper, the sign of the difference, the row, the row it is compared with)."""
+"""Table -> (what the paper says or its numbers show, see `Claim.expected`, the row, the row it is compared with)."""
 
 COMMON = ("arch", "sizes", "epochs", "data")
 """What all runs of a table must have in common."""
@@ -102,7 +102,7 @@ def _table_4(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         rows.append(_row(f"f{number} ({scale} px)", summaries, _means_before(columns), _mean_before(theirs)))
         leads = [_lead(one["per_subnet"], str(scale), str(scale)) for one in summaries.values()]
         lead = _lead(papers, scale, str(beside[scale])) if papers else None
-        claims.append(Claim(f"at its scale, {scale} px, f{number} is the best subnet", 1, leads, lead))
+        claims.append(Claim(f"at its scale, {scale} px, f{number} is the best subnet", "gain", leads, lead))
     return rows, judged(claims, _least(runs))
 
 
@@ -150,13 +150,13 @@ def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     routed = [_ends(f"{BASE}, routed by {rule}", summaries, "routings", rule) for rule in sorted(rules)]
     groups = [[row for row in routed if "oracle" not in row["row"]], rows[1:]]  # the oracle is ahead by definition
     rows[1:1] = routed
-    comparisons = [[(row["row"], 0, row["row"], BASE) for row in group] for group in groups]
+    comparisons = [[(row["row"], None, row["row"], BASE) for row in group] for group in groups]
     return rows, [found for part in comparisons for found in judged(_claims(rows, part), _least(runs))]
 
 
 def _table_beyond(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     rows = [_ends(name, summaries) for name, summaries in runs.items()]
-    return rows, judged(_claims(rows, [(row["row"], 0, row["row"], BASE) for row in rows[1:]]), _least(runs))
+    return rows, judged(_claims(rows, [(row["row"], None, row["row"], BASE) for row in rows[1:]]), _least(runs))
 
 
 def _ends(name: str, summaries: Summaries, *path: str) -> dict:
@@ -193,17 +193,17 @@ def _row(name: str, summaries: Summaries, values: dict[str, list[float]], papers
     return {"row": name, **runs, "values": values, "paper": papers}
 
 
-def _claims(rows: list[dict], comparisons: Sequence[tuple[str, int, str, str]]) -> list[Claim]:
+def _claims(rows: list[dict], comparisons: Sequence[tuple[str, str | None, str, str]]) -> list[Claim]:
     """Return the claims about the means of two rows that both have runs, by the seeds that both have."""
     named, found = {row["row"]: row for row in rows}, []
-    for text, sign, *names in comparisons:
+    for text, expected, *names in comparisons:
         if not all(name in named for name in names):
             continue
         first, second = (dict(zip(named[name]["seeds"], named[name]["values"]["mean"], strict=True)) for name in names)
         papers = [named[name]["paper"].get("mean") for name in names]
         differences = [first[seed] - second[seed] for seed in first if seed in second]
         if differences:
-            found.append(Claim(text, sign, differences, None if None in papers else papers[0] - papers[1]))
+            found.append(Claim(text, expected, differences, None if None in papers else papers[0] - papers[1]))
     return found
 
 

@@ -1,5 +1,6 @@
 """The networks of the paper's ablations (Tables IV, V and VI), of what it leaves open and beyond it; their records."""
 
+import functools
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -171,8 +172,14 @@ def rows_of(ablation: Ablation) -> str:
 
 def difference(config: TrainConfig) -> dict:
     """Return in what a run's options differ from its preset's by the same method, but for the seed: {option: value}."""
-    base, own = asdict(make_config(config.preset, method=config.method)), asdict(config)
+    base, own = _options(config.preset, config.method), asdict(config)
     return {name: own[name] for name in own if name not in (*FREE_ON_RESUME, "seed") and own[name] != base[name]}
+
+
+@functools.cache  # reading a preset takes a tenth of a second, and every record asks for its own
+def _options(preset: str, method: str) -> dict:
+    """Return a preset's options by a method."""
+    return asdict(make_config(preset, method=method))
 
 
 def run_name(config: TrainConfig) -> str:
@@ -242,9 +249,8 @@ def _place(config: TrainConfig) -> tuple[str, str] | None:
     own = _ablated(config)
     if set(own) == {"method"}:
         return GROUPS[0], NAMES[config.method]
-    scales = make_config(config.preset).scales
     for one in ABLATIONS:
-        if _ablated(make_config(config.preset, **one.chosen(scales))) == own:
+        if _chosen(config.preset, one.name) == own:
             in_tables = any(one in TABLES[table].values() for table in ROMAN)
             return GROUPS[1 if in_tables else 3 if one.source == BEYOND else 2], one.name
     return None
@@ -252,8 +258,14 @@ def _place(config: TrainConfig) -> tuple[str, str] | None:
 
 def _rows(preset: str, table: str) -> dict[str, dict]:
     """Return what of the ablated options each row of a table differs in from a preset."""
-    scales = make_config(preset).scales
-    return {row: _ablated(make_config(preset, **one.chosen(scales))) for row, one in TABLES[table].items()}
+    return {row: _chosen(preset, one.name) for row, one in TABLES[table].items()}
+
+
+@functools.cache
+def _chosen(preset: str, name: str) -> dict:
+    """Return what of the ablated options a network of the tables differs in from a preset."""
+    ablation = next(one for rows in TABLES.values() for one in rows.values() if one.name == name)
+    return _ablated(make_config(preset, **ablation.chosen(make_config(preset).scales)))
 
 
 def _ablated(config: TrainConfig) -> dict:

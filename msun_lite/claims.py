@@ -3,7 +3,8 @@
 A claim is a difference taken seed by seed. Two or three seeds say next to nothing about the spread of one difference;
 so it is taken from all the claims that are judged together. A difference is more than chance if it is larger than half
 its 95 % interval (Student's t), and than two standard errors of an accuracy on the test images: more seeds do not say
-whether other images would have shown it too.
+whether other images would have shown it too. A difference is little if its whole interval is within those two standard
+errors.
 """
 
 from collections.abc import Sequence
@@ -21,13 +22,13 @@ class Claim:
 
     Args:
         text: the claim in words.
-        sign: 1 if the difference is claimed to be positive, -1 negative, 0 if nothing is claimed.
+        expected: what is claimed of the difference: `gain`, `loss` or `little`; None if nothing is.
         differences: in points, one a seed.
         paper: the paper's difference in points, None if it has none.
     """
 
     text: str
-    sign: int
+    expected: str | None
     differences: Sequence[float]
     paper: float | None = None
 
@@ -40,8 +41,9 @@ def judged(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
         least: two standard errors of an accuracy on the test images, in points, see `seeds.chance`.
 
     Returns:
-        {"claim", "paper", "differences", "mean", "half_interval", "least", "sentence"}; `half_interval` is None if no
-        claim has two seeds, as then no spread is known.
+        {"claim", "paper", "differences", "mean", "half_interval", "least", "verdict", "sentence"}; `half_interval` is
+        None if no claim has two seeds, as then no spread is known; `verdict` is `holds`, `does not hold` or `not
+        decided`, and None where nothing is claimed of a difference that is more than chance.
     """
     freedom = sum(len(claim.differences) - 1 for claim in claims)
     squares = sum((value - mean(claim.differences)) ** 2 for claim in claims for value in claim.differences)
@@ -59,28 +61,45 @@ def judged(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
                 "mean": round(mean(claim.differences), 3),
                 "half_interval": None if half is None else round(half, 3),
                 "least": round(least, 3),
+                "verdict": _verdict(claim, half, least),
                 "sentence": _sentence(claim, half, least),
             }
         )
     return found
 
 
+def _verdict(claim: Claim, half: float | None, least: float) -> str | None:
+    gain = mean(claim.differences)
+    if half is None:
+        return "not decided"
+    if claim.expected == "little":
+        if abs(gain) + half <= least:
+            return "holds"
+        return "does not hold" if abs(gain) - half > least else "not decided"
+    if abs(gain) <= max(half, least):
+        return "not decided"
+    if claim.expected is None:
+        return None
+    return "holds" if (gain > 0) == (claim.expected == "gain") else "does not hold"
+
+
 def _sentence(claim: Claim, half: float | None, least: float) -> str:
-    count, gain = len(claim.differences), mean(claim.differences)
-    agrees = (gain > 0) - (gain < 0) if claim.sign >= 0 else (gain < 0) - (gain > 0)
+    count, gain, verdict = len(claim.differences), mean(claim.differences), _verdict(claim, half, least)
     printed = "" if claim.paper is None else f" (paper {_signed(claim.paper, 2)})"
     head = f"{claim.text[0].upper()}{claim.text[1:]}{printed}:"
     if half is None:
-        side = {0: "", 1: ", as claimed", -1: ", against the claim"}[agrees * abs(claim.sign)]
         known = "it may be chance" if abs(gain) <= least else "no spread is known"
-        return f"{head} {_signed(gain)} points with one seed{side}; {known}."
+        return f"{head} {_signed(gain)} points with one seed; {known}."
     numbers = f"{_signed(gain)} ± {half:.1f} points over {'one seed' if count == 1 else f'{count} seeds'}"
+    start = f"{head} {verdict}, {numbers}" if verdict else f"{head} {numbers}"
+    if claim.expected == "little":
+        size = {"holds": "no more", "does not hold": "more", "not decided": "perhaps more"}[verdict]
+        return f"{start}, {size} than {least:.1f}."
     if abs(gain) <= half:
-        return f"{head} not decided, {numbers}, no more than chance."
+        return f"{start}, no more than chance."
     if abs(gain) <= least:
-        return f"{head} not decided, {numbers}: more than seeds differ by, but other test images might not show it."
-    verdict = {0: "", 1: "holds, ", -1: "does not hold, "}[agrees * abs(claim.sign)]
-    return f"{head} {verdict}{numbers}, more than chance."
+        return f"{start}: more than seeds differ by, but other test images might not show it."
+    return f"{start}, more than chance."
 
 
 def _signed(points: float, digits: int = 1) -> str:

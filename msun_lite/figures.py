@@ -36,14 +36,15 @@ def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
     """Draw top-1 accuracy against image size, one line a method (the paper's Fig. 4a).
 
     Args:
-        records: method -> its summary.json.
+        records: method -> its summary.json, or the mean of several seeds (`seeds.averaged`), with a band of one
+            standard deviation to both sides.
         title: what was measured, above the axes.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.4), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
         for method, record in records.items():
-            _draw_line(axes, method, record)
+            draw_accuracies(axes, method, record, f"{NAMES[method]}: {record['mean_top1']:.1f} %")
         first = next(iter(records.values()))
         sizes, scales = first["sizes"], first["scales"]
         for scale in scales:
@@ -63,14 +64,15 @@ def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
         return figure
 
 
-def _draw_line(axes, method: str, record: dict) -> None:
+def draw_accuracies(axes: Axes, method: str, record: dict, label: str) -> None:
+    """Draw a method's accuracy at every size of its record, with a band for the spread over seeds if it has one."""
     sizes = record["sizes"]
-    axes.plot(
-        sizes,
-        [record["top1"][str(size)] for size in sizes],
-        label=f"{NAMES[method]}: {record['mean_top1']:.1f} %",
-        **look(method),
-    )
+    values = [record["top1"][str(size)] for size in sizes]
+    axes.plot(sizes, values, label=label, **look(method))
+    if spread := record.get("spread"):
+        half = [spread[str(size)] for size in sizes]
+        low, high = ([value + sign * by for value, by in zip(values, half, strict=True)] for sign in (-1, 1))
+        axes.fill_between(sizes, low, high, color=look(method)["color"], alpha=0.2, linewidth=0)
 
 
 def analysis_figures(analyses: dict[str, dict], arrays: dict[str, dict]) -> dict[str, Figure]:

@@ -1,13 +1,15 @@
 """What several seeds of a run say together: its records by seed, and two runs compared seed by seed.
 
-lead = Lead(over_seeds(folder, "mst"), over_seeds(folder, "msun"))
+runs = over_seeds(folder, "mst"), over_seeds(folder, "msun")
+averaged(runs[0])["top1"]["40"], averaged(runs[0])["spread"]["40"]
+lead = Lead(*runs)
 lead.at(40), lead.said(lead.at(40)), lead.clear()
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
+from statistics import mean, stdev
 
 from msun_lite.records import read_json
 
@@ -18,6 +20,27 @@ def over_seeds(folder: Path, run: str) -> dict[int, dict]:
     """Return seed -> summary of the records of a run: those in `folder` that are called RUN-seedSEED."""
     found = [read_json(path) for path in folder.glob(f"{run}-seed*/summary.json")]
     return {record["seed"]: record for record in sorted(found, key=lambda record: record["seed"])}
+
+
+def averaged(by_seed: Mapping[int, dict]) -> dict:
+    """Return the mean of a run's seeds as a record, for the tables and figures that show records.
+
+    `top1` and `mean_top1` are means, and `spread` has the standard deviations under the same sizes and `mean`, None
+    with one seed; `seeds` counts them. Of the rest, what all seeds have in common is kept.
+    """
+    records = list(by_seed.values())
+    first = records[0]
+    accuracies = {size: [one["top1"][size] for one in records] for size in first["top1"]}
+    means = [one["mean_top1"] for one in records]
+    common = ("method", "arch", "sizes", "scales", "params", "mean_flops", "data", "epochs")
+    several = len(records) > 1
+    return {
+        **{name: first[name] for name in common},
+        "top1": {size: mean(values) for size, values in accuracies.items()},
+        "mean_top1": mean(means),
+        "spread": {name: stdev(values) for name, values in {**accuracies, "mean": means}.items()} if several else None,
+        "seeds": len(records),
+    }
 
 
 def chance(images: int, percent: float = 80.0) -> float:

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from msun_lite.seeds import some_seeds
+
 RESAMPLING_NAMES = {
     "antialiased": "bilinear, antialiased",
     "bilinear": "bilinear (the paper's)",
@@ -19,15 +21,18 @@ def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
     """Return one row a record in the layout of Table II: parameters, mean FLOPs, accuracy at each size.
 
     Args:
-        records: name of the row -> summary or accuracy record.
+        records: name of the row -> summary, accuracy record, or the mean of several (`seeds.averaged`), which gets a
+            second row with the standard deviation over the seeds.
         style: a tabulate format; `github` for Markdown.
     """
     sizes = [str(size) for size in next(iter(records.values()))["sizes"]]
-    rows = [
-        [name, f"{r['params'] / 1e6:.2f}", f"{r['mean_flops'] / 1e9:.3f}", f"{r['mean_top1']:.2f}"]
-        + [f"{r['top1'][size]:.1f}" for size in sizes]
-        for name, r in records.items()
-    ]
+    rows = []
+    for name, r in records.items():
+        costs = [f"{r['params'] / 1e6:.2f}", f"{r['mean_flops'] / 1e9:.3f}"]
+        rows.append([name, *costs, f"{r['mean_top1']:.2f}", *(f"{r['top1'][size]:.1f}" for size in sizes)])
+        if spread := r.get("spread"):
+            deviations = [f"{spread['mean']:.2f}", *(f"{spread[size]:.1f}" for size in sizes)]
+            rows.append([f"± over {some_seeds(r['seeds'])}", "", "", *deviations])
     header = ["method", "params M", "GFLOPs", "mean", *sizes]
     return _table(header, rows, style)
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
-from msun_lite.figures import NAMES, STYLE, SUBNET_LOOKS, look
+from msun_lite.figures import NAMES, STYLE, SUBNET_LOOKS, draw_accuracies, look
 
 
 def picture_grid(rows: Sequence[tuple[str, Sequence[tuple[str, NDArray]]]], width: float = 1.9) -> Figure:
@@ -107,14 +107,13 @@ def _stacked(count: int, width: float, height: float) -> tuple[Figure, Sequence[
 def accuracy_panels(panels: dict[str, dict[str, dict]]) -> Figure:
     """Draw top-1 accuracy against size for several sets of records, one above the other, one line a method.
 
-    `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json has them.
+    `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json and `seeds.averaged` have them.
     """
     with rc_context(STYLE):
         figure, grid = _stacked(len(panels), 6.0, 3.6)
         for ax, (title, records) in zip(grid, panels.items(), strict=True):
             for method, record in records.items():
-                values = [record["top1"][str(size)] for size in record["sizes"]]
-                ax.plot(record["sizes"], values, label=NAMES[method], **look(method))
+                draw_accuracies(ax, method, record, NAMES[method])
             ax.set_title(title, fontsize=11, loc="left", weight="bold")
             ax.set(xticks=record["sizes"][::2], ylim=(0, 102), ylabel="top-1 accuracy (%)")
             ax.set_xlabel("size of the input image (pixels)")

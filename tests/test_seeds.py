@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from msun_lite.seeds import Lead, chance, listed, number, over_seeds, points, seeds_of, some_seeds, where
+from msun_lite.seeds import Lead, averaged, chance, listed, number, over_seeds, points, seeds_of, some_seeds, where
+from msun_lite.tables import accuracy_table
 
 
 def summary(seed, *top1):
@@ -13,6 +14,7 @@ def summary(seed, *top1):
         "top1": {str(size): value for size, value in zip(sizes, top1, strict=True)},
         "mean_top1": sum(top1) / len(top1),
         "data": {"val": 1600},
+        **{"method": "mst", "arch": "resnet18", "scales": sizes, "params": 1, "mean_flops": 2, "epochs": 3},
     }
 
 
@@ -24,6 +26,19 @@ def test_the_records_of_a_run_are_found_by_seed_and_those_of_longer_names_are_no
     assert list(over_seeds(tmp_path, "msun")) == [2, 10]
     assert list(over_seeds(tmp_path, "msun-warm")) == [0]
     assert over_seeds(tmp_path, "nothing") == {}
+
+
+def test_seeds_are_averaged_at_every_size_with_their_spread():
+    found = averaged({0: summary(0, 50.0, 70.0), 2: summary(2, 54.0, 72.0)})
+    assert found["top1"] == {"8": 52.0, "16": 71.0}
+    assert found["mean_top1"] == 61.5
+    assert found["spread"] == pytest.approx({"8": 8**0.5, "16": 2**0.5, "mean": 4.5**0.5})
+    assert found["seeds"] == 2
+    lines = accuracy_table({"MST": found, "one": averaged({0: summary(0, 50.0, 70.0)})}).splitlines()
+    assert lines[2].split() == ["MST", "0.00", "0.000", "61.50", "52.0", "71.0"]
+    assert lines[3].split() == ["±", "over", "two", "seeds", "2.12", "2.8", "1.4"]
+    assert lines[4].split() == ["one", "0.00", "0.000", "60.00", "50.0", "70.0"]
+    assert len(lines) == 5
 
 
 def test_two_standard_errors_of_an_accuracy():

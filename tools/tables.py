@@ -18,6 +18,7 @@ from msun_lite.analyse import Analysis
 from msun_lite.evaluate import all_routings
 from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
 from msun_lite.records import read_json
+from msun_lite.seeds import averaged, over_seeds, seeds_of
 from msun_lite.tables import (
     RESAMPLING_NAMES,
     accuracy_table,
@@ -37,8 +38,8 @@ GRIDS = {"quick": "drawn scenes", "lite": "Imagenette"}
 
 
 def records(grid: str) -> dict[str, dict]:
-    """Return method -> summary of the seed-0 runs of a set."""
-    return {method: read_json(RESULTS / grid / f"{method}-seed0" / "summary.json") for method in NAMES}
+    """Return method -> mean over the seeds of a set of runs."""
+    return {method: averaged(over_seeds(RESULTS / grid, method)) for method in NAMES}
 
 
 def readme(text: str) -> str:
@@ -46,11 +47,11 @@ def readme(text: str) -> str:
     text = _replace(text, "beyond", accuracy_table(beyond(), "github"))
     text = _replace(text, "transfer", transfer_rows(transfer_record(transfers().values())))
     for grid in GRIDS:
-        runs = records(grid)
-        named = {NAMES[method]: record for method, record in runs.items()}
+        named = {NAMES[method]: record for method, record in records(grid).items()}
+        shipped = read_json(RESULTS / grid / "msun-seed0" / "summary.json")
         for name, table in (
             (grid, accuracy_table(named, "github")),
-            (f"{grid}-subnets", subnet_table(runs["msun"] | {"routings": all_routings(runs["msun"])}, "github")),
+            (f"{grid}-subnets", subnet_table(shipped | {"routings": all_routings(shipped)}, "github")),
         ):
             text = _replace(text, name, table)
     return text
@@ -66,7 +67,7 @@ def _replace(text: str, name: str, table: str) -> str:
 
 
 def beyond() -> dict[str, dict]:
-    """Return the runs of `lite` that go beyond the paper, after the plain MSUN, by the name they are shown under."""
+    """Return the means of the runs of `lite` that go beyond the paper, after the plain MSUN, by the names shown."""
     names = {
         "MSUN": "msun",
         "BatchNorm per scale": "msun-per_scale",
@@ -75,7 +76,7 @@ def beyond() -> dict[str, dict]:
         "the same without the constraint: lite-plus": "plus",
         "MSUN from Vanilla, 5 epochs": "msun-warm",
     }
-    return {name: read_json(RESULTS / "lite" / f"{folder}-seed0" / "summary.json") for name, folder in names.items()}
+    return {name: averaged(over_seeds(RESULTS / "lite", run)) for name, run in names.items()}
 
 
 def index() -> str:
@@ -337,7 +338,8 @@ def draw() -> None:
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]
-        title = f"{data}, {first['arch']}, {first['data']['val']} validation images, seed {first['seed']}"
+        seeds = seeds_of({NAMES[method]: record["seeds"] for method, record in runs.items()})
+        title = f"{data}, {first['arch']}, {first['data']['val']} validation images, {seeds}"
         save_figure(accuracy_figure(runs, title), RESULTS / grid / "accuracy")
 
 
