@@ -55,6 +55,16 @@ def test_every_measurement_beside_the_runs_says_where_it_comes_from(path):
     assert len(record["env"]["commit"]) == 40
 
 
+def test_the_index_names_every_record():
+    index, transfers = ((tables.RESULTS / name).read_text() for name in ("README.md", "transfer/README.md"))
+    for path in tables.RESULTS.rglob("*.json"):
+        name = path.relative_to(tables.RESULTS)
+        if name.parts[0] == "transfer":
+            assert f"({name.name})" in transfers
+        else:
+            assert f"({name.parent if name.name == 'summary.json' else name})" in index
+
+
 @pytest.mark.parametrize("name", sorted(tables.transfers()))
 def test_every_transfer_is_of_the_shipped_weights_and_called_what_it_is(name):
     record = tables.transfers()[name]
@@ -247,6 +257,17 @@ def test_batches_are_ready_at_least_one_and_a_half_times_as_fast_as_torchvisions
         assert entry["images"] >= 256
         for workers in ("0 workers", "2 workers"):
             assert entry[workers]["batch"]["ratio"]["median"] >= 1.5
+
+
+def test_what_the_readme_says_of_batches_whose_scales_are_made_too_is_what_was_measured():
+    record = json.loads((tables.RESULTS / "pipeline.json").read_text())
+    ratios = [
+        entry[workers]["views"]["ratio"]["median"]
+        for entry in record["files"].values()
+        for workers in ("0 workers", "2 workers")
+    ]
+    text = " ".join((tables.ROOT / "README.md").read_text().split())
+    assert f"{min(ratios):.1f} to {max(ratios):.1f} times as fast once the same CPU has made the scales" in text
 
 
 def test_an_msun_step_takes_about_the_time_that_its_flops_promise():

@@ -14,7 +14,7 @@ from tabulate import tabulate
 from msun_lite.ablate import stem
 from msun_lite.ablation_tables import table_markdown, table_record
 from msun_lite.ablations import TABLES, TESTED, recorded
-from msun_lite.analyse import Analysis
+from msun_lite.analyse import STUDIES, Analysis
 from msun_lite.evaluate import all_routings
 from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
 from msun_lite.records import read_json
@@ -98,7 +98,20 @@ def index() -> str:
         "`antialias-false.json` are it on images made small otherwise than in its training. Transfers to other data "
         "sets are in [transfer](transfer)."
     )
-    return f"# Records\n\n{note}\n\n{table}\n"
+    return f"# Records\n\n{note}\n\n{table}\n\n## Other measurements\n\n{_other_measurements()}\n"
+
+
+def _other_measurements() -> str:
+    """Return a table of the records that are no run's: analyses, counts, what was timed."""
+    accuracies, rows = {"summary.json", "native.json", *TESTED}, []
+    for path in sorted(RESULTS.rglob("*.json")):
+        if path.name in accuracies or path.parent == RESULTS / "transfer":
+            continue
+        record, name = read_json(path), path.relative_to(RESULTS).as_posix()
+        studies = [record[study] for study in STUDIES if study in record] or [record]  # an analysis has several commands
+        made = {(one["command"], one["env"]["commit"], one["env"]["device"]): None for one in studies}
+        rows += [[f"[{name}]({name})", f"`{command}`", at[:10], device] for command, at, device in made]
+    return tabulate(rows, ["record", "command", "commit", "device"], tablefmt="github", disable_numparse=True)
 
 
 def ablations() -> dict[str, dict]:
