@@ -75,8 +75,11 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
     write = _write_torch if format == "torch" else _write_onnx
     devices = {parameter.device for parameter in model.parameters()}
     training = model.training
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"{path}: the folder cannot be made: {error}") from None
     try:
         model.eval().cpu()
         for scale in model.scales:

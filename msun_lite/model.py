@@ -11,6 +11,7 @@ methods `vanilla` and `mst` train: one class, one way to load, to measure and to
 import copy
 import hashlib
 import json
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,12 +21,11 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import CheckpointError, UserError, first_line, one_of
+from msun_lite.errors import CheckpointError, UserError, first_line, one_of, within
 from msun_lite.export import export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, own_norms
-from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
-from msun_lite.records import read_json
+from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors, read_spec
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.spec import (
     IMAGENET_NORMALISATION,
@@ -132,7 +132,7 @@ class MSUN(
             CheckpointError: if the weights do not fit.
         """
         options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names)
-        return cls._build(make_spec(arch, check_scales(scales), *options), stems, weights)
+        return cls._build(make_spec(arch, _whole_scales(scales), *options), stems, weights)
 
     @classmethod
     def vanilla(
@@ -169,7 +169,7 @@ class MSUN(
             UserError: if the model cannot be cut there, or cannot take images of these scales.
         """
         f, g = cut(copy.deepcopy(model), split)
-        scales = check_scales(scales)
+        scales = _whole_scales(scales)
         with torch.no_grad():
             ghost = copy.deepcopy(model).to("meta").eval()
             classes = ghost(torch.empty(1, 3, scales[-1], scales[-1], device="meta")).shape[-1]
@@ -196,6 +196,7 @@ class MSUN(
         """Build the model of a description, its plain CNN's weights fresh or as `pretrained.find_plain` has them."""
         arch, scales = spec["arch"], spec["scales"]
         recipe, largest = find_recipe(arch), scales[-1]
+        within("num_classes", spec["classes"], least=1)
         cnn = recipe.build(spec["classes"])
         if weights is not None:
             found = find_plain(arch, weights)
@@ -281,11 +282,20 @@ class MSUN(
 
         Returns:
             Features f_i(x_i) [B, C, h, w] by scale, and logits g(f_i(x_i)) [B, classes] by scale.
+
+        Raises:
+            UserError: for no views, other sizes, unequal numbers of images, or `joint` where g is not one.
         """
+        if not isinstance(views, dict) or not views:
+            got = "none" if views == {} else type(views).__name__
+            raise UserError(f"views: expected images by scale, such as {{32: x32}}, got {got}")
+        first = len(next(iter(views.values())))
         for scale, images in views.items():
             if scale not in self.scales or images.shape[-2:] != (scale, scale):
                 expected = f"[B, 3, s, s] for scales s of {list(self.scales)}"
                 raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
+            if len(images) != first:
+                raise UserError(f"views: expected {first} images at each scale, got {len(images)} for {scale}")
         if joint and (self.unify, self.norm) != ("largest", "shared"):
             raise UserError("joint: expected unify 'largest' and norm 'shared': one batch has one shape and one norm")
         own = {scale: self.subnets[str(scale)](images) for scale, images in views.items()}
@@ -304,27 +314,53 @@ class MSUN(
         with atomic_write(folder / "model.safetensors") as file:
             file.write(safetensors.torch.save(state))
 
+    def save_pretrained(self, save_directory: str | Path, **options) -> str | None:
+        """Save the model with a card for the Hugging Face Hub; `options` are those of the mixin.
+
+        Raises:
+            UserError: if the folder cannot be made.
+        """
+        try:
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{save_directory}: the folder cannot be made: {error}") from None
+        return super().save_pretrained(save_directory, **options)
+
     def _save_pretrained(self, save_directory: Path) -> None:
         """What `save_pretrained` and `push_to_hub` of the Hugging Face mixin call."""
         self.save(save_directory)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, revision: str | None = None) -> "MSUN":
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+    ) -> "MSUN":
         """Load a trained model, ready for evaluation, on the CPU.
 
         Args:
             source: a run folder, the name of shipped weights such as `lite-msun`, or a model's id on the Hugging Face
                 Hub such as `user/model`, downloaded once.
             revision: branch, tag or commit on the Hub.
+            force_download: download it again.
+            token: for a private model; True takes the stored one.
+            cache_dir: where downloads are kept.
+            local_files_only: take what has been downloaded before, and ask nobody.
 
         Raises:
             CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
         """
-        folder = find_pretrained(source, revision)
-        spec = read_json(folder / "model.json")
+        hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        folder = find_pretrained(source, revision=revision, force_download=force_download, **hub)
+        spec = read_spec(folder / "model.json")
         try:
             model = cls.from_spec(spec)
-        except (UserError, TypeError, ValueError, KeyError, IndexError) as error:
+        except (UserError, TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {error}") from None
         return model.load(folder).eval()
 
@@ -352,6 +388,15 @@ class MSUN(
         path = Path(folder) / "model.safetensors"
         load_state(self, read_safetensors(path), path)
         return self
+
+
+def _whole_scales(scales: Sequence[int]) -> tuple[int, ...]:
+    """Return two or more scales as `scales.check_scales` does, or raise a `UserError` for what are no whole numbers."""
+    try:
+        whole = [operator.index(scale) for scale in scales]
+    except TypeError:
+        raise UserError(f"scales: expected whole numbers of pixels, such as (32, 128, 224), got {scales!r}") from None
+    return check_scales(whole)
 
 
 def _unified(g: nn.Module, private: dict[int, nn.Module], spec: dict) -> nn.Module:

@@ -4,6 +4,8 @@ All of them are states of the *plain* network, under its own layer names; `load_
 may have another number of classes.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,14 +34,18 @@ class PlainWeights:
     normalisation: dict | None = None
 
 
+MOST = 100_000
+"""Most classes, pixels and so on in a model.json: what a damaged one asks for may be more memory than there is."""
+
 MODEL_FILES = ("model.json", "model.safetensors")
 """What a folder with a model in it has."""
 
 
-def find_pretrained(source: str | Path, revision: str | None = None) -> Path:
+def find_pretrained(source: str | Path, **download: object) -> Path:
     """Return the folder of a run, of shipped weights by their name, or of a model downloaded from the Hub.
 
-    A folder wins over a name. What looks like a path into an existing folder is not sought on the Hub.
+    A folder wins over a name. What looks like a path into an existing folder is not sought on the Hub. `download` are
+    options of the Hub's client, see `MSUN.from_pretrained`.
 
     Raises:
         CheckpointError: if there is no such model.
@@ -52,11 +58,66 @@ def find_pretrained(source: str | Path, revision: str | None = None) -> Path:
     if str(source).count("/") != 1 or Path(source).parent.exists():
         raise CheckpointError(f"{source}: {expected}")
     try:
-        files = [hf_hub_download(str(source), name, revision=revision) for name in MODEL_FILES]
+        files = [hf_hub_download(str(source), name, **download) for name in MODEL_FILES]
     except Exception as error:  # the Hub's client raises many kinds
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{source}: {expected}, or a model on the Hub: {reason}") from None
     return Path(files[0]).parent
+
+
+def _whole(value: object, least: int = 1) -> bool:
+    return type(value) is int and least <= value <= MOST
+
+
+def _are_names(value: object) -> bool:
+    return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
+
+
+def _is_stem(scale: str, stem: object) -> bool:
+    if not scale.isdecimal() or not isinstance(stem, dict) or stem.keys() != {"kernel", "strides"}:
+        return False
+    strides = stem["strides"]
+    return _whole(stem["kernel"]) and isinstance(strides, dict) and all(map(_whole, strides.values()))
+
+
+def _is_normalisation(value: object) -> bool:
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not all(isinstance(value.get(name), list) for name in ("mean", "std")):
+        return False
+    numbers = [number for name in ("mean", "std") for number in value[name]]
+    if len(value["mean"]) != 3 or len(value["std"]) != 3 or not all(type(number) in (int, float) for number in numbers):
+        return False
+    return all(map(math.isfinite, numbers)) and min(value["std"]) > 0
+
+
+SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
+    "arch": ("a name", lambda value: isinstance(value, str)),
+    "blocks": ("a number of stages", lambda value: value is None or _whole(value, least=0)),
+    "scales": ("sizes in pixels", lambda value: isinstance(value, list) and all(map(_whole, value)) and value != []),
+    "classes": (f"a number from 1 to {MOST}", _whole),
+    "class_names": ("names", _are_names),
+    "stems": (
+        "a kernel and strides for each smaller scale",
+        lambda value: isinstance(value, dict) and all(_is_stem(*item) for item in value.items()),
+    ),
+    "antialias": ("true or false", lambda value: isinstance(value, bool)),
+    "normalisation": ("a mean and a standard deviation of three numbers each", _is_normalisation),
+}
+"""What the values in a model.json must be that the network's parts take unseen."""
+
+
+def read_spec(path: Path) -> dict:
+    """Return what a model.json says, each value of the type and in the range that a network can be made of.
+
+    Raises:
+        CheckpointError: naming the file, and the first value that is none.
+    """
+    spec = read_json(path)
+    for name, (expected, holds) in SPEC_VALUES.items():
+        if name in spec and not holds(spec[name]):
+            raise CheckpointError(f"{path}: {name}: expected {expected}, got {str(spec[name])[:80]!r}")
+    return spec
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -134,7 +195,7 @@ def _read_plain_file(path: Path) -> dict[str, Tensor]:
 
 
 def _of_vanilla_run(folder: Path, arch: str) -> PlainWeights:
-    spec = read_json(folder / "model.json")
+    spec = read_spec(folder / "model.json")
     if spec.get("arch") != arch or len(spec.get("scales", ())) != 1:
         expected = f"expected a Vanilla run of {arch}"
         raise CheckpointError(f"{folder}: {expected}, got {spec.get('arch')} at scales {spec.get('scales')}")

@@ -42,6 +42,8 @@ def test_bad_arguments_are_refused_before_any_work(tmp_path):
         make().export(tmp_path / "new", "tflite")
     with pytest.raises(UserError, match="exists already"):
         make().export(tmp_path)
+    with pytest.raises(UserError, match="/dev/null/x/new: the folder cannot be made"):
+        make().export("/dev/null/x/new")
 
 
 def test_damaged_exports_are_refused_by_name(tmp_path):

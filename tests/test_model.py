@@ -1,4 +1,5 @@
 import json
+import re
 
 import pytest
 import torch
@@ -114,6 +115,46 @@ def test_pretrained_sources_that_cannot_be_used_are_named(model, tmp_path):
         MSUN.from_pretrained(tmp_path)
 
 
+WRONG_SPECS = {
+    "arch": [None, 3, []],
+    "blocks": [-1, "1", 1.5, True],
+    "scales": [None, [], 16, ["16"], [8.5], [0, 8]],
+    "classes": [-1, 0, 10**12, "10", None, True],
+    "class_names": ["cat", [1, 2], {}],
+    "stems": [
+        *([], None, "coarse", {"8": None}, {"x": {"kernel": 3, "strides": {}}}, {"8": {"kernel": 3}}),
+        {"8": {"kernel": 0, "strides": {}}},
+        {"8": {"kernel": 3, "strides": {"conv1": "2"}}},
+    ],
+    "routing": [None, "x", []],
+    "antialias": ["x", None, 1],
+    "unify": [None, "x"],
+    "norm": [3, "x"],
+    "normalisation": ["x", [1], {}, {"mean": [0, 0, 0], "std": [1, 1, 0]}, {"mean": [0, 0], "std": [1, 1]}],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in WRONG_SPECS.items() for value in values])
+def test_a_damaged_description_is_one_line_that_names_the_value(model, tmp_path, name, value):
+    model.save(tmp_path)
+    spec = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(spec | {name: value}))
+    with pytest.raises(
+        CheckpointError, match=rf"model\.json: (does not describe a model: )?{name}: expected"
+    ) as refused:
+        MSUN.from_pretrained(tmp_path)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("stems", [{"8": {"kernel": 10**5, "strides": {}}}, {"8": {"kernel": 3, "strides": {"x": 1}}}])
+def test_stems_that_no_network_can_have_are_refused(model, tmp_path, stems):
+    model.save(tmp_path)
+    spec = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(spec | {"stems": spec["stems"] | stems}))
+    with pytest.raises(CheckpointError, match=r"model\.json: does not describe a model: "):
+        MSUN.from_pretrained(tmp_path)
+
+
 def test_truncated_weights_are_refused(model, tmp_path):
     model.save(tmp_path)
     weights = tmp_path / "model.safetensors"
@@ -141,3 +182,41 @@ def test_what_is_no_batch_of_images_is_refused_in_words(model, images):
 def test_views_must_be_at_the_models_scales(model, views):
     with pytest.raises(UserError, match=r"scales s of \[8, 16, 32\]"):
         model.forward_scales(views)
+
+
+@pytest.mark.parametrize(
+    ("views", "message"),
+    [
+        ([torch.rand(1, 3, 8, 8)], "views: expected images by scale, such as {32: x32}, got list"),
+        ({}, "views: expected images by scale, such as {32: x32}, got none"),
+        (
+            {8: torch.rand(2, 3, 8, 8), 16: torch.rand(1, 3, 16, 16)},
+            "views: expected 2 images at each scale, got 1 for 16",
+        ),
+    ],
+)
+def test_views_must_be_the_same_images_at_one_scale_or_more(model, views, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        model.forward_scales(views)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": 8}, "scales: expected whole numbers of pixels, such as (32, 128, 224), got 8"),
+        ({"scales": "ab"}, "got 'ab'"),
+        ({"scales": (8, 16.5)}, "got (8, 16.5)"),
+        ({"scales": None}, "got None"),
+        ({"num_classes": 0}, "num_classes: expected at least 1, got 0"),
+        ({"num_classes": -1}, "num_classes: expected at least 1, got -1"),
+    ],
+)
+def test_scales_and_classes_that_cannot_be_are_refused_in_words(options, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        MSUN.from_backbone("resnet_lite", **options)
+
+
+def test_a_place_where_nothing_can_be_saved_is_named(model):
+    for save in (model.save, model.save_pretrained):
+        with pytest.raises(UserError, match=r"/dev/null/x.* cannot be"):
+            save("/dev/null/x")

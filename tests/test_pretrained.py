@@ -209,17 +209,20 @@ def test_a_model_is_saved_for_the_hub_and_comes_back_from_it(tmp_path):
     assert {"model.json", "model.safetensors", "README.md"} <= {path.name for path in folder.iterdir()}
     shutil.copytree(folder, folder.parent / ("0" * 40))
     program = (
-        "import torch; from msun_lite import MSUN; model = MSUN.from_pretrained('someone/model');"
+        "import sys, torch; from msun_lite import MSUN;"
+        "model = MSUN.from_pretrained('someone/model', token=False, cache_dir=sys.argv[1]);"
+        "model = MSUN.from_pretrained('someone/model', cache_dir=sys.argv[1], local_files_only=True);"
         "print(model(torch.ones(1, 3, 10, 10)).tolist())"
     )
     with served(tmp_path / "web") as address:
         env = {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "cache"), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
-        command = [sys.executable, "-c", program]
+        command = [sys.executable, "-c", program, str(tmp_path / "mine")]
         done = subprocess.run(command, env=env, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     with torch.no_grad():
         expected = model(torch.ones(1, 3, 10, 10))
     torch.testing.assert_close(torch.tensor(json.loads(done.stdout)), expected)
+    assert (tmp_path / "mine" / "models--someone--model").is_dir()
 
 
 def test_a_path_into_an_existing_folder_is_not_sought_on_the_hub(tmp_path, monkeypatch):
