@@ -69,6 +69,13 @@ def test_every_figure_has_a_description_and_a_caption(path):
             assert drawn["figure"]["name"].startswith("fig-"), cell.source
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_text_refers_to_every_figure(path):
+    text = "\n".join(cell.source for cell in cells(path, "markdown"))
+    names = [cell.metadata.get("mystnb", {}).get("figure", {}).get("name") for cell in cells(path, "code")]
+    assert [name for name in names if name and f"{{numref}}`{name}`" not in text] == []
+
+
 def test_there_are_six_sliders_or_more():
     sources = [cell.source for path in NOTEBOOKS for cell in cells(path, "code")]
     sources.append((BOOK / "intro.md").read_text())
