@@ -160,9 +160,13 @@ def test_the_routed_stream_is_as_fast_as_the_flops_promise_or_nearly():
     assert f"{expected} {record['promised_by_flops']:.2f}" in text
 
 
+def shipped(run):
+    return json.loads((tables.RESULTS / "lite" / f"{run}-seed0" / "summary.json").read_text())
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_shipped_weights_are_those_of_the_record(method):
-    record = tables.records("lite")[method]
+    record = shipped(method)
     folder = SHIPPED / f"lite-{method}"
     weights = (folder / "model.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() == record["shipped"]["sha256"]
@@ -174,7 +178,7 @@ def test_shipped_weights_are_those_of_the_record(method):
 
 
 def test_the_better_msun_is_shipped_and_its_preset_is_that_of_its_record():
-    record = json.loads((tables.RESULTS / "lite" / "plus-seed0" / "summary.json").read_text())
+    record = shipped("plus")
     weights = (SHIPPED / "lite-plus" / "model.safetensors").read_bytes()
     assert hashlib.sha256(weights).hexdigest() == record["shipped"]["sha256"]
     trained, preset = asdict(record_config(record)), asdict(make_config("lite-plus", seed=record["seed"]))
@@ -194,7 +198,7 @@ def test_the_commit_is_that_of_the_packages_checkout():
 def test_every_analysis_says_where_it_comes_from_and_is_that_of_the_shipped_weights(method):
     record = tables.analyses()[method]
     assert record["weights"] == fingerprint(MSUN.from_pretrained(f"lite-{method}"))
-    summary = tables.records("lite")[method]
+    summary = shipped(method)
     for study in STUDIES:
         made = record[study]
         assert made["command"].startswith(f"python -m msun_lite.analyse lite-{method} --reference lite-vanilla")

@@ -108,7 +108,7 @@ def _other_measurements() -> str:
         if path.name in accuracies or path.parent == RESULTS / "transfer":
             continue
         record, name = read_json(path), path.relative_to(RESULTS).as_posix()
-        studies = [record[study] for study in STUDIES if study in record] or [record]  # an analysis has several commands
+        studies = [record[study] for study in STUDIES if study in record] or [record]  # an analysis is of several
         made = {(one["command"], one["env"]["commit"], one["env"]["device"]): None for one in studies}
         rows += [[f"[{name}]({name})", f"`{command}`", at[:10], device] for command, at, device in made]
     return tabulate(rows, ["record", "command", "commit", "device"], tablefmt="github", disable_numparse=True)
