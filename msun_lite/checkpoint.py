@@ -41,9 +41,31 @@ def load_checkpoint(path: Path) -> dict:
     except Exception as error:  # a damaged file can raise nearly anything in the unpickler
         first = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path}: expected a whole checkpoint, got: {first}") from None
-    if not isinstance(state, dict) or not {"model", "step"} <= state.keys():
+    if not isinstance(state, dict) or "model" not in state or type(state.get("step")) is not int:
         raise CheckpointError(f"{path}: expected a checkpoint of a training run, got something else")
     return state
+
+
+KINDS = {
+    **dict.fromkeys(("epoch", "batch"), int),
+    **dict.fromkeys(("seconds", "epoch_seconds", "waiting_seconds"), int | float),
+    **dict.fromkeys(("best", "row"), dict | None),
+}
+"""What the position of a run and its notes are, by name."""
+
+
+def check_position(state: dict, epochs: int, steps: int) -> None:
+    """Raise a `ValueError` unless a state is at a step of a run of so many `epochs` of so many `steps`, notes and all.
+
+    Raises:
+        KeyError: if something is missing.
+    """
+    for name, kind in KINDS.items():
+        if not isinstance(state[name], kind):
+            raise ValueError(f"{name} {state[name]!r}")
+    epoch, batch = state["epoch"], state["batch"]
+    if not (0 <= epoch <= epochs and 0 <= batch < steps) or state["step"] != epoch * steps + batch:
+        raise ValueError(f"step {state['step']}, epoch {epoch} of {epochs}, batch {batch} of {steps}")
 
 
 class Checkpoints:

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from msun_lite.checkpoint import Checkpoints
+from msun_lite.checkpoint import Checkpoints, check_position
 from msun_lite.config import TrainConfig
 from msun_lite.data import DataSet
 from msun_lite.devices import arithmetic, pick_precision, strides_over_a_point, to_float
 from msun_lite.distributed import ALONE, World
-from msun_lite.errors import CheckpointError, DataError, UserError
+from msun_lite.errors import CheckpointError, DataError, UserError, first_line
 from msun_lite.evaluate import evaluate_on
 from msun_lite.files import write_text
 from msun_lite.loaders import Batch, TrainView, train_loader
@@ -332,7 +332,7 @@ class Trainer:
         """Continue from the newest whole checkpoint of the run folder, which the first process reads for all.
 
         Raises:
-            CheckpointError: if there is none, or it belongs to another model, data set or precision.
+            CheckpointError: if there is none, or it is not one of this run: of its model, data, precision and length.
         """
         path = self.folder.checkpoint
         state, damaged = self.world.on_first(self.checkpoints.load)
@@ -341,6 +341,7 @@ class Trainer:
         try:
             self._check_same("data", state["data"], self.data.describe())
             self._check_same("precision", state["precision"], self.precision)
+            check_position(state, self.config.epochs, self.steps_per_epoch)
             load_state(self.model, state["model"], path)
             self.optimizer.load_state_dict(state["optimizer"])
             self.scaler.load_state_dict(state["scaler"])
@@ -357,8 +358,11 @@ class Trainer:
             self.tally.sums.copy_(state["sums"] / self.world.size)
             self.bad_images.seen |= dict.fromkeys(state["bad_images"])
             self._set_rng_state(state["rng"])
-        except (KeyError, TypeError, AttributeError, RuntimeError) as error:
-            raise CheckpointError(f"{path}: expected a checkpoint of a training run, missing {error}") from None
+        except CheckpointError:
+            raise
+        except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+            got = f"{type(error).__name__}: {first_line(error)}"
+            raise CheckpointError(f"{path}: expected a checkpoint of this training run, got {got}") from None
         if self.world.first:
             self.folder.drop_metrics_after(self.epoch if self.row is None else self.epoch - 1)
 

@@ -138,6 +138,37 @@ def test_a_checkpoint_of_another_architecture_is_refused(tiny, tmp_path):
         train(tiny(resume=True))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"optimizer": {}}, "KeyError: 'param_groups'"),
+        ({"optimizer": {"state": {}, "param_groups": []}}, "ValueError: loaded state dict"),
+        ({"optimizer": {"state": {}, "param_groups": [{"params": [0]}]}}, "ValueError: loaded state dict"),
+        ({"epoch": "x"}, "ValueError: epoch 'x'"),
+        ({"epoch": 9}, "ValueError: step 0, epoch 9 of 2, batch 0 of 4"),
+        ({"batch": 99}, "ValueError: step 0, epoch 0 of 2, batch 99 of 4"),
+        ({"row": [1]}, "ValueError: row [1]"),
+        ({"sums": torch.zeros(3)}, "RuntimeError: "),
+        ({"bad_images": None}, "TypeError: "),
+        ({"model": 3}, "AttributeError: "),
+        ({"step": None}, "got something else"),
+    ],
+)
+def test_a_checkpoint_that_loads_but_is_no_runs_is_refused_and_nothing_is_lost(tiny, change, message):
+    folder = train(tiny(max_minutes=1e-6))
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    torch.save(state | {"step": 0, "batch": 0} | change, folder / "checkpoint.pt")
+    (folder / "metrics.jsonl").write_text('{"epoch": 1}\n')
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(CheckpointError) as refused:
+        train(tiny(resume=True))
+    assert str(refused.value).startswith(f"{folder / 'checkpoint.pt'}: expected a checkpoint of ")
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
 def test_a_damaged_checkpoint_is_said_and_the_one_before_it_gives_the_same_run(tiny, stop_after, tmp_path, capsys):
     whole = train(tiny(out=str(tmp_path / "whole")))
     stop_after(6)
