@@ -22,8 +22,8 @@ from msun_lite.chapter_figures import prediction_figure
 from msun_lite.chapters import Chapter
 from msun_lite.figures import NAMES, STYLE
 
-QUALITY = 80
-"""Quality of WebP pictures, 0 to 100."""
+QUALITY = 60
+"""Quality of WebP pictures, 0 to 100: letters stay clear, and a cloud of points weighs a third less than at 80."""
 
 CSS_PIXELS = 96
 """Pixels of a page an inch."""
@@ -136,7 +136,7 @@ def _encoded(frame: Frame) -> str:
             frame.picture.savefig(buffer, format="png", dpi=130)
             image = Image.open(buffer).convert("RGB")
             buffer = io.BytesIO()
-            image.save(buffer, "WEBP", quality=QUALITY)
+            image.save(buffer, "WEBP", quality=QUALITY, method=6)  # the slowest way, and the smallest file
             kind = "webp"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
