@@ -56,12 +56,12 @@ def load_data(config: TrainConfig, train: bool = True) -> DataSet:
     Without `train` the training images are counted but not decoded, as evaluation wants it.
 
     Raises:
-        DataError: if it is missing, empty, its two splits differ in classes, or too many of the images
-            to be held in memory are unreadable.
+        DataError: if it is missing, empty, its two splits differ in classes (of shards: if there are some in val
+            alone, and `train`), or too many of the images to be held in memory are unreadable.
     """
     if config.data == "scenes":
         return _scenes(config, train)
-    data = _shards(config) if config.data.startswith(PREFIX) else _folders(config)
+    data = _shards(config, train) if config.data.startswith(PREFIX) else _folders(config)
     return in_memory(data, config, train) if config.cache else data
 
 
@@ -86,12 +86,21 @@ def class_folders(folder: Path) -> tuple[ImageFolder, ImageFolder]:
     return train, val
 
 
-def _shards(config: TrainConfig) -> DataSet:
+def _shards(config: TrainConfig, train: bool) -> DataSet:
     cache = DownloadCache(Path(config.data_root) / "shards-cache", round(config.shards_gb * 1e9))
     shards, store = open_shards(config.data.removeprefix(PREFIX), cache)
     sources = [ShardSource(shards.only(lambda shard, split=split: shard.split == split), store) for split in SPLITS]
+    if train:
+        _check_labels(config.data, *sources, shards.classes)
     bad_images = BadImages(config.max_bad_images)
     return DataSet(store.title, shards.classes, *sources, shards.fingerprint, bad_images)
+
+
+def _check_labels(name: str, train: ImageSource, val: ImageSource, classes: Sequence[str]) -> None:
+    """Raise a `DataError` for classes that are measured but never seen in training."""
+    if extra := sorted(set(val.labels) - set(train.labels)):
+        named = ", ".join(classes[label] for label in extra[:3])
+        raise DataError(f"{name}: expected the classes of val in train too, got {len(extra)} in val alone ({named})")
 
 
 def in_memory(data: DataSet, config: TrainConfig, train: bool) -> DataSet:

@@ -181,6 +181,17 @@ def test_shards_written_by_the_webdataset_library_are_read(tmp_path, streamed):
 SAMPLE = {"0.jpg": _jpeg(), "0.cls": b"0"}
 
 
+def test_classes_of_val_that_training_lacks_are_refused_where_there_is_training(tar, streamed, tiny, tmp_path):
+    for name, labels in (("train", (0, 2)), ("val", (0, 5, 6))):
+        tar(f"{name}.tar", {f"{n}.{end}": c for n in labels for end, c in (("jpg", _jpeg()), ("cls", b"%d" % n))})
+    pattern = f"{tmp_path}/{{train,val}}.tar"
+    with pytest.raises(DataError, match=r"expected the classes of val in train too, got 2 in val alone \(5, 6\)"):
+        streamed(pattern)
+    assert len(load_data(tiny(data=f"wds:{pattern}"), train=False).val) == 3
+    tar("val.tar", SAMPLE)
+    assert len(streamed(pattern).val) == 1
+
+
 def _pickled():
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], dtype=object), allow_pickle=True)
