@@ -185,6 +185,14 @@ def _keyed(row: dict[int, float]) -> dict[str, float]:
     return {str(size): round(accuracy, 2) for size, accuracy in row.items()}
 
 
+def check_images(data: DataSet, config: TrainConfig, world: World = ALONE) -> None:
+    """Read all validation images, each process its share; raise a `DataError` that names those that cannot be read."""
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world)
+    bar = {"desc": "checking val", "unit": "batch", "leave": False, "disable": not world.first}
+    unreadable = [message for batch in progress(loader, **bar) for message in batch.bad]
+    refuse_unreadable(sum(world.gather(unreadable), []))
+
+
 def evaluate_on(
     model: MSUN,
     data: DataSet,

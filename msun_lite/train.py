@@ -25,7 +25,7 @@ from msun_lite.devices import use_threads
 from msun_lite.distributed import World, join
 from msun_lite.engine import Trainer
 from msun_lite.errors import UserError, one_line_errors
-from msun_lite.evaluate import evaluate_on
+from msun_lite.evaluate import check_images, evaluate_on
 from msun_lite.files import write_text
 from msun_lite.methods import make_model
 from msun_lite.options import dump_yaml, parse
@@ -72,6 +72,10 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     use_threads(config.threads)
     world.on_first(lambda: fetch_data(config))
     data = load_data(config)
+    if not (config.cache or config.resume):
+        # Minutes for ImageNet; found after the training, an unreadable image would cost the run, which could be
+        # measured neither with it nor, as other data than it began with, without it.
+        check_images(data, config, world)
     torch.manual_seed(config.seed)
     model = make_model(config, data.classes)
     if config.weights is not None:

@@ -16,7 +16,7 @@ from msun_lite.checkpoint import load_checkpoint
 from msun_lite.config import make_config, make_parser
 from msun_lite.data import load_data
 from msun_lite.engine import Trainer, learning_rate
-from msun_lite.errors import UserError
+from msun_lite.errors import DataError, UserError
 from msun_lite.evaluate import evaluate_on
 from msun_lite.evaluate import main as measure_run
 from msun_lite.loaders import train_loader
@@ -303,3 +303,15 @@ def test_a_missing_logger_is_named_before_any_work(tiny, monkeypatch, options, n
     with pytest.raises(UserError, match=rf"{name}: expected the package {name}"):
         train(tiny(**options))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_unreadable_validation_image_is_found_before_the_training_and_the_run_starts_once_it_is_mended(photos, tiny):
+    path = photos / "val" / "cat" / "0.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:100])
+    config = tiny(data=str(photos), cache=False, batch_size=6, epochs=1)
+    with pytest.raises(DataError, match=r"1 unreadable image\(s\) to evaluate, expected none: .*0\.png"):
+        train(config)
+    assert not RunFolder(config.out).path.exists()
+    path.write_bytes(whole)
+    assert (train(config) / "summary.json").exists()
