@@ -130,11 +130,16 @@ def walk(page, shown):
             return seen
 
 
-def test_without_javascript_a_still_picture_is_there(browser, site):
+def test_without_javascript_every_slider_has_a_still_picture(browser, site):
     for name in with_sliders(site):
+        expected = (site / f"{name}.html").read_text().count('"_dom_classes": ["msun-slider"]')
         with opened(browser, f"{site.as_uri()}/{name}.html", javascript=False) as (page, _, _):
-            picture = page.locator("noscript img, img.msun-frame").first
-            assert picture.get_attribute("alt")
+            pictures = page.locator("img.msun-frame").all()
+            assert len(pictures) == expected > 0, name
+            for picture in pictures:
+                assert picture.get_attribute("alt")
+                assert min(picture.bounding_box()[side] for side in ("width", "height")) > 0
+                assert picture.evaluate("(shown) => shown.naturalWidth") > 0
 
 
 @pytest.mark.parametrize("name", PAGES)
