@@ -1,9 +1,13 @@
 import re
 import shutil
+import sys
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from msun_lite import chapters
 from msun_lite.chapter_figures import answer_figure
@@ -141,6 +145,42 @@ def test_a_table_of_answers_shows_the_classes_that_are_named_most_often(classes,
     assert {"class 3", "class 7", f"class {classes - 1}"} <= set(shown)
     assert ("991 others" in shown) == (classes > rows)
     assert np.allclose(axes.images[0].get_array().sum(0), 100)
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Return a folder of images of twelve classes, and a folder of runs on it by the three methods, hardly trained."""
+    folder = tmp_path_factory.mktemp("own")
+    generator = torch.Generator().manual_seed(0)
+    for split, count in (("train", 6), ("val", 5)):
+        for label in range(12):
+            place = folder / "photos" / split / f"class{label:02}"
+            place.mkdir(parents=True)
+            colour = 80 * torch.tensor([label % 3, label // 3 % 2, label // 6]) + 40
+            for index in range(count):
+                pixels = colour + torch.randint(0, 50, (20, 24, 3), generator=generator)
+                Image.fromarray(pixels.to(torch.uint8).numpy()).save(place / f"{index}.png")
+    options = {"scales": [8, 16], "sizes": [8, 12, 16], "batch_size": 12, "precision": "fp32", "device": "cpu"}
+    for method in METHODS:
+        place = {"data": str(folder / "photos"), "out": str(folder / "runs" / method)}
+        train(make_config("quick", method=method, epochs=1, **options, **place))
+    return folder / "photos", folder / "runs" / "msun"
+
+
+@pytest.mark.parametrize("name", ["01_scale_collapse", "04_loss", "08_gradcam_pca", "09_transfer"])
+def test_a_chapter_runs_with_a_readers_own_data_and_run(own, monkeypatch, name):
+    monkeypatch.setitem(sys.modules, "myst_nb", None)
+    monkeypatch.setattr(chapters, "set_matplotlib_formats", lambda *_: None)
+    monkeypatch.setenv("MSUN_LITE_PROGRESS", "off")
+    data, run = map(str, own)
+    book = nbformat.read(Path(__file__).parent.parent / "book" / f"{name}.ipynb", as_version=4)
+    first, switch, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
+    assert "git clone" in first
+    assert switch.startswith("DATA = ")
+    names = {"DATA": data, "RUN": run}
+    for source in rest:
+        exec(compile(source, name, "exec"), names)
+    assert names["chapter"].class_names[0] == "class00"
 
 
 def test_glue_does_nothing_outside_of_the_books_build(monkeypatch):
