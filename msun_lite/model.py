@@ -25,7 +25,7 @@ from msun_lite.errors import CheckpointError, UserError, first_line, one_of, wit
 from msun_lite.export import export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, own_norms
-from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors, read_spec
+from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.spec import (
     IMAGENET_NORMALISATION,
@@ -33,6 +33,7 @@ from msun_lite.spec import (
     behaviour,
     check_spec,
     make_spec,
+    read_spec,
     stems_from_json,
     stems_to_json,
 )

@@ -4,8 +4,6 @@ All of them are states of the *plain* network, under its own layer names; `load_
 may have another number of classes.
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from torch import Tensor, nn
 
 from msun_lite.backbones import TIMM, import_timm
 from msun_lite.errors import CheckpointError, UserError
-from msun_lite.records import read_json
+from msun_lite.spec import read_spec
 
 SHIPPED = Path(__file__).parent / "weights"
 """Where the weights that come with the package lie, a folder each."""
@@ -33,9 +31,6 @@ class PlainWeights:
     state: dict[str, Tensor]
     normalisation: dict | None = None
 
-
-MOST = 100_000
-"""Most classes, pixels and so on in a model.json: what a damaged one asks for may be more memory than there is."""
 
 MODEL_FILES = ("model.json", "model.safetensors")
 """What a folder with a model in it has."""
@@ -63,61 +58,6 @@ def find_pretrained(source: str | Path, **download: object) -> Path:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"{source}: {expected}, or a model on the Hub: {reason}") from None
     return Path(files[0]).parent
-
-
-def _whole(value: object, least: int = 1) -> bool:
-    return type(value) is int and least <= value <= MOST
-
-
-def _are_names(value: object) -> bool:
-    return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
-
-
-def _is_stem(scale: str, stem: object) -> bool:
-    if not scale.isdecimal() or not isinstance(stem, dict) or stem.keys() != {"kernel", "strides"}:
-        return False
-    strides = stem["strides"]
-    return _whole(stem["kernel"]) and isinstance(strides, dict) and all(map(_whole, strides.values()))
-
-
-def _is_normalisation(value: object) -> bool:
-    if value is None:
-        return True
-    if not isinstance(value, dict) or not all(isinstance(value.get(name), list) for name in ("mean", "std")):
-        return False
-    numbers = [number for name in ("mean", "std") for number in value[name]]
-    if len(value["mean"]) != 3 or len(value["std"]) != 3 or not all(type(number) in (int, float) for number in numbers):
-        return False
-    return all(map(math.isfinite, numbers)) and min(value["std"]) > 0
-
-
-SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
-    "arch": ("a name", lambda value: isinstance(value, str)),
-    "blocks": ("a number of stages", lambda value: value is None or _whole(value, least=0)),
-    "scales": ("sizes in pixels", lambda value: isinstance(value, list) and all(map(_whole, value)) and value != []),
-    "classes": (f"a number from 1 to {MOST}", _whole),
-    "class_names": ("names", _are_names),
-    "stems": (
-        "a kernel and strides for each smaller scale",
-        lambda value: isinstance(value, dict) and all(_is_stem(*item) for item in value.items()),
-    ),
-    "antialias": ("true or false", lambda value: isinstance(value, bool)),
-    "normalisation": ("a mean and a standard deviation of three numbers each", _is_normalisation),
-}
-"""What the values in a model.json must be that the network's parts take unseen."""
-
-
-def read_spec(path: Path) -> dict:
-    """Return what a model.json says, each value of the type and in the range that a network can be made of.
-
-    Raises:
-        CheckpointError: naming the file, and the first value that is none.
-    """
-    spec = read_json(path)
-    for name, (expected, holds) in SPEC_VALUES.items():
-        if name in spec and not holds(spec[name]):
-            raise CheckpointError(f"{path}: {name}: expected {expected}, got {str(spec[name])[:80]!r}")
-    return spec
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
