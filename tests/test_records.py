@@ -112,6 +112,11 @@ def test_what_the_readme_says_of_the_ablations_is_what_the_records_say():
     assert mean(Lead(free, mst).mean()) < 0
     assert round(mean(Lead(plain, free).mean())) == 4
     assert mean(Lead(found[BEYOND]["no constraint, BatchNorm per scale"], plain).mean()) > 0
+    for stages in ("two stages in the subnets", "three stages in the subnets"):
+        lead = Lead(found["Tables V and VI"][stages], plain)
+        assert mean(lead.at(lead.sizes[0])) < -lead.chance < lead.chance < mean(lead.at(lead.sizes[-1]))
+    for number in ("four subnets", "five subnets"):
+        assert mean(Lead(found["Tables V and VI"][number], plain).mean()) < 0
     averages = json.loads((tables.RESULTS / "ablate" / "batchnorm.json").read_text())["top1"]
     for row in averages["msun-constraint-none-seed0"].values():
         assert row["own"] > row["mixed"] + 3
