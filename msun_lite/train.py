@@ -70,6 +70,7 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
         world.say(f"{folder.path}: finished already")
         return
     use_threads(config.threads)
+    make_model(config, ("one class", "another"))  # refuses what cannot be built before the data takes its time
     world.on_first(lambda: fetch_data(config))
     data = load_data(config)
     if not (config.cache or config.resume):

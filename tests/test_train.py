@@ -105,6 +105,15 @@ def test_too_large_a_batch_is_refused_before_the_folder_is_made(tiny, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [({"weights": "nope"}, "nope"), ({"arch": "vgg16_bn", "blocks": 3, "scales": [1, 8], "sizes": [8]}, "scales")],
+)
+def test_a_network_that_cannot_be_made_is_refused_before_the_data_is_touched(tiny, tmp_path, options, named):
+    with pytest.raises(UserError, match=named):
+        train(tiny(data=str(tmp_path / "not there"), **options))
+
+
 def test_unreadable_images_are_named_in_the_summary(photos, tiny):
     (photos / "train" / "cat" / "0.png").write_bytes(b"")
     folder = train(tiny(data=str(photos), batch_size=5))
