@@ -219,8 +219,8 @@ def check_shards(folder: Path, workers: int) -> ShardSet:
 def in_parallel(function: Callable[..., Result], items: Sequence, workers: int, what: str) -> list[Result]:
     """Return what `function` returns for each item, in order, computed by `workers` processes under a progress bar."""
     with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
-        tasks = [pool.submit(function, item) for item in items]
         try:
+            tasks = [pool.submit(function, item) for item in items]
             for task in progress(as_completed(tasks), total=len(tasks), desc=what, unit="shard", leave=False):
                 task.result()
         except BrokenProcessPool:

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,9 @@ def _big(tmp_path):
 def test_after_a_kill_the_same_command_goes_on_to_the_same_bytes(tmp_path, by, capsys):
     folder, out, part = _big(tmp_path), tmp_path / "out", tmp_path / "out.part"
     command = [sys.executable, str(SCRIPT), str(folder), str(out), "--images_per_shard", "3", "--workers", "2"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    # A shell that starts the tests in the background has them ignore Ctrl-C, and what they start after them.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, preexec_fn=listening)
     while len(list(part.glob("train-*.json"))) < 3:
         assert process.poll() is None
         time.sleep(0.005)
