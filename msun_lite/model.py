@@ -11,7 +11,6 @@ methods `vanilla` and `mst` train: one class, one way to load, to measure and to
 import copy
 import hashlib
 import json
-import operator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -133,7 +132,7 @@ class MSUN(
             CheckpointError: if the weights do not fit.
         """
         options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names)
-        return cls._build(make_spec(arch, _whole_scales(scales), *options), stems, weights)
+        return cls._build(make_spec(arch, check_scales(scales), *options), stems, weights)
 
     @classmethod
     def vanilla(
@@ -170,7 +169,7 @@ class MSUN(
             UserError: if the model cannot be cut there, or cannot take images of these scales.
         """
         f, g = cut(copy.deepcopy(model), split)
-        scales = _whole_scales(scales)
+        scales = check_scales(scales)
         with torch.no_grad():
             ghost = copy.deepcopy(model).to("meta").eval()
             classes = ghost(torch.empty(1, 3, scales[-1], scales[-1], device="meta")).shape[-1]
@@ -389,15 +388,6 @@ class MSUN(
         path = Path(folder) / "model.safetensors"
         load_state(self, read_safetensors(path), path)
         return self
-
-
-def _whole_scales(scales: Sequence[int]) -> tuple[int, ...]:
-    """Return two or more scales as `scales.check_scales` does, or raise a `UserError` for what are no whole numbers."""
-    try:
-        whole = [operator.index(scale) for scale in scales]
-    except TypeError:
-        raise UserError(f"scales: expected whole numbers of pixels, such as (32, 128, 224), got {scales!r}") from None
-    return check_scales(whole)
 
 
 def _unified(g: nn.Module, private: dict[int, nn.Module], spec: dict) -> nn.Module:

@@ -62,8 +62,9 @@ def _plain_expectation(text: str) -> str:
     """Return a type error of the parser in plain words: `expected int`, `expected one of a, b`."""
     if choices := re.search(r"Literal\[(.*?)\]", text):
         return f"expected one of {choices[1].replace(chr(39), '')}"
-    kinds = re.findall(r"Expected an? <class '(\w+)'>", text)
-    return f"expected {' or '.join(dict.fromkeys(kinds))}" if kinds else text
+    kinds = dict.fromkeys(re.findall(r"Expected an? <class '(\w+)'>", text))
+    words = {"list": "whole numbers such as 32,48,64"}  # all lists among the options are of such
+    return f"expected {' or '.join(words.get(kind, kind) for kind in kinds)}" if kinds else text
 
 
 def _suggestion(word: str, known: list[str]) -> str:

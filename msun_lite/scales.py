@@ -5,6 +5,7 @@ holds the routing rules (which scale serves which size, Eq. 6) and the project's
 resize images or features, so that training, testing and the figures can never disagree on it.
 """
 
+import operator
 from collections.abc import Callable, Sequence
 
 import torch
@@ -21,12 +22,15 @@ ROUTINGS = (*SIZE_ROUTINGS, "oracle")
 
 
 def check_scales(scales: Sequence[int], at_least: int = 2) -> tuple[int, ...]:
-    """Return `scales` as a tuple if they are positive, rising and at least `at_least` many.
+    """Return `scales` as a tuple if they are whole, positive, rising and at least `at_least` many.
 
     Raises:
         UserError: naming the scales and what is wrong with them.
     """
-    scales = tuple(scales)
+    try:
+        scales = tuple(operator.index(scale) for scale in scales)
+    except TypeError:
+        raise UserError(f"scales: expected whole numbers of pixels, such as (32, 128, 224), got {scales!r}") from None
     if len(scales) < at_least:
         raise UserError(f"scales: expected at least {at_least}, got {list(scales)}")
     if any(scale < 1 for scale in scales):

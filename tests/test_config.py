@@ -102,7 +102,7 @@ def test_python_and_a_stored_configuration_cannot_either(tmp_path):
         make_config("quick", epochs=None)
     path = tmp_path / "config.yaml"
     path.write_text("sizes: null\nclip_norm: null\n")
-    with pytest.raises(UserError, match=r"config\.yaml: sizes: expected list, got 'None'"):
+    with pytest.raises(UserError, match=r"config\.yaml: sizes: expected whole numbers such as 32,48,64, got 'None'"):
         read_config(path)
     assert make_config("quick", clip_norm=None).clip_norm is None
 

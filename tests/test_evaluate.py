@@ -126,7 +126,7 @@ def test_the_number_of_threads_can_be_chosen_and_stands_in_the_record(tiny, tmp_
     ("words", "message"),
     [
         (["--threads", "0"], "threads: expected more than 0, got 0"),
-        (["--sizes", "32,x"], "sizes: expected"),
+        (["--sizes", "32,x"], "sizes: expected whole numbers such as 32,48,64, got '32,x'"),
         (["--sizes", "32,16"], "sizes: expected rising"),
         (["--json", "nowhere/result.json"], "nowhere/result.json: expected a file in an existing folder"),
         (["--json", "PHOTOS"], "photos: expected a file in an existing folder, got a folder"),
