@@ -203,7 +203,8 @@ def _claims(rows: list[dict], comparisons: Sequence[tuple[str, str | None, str, 
         papers = [named[name]["paper"].get("mean") for name in names]
         differences = [first[seed] - second[seed] for seed in first if seed in second]
         if differences:
-            found.append(Claim(text, expected, differences, None if None in papers else papers[0] - papers[1]))
+            theirs = None if None in papers else papers[0] - papers[1]
+            found.append(Claim(text, expected, differences, theirs, tuple(names)))
     return found
 
 

@@ -75,6 +75,8 @@ class Chapter:
             where names differ in the method alone.
 
     Attributes:
+        config: the options of the given run (of a folder with runs: of MSUN's, or of the last of `METHODS` that is
+            there), with the data that the chapter runs on.
         default: whether these are the data and the run that the book is built with; a chapter checks what it says of
             their results in that case alone.
 
@@ -88,11 +90,11 @@ class Chapter:
     def __init__(self, data: str = DEFAULT[0], run: str = DEFAULT[1]):
         self.run = str(run)
         self.default = (str(data), self.run) == DEFAULT
-        folders = _companions(self.run)
-        missing = _missing(self.run, folders)
+        own, folders = _companions(self.run)
+        missing = _missing(self.run, own, folders)
         self.models = ByMethod(missing, {method: MSUN.from_pretrained(folder) for method, folder in folders.items()})
         self.records = ByMethod(missing, {method: _record(folder) for method, folder in folders.items()})
-        self.config = _config(read_config(next(iter(folders.values())) / "config.yaml"), data)
+        self.config = _config(read_config(folders[own] / "config.yaml"), data)
         self.scales, self.sizes = tuple(self.config.scales), list(self.config.sizes)
         self.largest = self.scales[-1]
         known = next(iter(self.models.values())).spec.get("class_names")
@@ -162,18 +164,19 @@ class ByMethod(dict):
         raise KeyError(method)
 
 
-def _companions(run: str) -> dict[str, Path]:
-    """Return method -> folder of the run and of those that belong to it, in the order of `METHODS`."""
+def _companions(run: str) -> tuple[str, dict[str, Path]]:
+    """Return the run's method, and method -> folder of it and of those that belong to it, in the order of `METHODS`."""
     given = _seen(run)
     if (SHIPPED / run).is_dir() and not given.is_dir():
         family, own = run.rpartition("-")[0], read_config(SHIPPED / run / "config.yaml").method
         found = {method: SHIPPED / f"{family}-{method}" for method in METHODS} | {own: SHIPPED / run}
-        return {method: folder for method, folder in found.items() if folder.is_dir()}
+        return own, {method: folder for method, folder in found.items() if folder.is_dir()}
     inside = [given / method for method in reversed(METHODS) if _is_model(given / method)]
     folder = find_pretrained(inside[0] if inside and not _is_model(given) else given)
     own = read_config(folder / "config.yaml").method
     found = {method: path for method, path in _beside(folder, own).items() if (path / "summary.json").is_file()}
-    return {method: (found | {own: folder})[method] for method in METHODS if method in found or method == own}
+    found |= {own: folder}
+    return own, {method: found[method] for method in METHODS if method in found}
 
 
 def _is_model(folder: Path) -> bool:
@@ -185,9 +188,9 @@ def _beside(folder: Path, own: str) -> dict[str, Path]:
     return {method: folder.with_name(folder.name.replace(own, method)) for method in METHODS if own in folder.name}
 
 
-def _missing(run: str, folders: dict[str, Path]) -> dict[str, str]:
+def _missing(run: str, own: str, folders: dict[str, Path]) -> dict[str, str]:
     """Return method -> what to say if a chapter needs it, for the methods that there is no run of."""
-    (own, folder), *_ = folders.items()
+    folder = folders[own]
     beside = _beside(folder, own)
     unnamed = f"{folder.name} is not called by its method, {own}, so there is no telling what belongs to it"
     return {

@@ -1,10 +1,14 @@
 """Whether a difference is more than chance: claims about two networks, judged by their spread over seeds.
 
 A claim is a difference taken seed by seed. Two or three seeds say next to nothing about the spread of one difference;
-so it is taken from all the claims that are judged together. A difference is more than chance if it is larger than half
-its 95 % interval (Student's t), and than two standard errors of an accuracy on the test images: more seeds do not say
-whether other images would have shown it too. A difference is little if its whole interval is within those two standard
-errors.
+so one spread s is taken from all the claims that are judged together, as if all differences spread alike:
+
+    s^2 = sum_ck (d_ck - mean_k d_ck)^2 / sum_c (n_c - 1),    half of the 95 % interval = t s / sqrt(n_c)
+
+for claim c, seed k and n_c seeds. Claims may be about the same networks, and then some follow from others; Student's t
+has as many degrees of freedom as there are that do not. A difference is more than chance if it is larger than half its
+interval, and than two standard errors of an accuracy on the test images: more seeds do not say whether other images
+would have shown it too. A difference is little if its whole interval is within those two standard errors.
 """
 
 from collections.abc import Sequence
@@ -25,12 +29,14 @@ class Claim:
         expected: what is claimed of the difference: `gain`, `loss` or `little`; None if nothing is.
         differences: in points, one a seed.
         paper: the paper's difference in points, None if it has none.
+        between: the two networks, if other claims that are judged with this one are about them as well.
     """
 
     text: str
     expected: str | None
     differences: Sequence[float]
     paper: float | None = None
+    between: tuple[str, str] | None = None
 
 
 def judged(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
@@ -45,14 +51,15 @@ def judged(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
         None if no claim has two seeds, as then no spread is known; `verdict` is `holds`, `does not hold` or `not
         decided`, and None where nothing is claimed of a difference that is more than chance.
     """
-    freedom = sum(len(claim.differences) - 1 for claim in claims)
+    found, most = [], max((len(claim.differences) for claim in claims), default=0)
+    freedom = sum(_independent([claim for claim in claims if len(claim.differences) > more]) for more in range(1, most))
     squares = sum((value - mean(claim.differences)) ** 2 for claim in claims for value in claim.differences)
-    found = []
+    pooled = sum(len(claim.differences) - 1 for claim in claims)
     for claim in claims:
         half = None
         if freedom:
             student = STUDENT[min(freedom, len(STUDENT)) - 1]
-            half = student * sqrt(squares / freedom / len(claim.differences))
+            half = student * sqrt(squares / pooled / len(claim.differences))
         found.append(
             {
                 "claim": claim.text,
@@ -66,6 +73,25 @@ def judged(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
             }
         )
     return found
+
+
+def _independent(claims: Sequence[Claim]) -> int:
+    """Return how many of the claims' differences do not follow from others, as a - c does from a - b and b - c."""
+    joined: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        return root(joined[name]) if name in joined else name
+
+    count = 0
+    for claim in claims:
+        if claim.between is None:
+            count += 1
+            continue
+        first, second = map(root, claim.between)
+        if first != second:
+            joined[first] = second
+            count += 1
+    return count
 
 
 def _verdict(claim: Claim, half: float | None, least: float) -> str | None:

@@ -43,7 +43,7 @@ def averaged(by_seed: Mapping[int, dict]) -> dict:
     }
 
 
-def chance(images: int, percent: float = 80.0) -> float:
+def chance(images: int, percent: float) -> float:
     """Return two standard errors, in points, of an accuracy that was measured on so many images."""
     share = percent / 100
     return 200 * math.sqrt(share * (1 - share) / images)
@@ -52,8 +52,8 @@ def chance(images: int, percent: float = 80.0) -> float:
 class Lead:
     """By how many points one run is ahead of another, seed by seed, over the seeds that both have.
 
-    A difference may be chance if its mean over the seeds is within two standard errors of one accuracy near 80 %: the
-    seeds share their test images, whose error more seeds do not take away.
+    A difference may be chance if its mean over the seeds is within two standard errors of one accuracy, at the mean
+    of both runs' accuracies: the seeds share their test images, whose error more seeds do not take away.
 
     Args:
         one: seed -> summary of the run that may be ahead.
@@ -64,7 +64,7 @@ class Lead:
         self.pairs = [(one[seed], other[seed]) for seed in one if seed in other]
         first, _ = self.pairs[0]
         self.sizes = list(first["sizes"])
-        self.chance = chance(first["data"]["val"])
+        self.chance = chance(first["data"]["val"], mean(record["mean_top1"] for pair in self.pairs for record in pair))
 
     def at(self, size: int | str) -> list[float]:
         """Return the lead at a size, one a seed."""
@@ -86,6 +86,11 @@ class Lead:
         """Return leads in words, see `said`."""
         return said(values, self.chance)
 
+    def placed(self, values: Sequence[float]) -> str:
+        """Return leads as a place: `1.6 points ahead (one seed)`, or `behind` if they are negative; see `said`."""
+        place, sign = ("ahead", 1) if mean(values) >= 0 else ("behind", -1)
+        return said([sign * value for value in values], self.chance).replace(" points", f" points {place}", 1)
+
 
 def said(values: Sequence[float], least: float) -> str:
     """Return differences, one a seed, in words: `1.6 points (1.3 to 1.9 over two seeds), which may be chance`.
@@ -96,15 +101,15 @@ def said(values: Sequence[float], least: float) -> str:
 
 
 def points(values: Sequence[float]) -> str:
-    """Return differences, one a seed, in words: their mean, and their range if there are several."""
+    """Return differences, one a seed, in words: their mean, and their range over seeds: `2.0 points (one seed)`."""
     if len(values) == 1:
-        return f"{_signed(values[0])} points"
+        return f"{_signed(values[0])} points (one seed)"
     ends = f"{_signed(min(values))} to {_signed(max(values))}"
     return f"{_signed(mean(values))} points ({ends} over {some_seeds(len(values))})"
 
 
 def _signed(value: float) -> str:
-    return f"{value:.1f}".replace("-", "−")
+    return f"{round(value, 1) + 0:.1f}".replace("-", "−")  # adding 0 makes 0 of -0
 
 
 def number(count: int) -> str:

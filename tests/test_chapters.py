@@ -74,6 +74,8 @@ def test_a_run_folder_brings_the_runs_of_other_methods_beside_it(tiny, tmp_path)
         chapter = Chapter("scenes", run)
         assert list(chapter.models) == ["vanilla", "msun"]
         assert chapter.scales == (8, 16)
+        assert (chapter.config.method, chapter.config.constraint) == ("msun", "pair")
+    assert Chapter("scenes", tmp_path / "vanilla").config.method == "vanilla"
     for method in ("vanilla", "msun"):
         shutil.move(tmp_path / method, tmp_path / f"quick-{method}-seed3")
     assert list(Chapter("scenes", tmp_path / "quick-msun-seed3").models) == ["vanilla", "msun"]

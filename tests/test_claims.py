@@ -91,3 +91,16 @@ def test_one_seed_beside_others_borrows_their_spread():
     few, many = judged([Claim("a", "gain", [1.0]), Claim("b", "gain", [1.0, 2.0, 3.0, 2.0])])
     assert few["half_interval"] == pytest.approx(2 * many["half_interval"], abs=2e-3)
     assert "over one seed" in few["sentence"]
+
+
+def test_claims_that_follow_from_others_add_no_certainty():
+    differences = {("a", "b"): [5.0, 5.4], ("b", "c"): [1.0, 1.2], ("a", "c"): [6.0, 6.6]}
+    claims = [Claim("-".join(pair), "gain", values, between=pair) for pair, values in differences.items()]
+    spread = ((2 * 0.2**2 + 2 * 0.1**2 + 2 * 0.3**2) / 3) ** 0.5
+    for found in judged(claims):
+        assert found["half_interval"] == pytest.approx(4.30 * spread / 2**0.5, abs=1e-3)
+    apart = [Claim(name, "gain", values) for name, values in zip("abc", differences.values(), strict=True)]
+    assert judged(apart)[0]["half_interval"] == pytest.approx(3.18 * spread / 2**0.5, abs=1e-3)
+    longer = [*claims[:2], Claim("a-c", "gain", [6.0, 6.6, 6.3], between=("a", "c"))]
+    spread = ((2 * 0.2**2 + 2 * 0.1**2 + 2 * 0.3**2) / 4) ** 0.5
+    assert judged(longer)[0]["half_interval"] == pytest.approx(3.18 * spread / 2**0.5, abs=1e-3)

@@ -42,7 +42,7 @@ def test_seeds_are_averaged_at_every_size_with_their_spread():
 
 
 def test_two_standard_errors_of_an_accuracy():
-    assert chance(1600) == pytest.approx(2.0)
+    assert chance(1600, 80) == pytest.approx(2.0)
     assert chance(1600, 50) == pytest.approx(2.5)
 
 
@@ -57,10 +57,20 @@ def test_a_lead_is_taken_seed_by_seed_over_the_seeds_that_both_have():
     assert Lead(other, one).clear() == [24]
     assert lead.said(lead.at(8)) == "4.0 points (3.0 to 5.0 over two seeds)"
     assert lead.said(lead.at(16)) == "1.0 points (1.0 to 1.0 over two seeds), which may be chance"
+    assert lead.placed(lead.at(8)) == "4.0 points ahead (3.0 to 5.0 over two seeds)"
+    assert lead.placed(lead.at(24)) == "2.5 points behind (2.0 to 3.0 over two seeds)"
+    assert lead.placed([-1.0, 0.0]) == "0.5 points behind (0.0 to 1.0 over two seeds), which may be chance"
+
+
+def test_what_may_be_chance_goes_by_the_accuracies_in_question():
+    low, high = {0: summary(0, 40.0, 60.0)}, {0: summary(0, 75.0, 85.0)}
+    assert Lead(low, low).chance == chance(1600, 50)
+    assert Lead(high, high).chance == chance(1600, 80)
+    assert Lead(low, high).chance == chance(1600, 65)
 
 
 def test_words():
-    assert points([-1.26]) == "−1.3 points"
+    assert points([-1.26]) == "−1.3 points (one seed)"
     assert points([-2.0, 1.0]) == "−0.5 points (−2.0 to 1.0 over two seeds)"
     assert [number(count) for count in (1, 12, 13)] == ["one", "twelve", "13"]
     assert [listed(words) for words in ("a", "ab", "abc")] == ["a", "a and b", "a, b and c"]
