@@ -115,7 +115,7 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
         estimator: `biased` (Eq. 1 as printed) or `unbiased`.
     """
     first = next(iter(analyses.values()))["cka"]
-    titles = {"native": "fed at its own size", "upsampled": "made large first"}
+    titles = {"native": "native (MSUN: at its scale)", "upsampled": "made large first"}
     if all("method" in record for record in analyses.values()):
         titles = {"used": "as each network is used", **titles}
     panels = {
