@@ -1,14 +1,14 @@
 """The tables of `ablate` from the records of runs: what was measured, the paper's numbers under it, and the claims."""
 
 from collections.abc import Sequence
-from statistics import mean, stdev
+from statistics import mean
 
 from tabulate import tabulate
 
 from msun_lite import paper
 from msun_lite.claims import Claim, judged
 from msun_lite.errors import UserError
-from msun_lite.seeds import chance
+from msun_lite.seeds import chance, mean_cell
 
 Summaries = dict[int, dict]
 """Seed -> summary.json of the run."""
@@ -250,7 +250,8 @@ def _rows_table(record: dict) -> str:
         heads = ["mean", *(f"{size} ({own}) px" for size, own in beside.items())]
     lines = []
     for row in record["rows"]:
-        lines.append([row["row"], f"{row['params'] / 1e6:.2f}", *(_cell(row["values"][column]) for column in columns)])
+        cells = [mean_cell(row["values"][column]) for column in columns]
+        lines.append([row["row"], f"{row['params'] / 1e6:.2f}", *cells])
         if row["paper"]:
             lines.append(["paper", *(_printed(row["paper"], column) for column in ("params M", *columns))])
     sides = ["left", *["right"] * (len(heads) + 1)]
@@ -261,7 +262,3 @@ def _rows_table(record: dict) -> str:
 def _printed(papers: dict[str, float], column: str) -> str:
     """Return the paper's number in a column, with the digits that its tables have; nothing if there is none."""
     return f"{papers[column]:.{2 if column == 'mean' else 1}f}" if column in papers else ""
-
-
-def _cell(values: list[float]) -> str:
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")

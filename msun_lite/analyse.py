@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from msun_lite.cka import LEAST
 from msun_lite.data import DataSet, load_data
-from msun_lite.devices import pick_device
+from msun_lite.devices import full_precision, pick_device
 from msun_lite.distributed import refuse_several
 from msun_lite.errors import CheckpointError, UserError, one_line_errors
 from msun_lite.explain import check_target, import_extra
@@ -94,10 +94,10 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
     """
     model, config = subject.model, subject.config
     device = pick_device(config.device)
+    reference = _find_reference(options.reference, model)
     data = load_data(config, train=False)
     if {"gradcam", "resizing"} & set(options.what):
         check_classes(model, data)
-    reference = MSUN.from_pretrained(options.reference) if options.reference else None
     for network in (model, reference):
         if network is not None and "gradcam" in options.what:
             check_target(network, options.layer, max(config.sizes))  # now, not after the studies before it
@@ -126,13 +126,29 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
             print(f"{study}: there already")
             continue
         start = time.perf_counter()
-        record, arrays = studies[study]()
+        with full_precision():
+            record, arrays = studies[study]()
         made = {"seconds": round(time.perf_counter() - start, 1), "seed": ORDER_SEED, "command": command}
         made["env"] = environment(device, "fp32")
         analysis.add(about, study, {**record, "settings": settings, **made}, arrays)
         print(f"{study}: {made['seconds']:.0f} s")
     draw(analysis, images, model, data)
     return analysis.read()
+
+
+def _find_reference(name: str | None, model: MSUN) -> MSUN | None:
+    """Return the network that `model` is compared with on the same images, None for none.
+
+    Raises:
+        UserError: if it expects images normalised otherwise.
+    """
+    if name is None:
+        return None
+    reference = MSUN.from_pretrained(name)
+    expected, got = (network.spec["normalisation"] for network in (model, reference))
+    if got != expected:
+        raise UserError(f"reference: expected a network for images normalised by {expected}, got {name}, by {got}")
+    return reference
 
 
 def draw(analysis: Analysis, images: Images, model: MSUN, data: DataSet) -> None:
@@ -187,8 +203,9 @@ def _choose(count: int, wanted: int | None) -> list[int]:
 
 
 def _images(model: MSUN, data: DataSet, chosen: list[int], config, device: torch.device) -> Images:
+    batch = _batch_size(len(chosen))
     loader = eval_loader(
-        Subset(data.val, chosen), config.test_size, config.crop_ratio, _batch_size(len(chosen)), config.workers
+        Subset(data.val, chosen), config.test_size, config.crop_ratio, batch, config.workers, device=device
     )
     return Images(loader, device, model.spec["normalisation"])
 

@@ -4,7 +4,6 @@ Names as in torchvision, `resnet_lite` (ours), or `timm/NAME` for any model of t
 names in f and g, hence published weights fit the large subnet and g unchanged.
 """
 
-import difflib
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import torchvision
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
-from msun_lite.errors import UserError
+from msun_lite.errors import UserError, did_you_mean
 from msun_lite.surgery import Place
 
 MAX_BLOCKS = 3
@@ -195,8 +194,7 @@ def import_timm():
 def _timm_recipe(name: str) -> Recipe:
     timm = import_timm()
     if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=1)
-        raise UserError(f"arch: timm has no model {name!r}" + (f", did you mean {close[0]}?" if close else ""))
+        raise UserError(f"arch: timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
     stages = _timm_stages(name)
     return Recipe(
         lambda num_classes: timm.create_model(name, num_classes=num_classes),

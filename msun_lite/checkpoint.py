@@ -13,9 +13,19 @@ from msun_lite.files import atomic_write
 
 
 def save_checkpoint(path: Path, state: dict) -> None:
-    """Write `state`, made of tensors, numbers, strings, lists and dicts, atomically to `path`."""
+    """Write `state`, made of tensors, numbers, strings, lists and dicts, atomically to `path`.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
     with atomic_write(path) as file:
-        torch.save(state, file)
+        try:
+            torch.save(state, file)
+        except RuntimeError as error:
+            # After a failed write, torch's zip writer complains of a wrong position in the file.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def load_checkpoint(path: Path) -> dict:

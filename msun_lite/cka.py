@@ -10,14 +10,13 @@ with each other. The unbiased one is not: it replaces the Frobenius product by H
 averaged over minibatches (Nguyen et al. 2021).
 """
 
-import difflib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from msun_lite.errors import UserError
+from msun_lite.errors import UserError, did_you_mean
 
 LEAST = 4
 """Fewest images of the unbiased estimator, which divides by n (n - 3), and so of a batch."""
@@ -74,7 +73,8 @@ def _hsic_of_features(X: Tensor, Y: Tensor, unbiased: bool) -> tuple[Tensor, Ten
     def hsic(A: Tensor, B: Tensor, a: Tensor, b: Tensor) -> Tensor:
         return _hsic((A.mT @ B).cpu().double().square().sum() - a @ b, a @ b, a.sum() * b.sum(), n, unbiased)
 
-    return hsic(X, Y, a, b), hsic(X, X, a, a), hsic(Y, Y, b, b)
+    with torch.autocast(X.device.type, enabled=False):
+        return hsic(X, Y, a, b), hsic(X, X, a, a), hsic(Y, Y, b, b)
 
 
 def centred(features: Tensor) -> Tensor:
@@ -235,7 +235,9 @@ class StreamingCKA:
 def catch(
     model: nn.Module, layers: Sequence[str], keep: Callable[[Tensor], Tensor] = torch.clone
 ) -> Iterator[dict[str, Tensor]]:
-    """Collect what layers compute: yields a dict that every forward fills anew, in the order in which they run.
+    """Collect what layers compute: yields a dict of their last outputs, in the order in which the layers ran.
+
+    Calling `model` empties it first. Its other methods, such as `MSUN.forward_at`, do not: what they do not run stays.
 
     Args:
         model: any module; it is left without hooks, also after an error.
@@ -249,10 +251,8 @@ def catch(
         raise UserError(f"layers: expected a list of names, got {layers!r}")
     modules, kept, handles = dict(model.named_modules()), {}, []
     if unknown := [name for name in layers if name not in modules]:
-        close = difflib.get_close_matches(unknown[0], modules, n=1)
-        raise UserError(
-            f"no layer {unknown[0]!r} in {type(model).__name__}" + (f", did you mean {close[0]}?" if close else "")
-        )
+        suggestion = did_you_mean(unknown[0], modules)
+        raise UserError(f"no layer {unknown[0]!r} in {type(model).__name__}{suggestion}")
 
     def hook(name: str) -> Callable:
         def note(module: nn.Module, inputs: tuple, output: Tensor) -> None:

@@ -1,7 +1,6 @@
 """Every option of a run, once: name, type, default, meaning; and the presets, named sets of them."""
 
 import contextlib
-import importlib.util
 import io
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +57,8 @@ class TrainConfig:
     norm: Literal["shared", "per_scale"] = "shared"
     """BatchNorm of g (msun): shared by all scales, or private to each."""
     antialias: bool = True
-    """Low-pass images before making them smaller, in training and in testing."""
+    """Low-pass images before making them smaller, in training and in testing; the crops they are made from always
+    are."""
 
     random_sizes: bool = False
     """In every step, make half of the images of each scale some random size that the routing sends there, then that
@@ -128,7 +128,8 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps ..."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Training arithmetic: bf16 or fp16 autocast, or fp32; auto is bf16 where the device has it in hardware."""
+    """Training arithmetic: bf16 or fp16 autocast, or fp32; auto is bf16 where the device has it in hardware, and what
+    a run that goes on began with."""
     compile: bool = False
     """Compile the training step with torch.compile: faster on GPUs after a minute or more of compiling."""
     threads: int | None = None
@@ -198,9 +199,6 @@ class TrainConfig:
             within(name, getattr(self, name), least=0)
         for name in ("seed", "scenes_seed"):
             within(name, getattr(self, name), least=0, below=2**63)
-        for package, wanted in (("tensorboard", self.tensorboard), ("wandb", self.wandb is not None)):
-            if wanted and importlib.util.find_spec(package) is None:
-                raise UserError(f"{package}: expected the package {package}, install msun-lite[{package}]")
         if self.ema is not None:
             within("ema", self.ema, above=0, below=1)
         within("label_smoothing", self.label_smoothing, least=0, below=1)

@@ -12,8 +12,10 @@ from torchvision.transforms.v2.functional import resize
 
 from msun_lite import scenes
 from msun_lite.config import TrainConfig
+from msun_lite.distributed import ALONE, World
 from msun_lite.downloads import DownloadCache
 from msun_lite.errors import DataError
+from msun_lite.files import listing_fingerprint
 from msun_lite.imagenette import imagenette_folder
 from msun_lite.progress import note, progress
 from msun_lite.shard_index import SPLITS
@@ -50,10 +52,11 @@ def fetch_data(config: TrainConfig) -> None:
         imagenette_folder(Path(config.data_root))
 
 
-def load_data(config: TrainConfig, train: bool = True) -> DataSet:
+def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> DataSet:
     """Open the data set that `config.data` names, decoding it into memory when `config.cache` says so.
 
-    Without `train` the training images are counted but not decoded, as evaluation wants it.
+    Without `train` the training images are counted but not decoded, as evaluation wants it. All processes of `world`
+    call this, and the first one speaks for them.
 
     Raises:
         DataError: if it is missing, empty, its two splits differ in classes (of shards: if there are some in val
@@ -61,17 +64,18 @@ def load_data(config: TrainConfig, train: bool = True) -> DataSet:
     """
     if config.data == "scenes":
         return _scenes(config, train)
-    data = _shards(config, train) if config.data.startswith(PREFIX) else _folders(config)
-    return in_memory(data, config, train) if config.cache else data
+    data = _shards(config, train, world) if config.data.startswith(PREFIX) else _folders(config, world)
+    return in_memory(data, config, train, world) if config.cache else data
 
 
-def _folders(config: TrainConfig) -> DataSet:
+def _folders(config: TrainConfig, world: World) -> DataSet:
     folder = imagenette_folder(Path(config.data_root)) if config.data == "imagenette" else Path(config.data)
     train, val = class_folders(folder)
     name = "imagenette" if config.data == "imagenette" else folder.resolve().name
     sources = FileSource(train.samples), FileSource(val.samples)
-    bad_images = BadImages(config.max_bad_images)
-    return DataSet(name, tuple(train.classes), *sources, _fingerprint(folder, train, val), bad_images)
+    paths = sorted(path for split in (train, val) for path, _ in split.samples)
+    fingerprint = world.on_first(lambda: listing_fingerprint(folder, paths))  # a million questions to a file system
+    return DataSet(name, tuple(train.classes), *sources, fingerprint, BadImages(config.max_bad_images, world))
 
 
 def class_folders(folder: Path) -> tuple[ImageFolder, ImageFolder]:
@@ -86,13 +90,13 @@ def class_folders(folder: Path) -> tuple[ImageFolder, ImageFolder]:
     return train, val
 
 
-def _shards(config: TrainConfig, train: bool) -> DataSet:
+def _shards(config: TrainConfig, train: bool, world: World) -> DataSet:
     cache = DownloadCache(Path(config.data_root) / "shards-cache", round(config.shards_gb * 1e9))
     shards, store = open_shards(config.data.removeprefix(PREFIX), cache)
     sources = [ShardSource(shards.only(lambda shard, split=split: shard.split == split), store) for split in SPLITS]
     if train:
         _check_labels(config.data, *sources, shards.classes)
-    bad_images = BadImages(config.max_bad_images)
+    bad_images = BadImages(config.max_bad_images, world)
     return DataSet(store.title, shards.classes, *sources, shards.fingerprint, bad_images)
 
 
@@ -103,13 +107,13 @@ def _check_labels(name: str, train: ImageSource, val: ImageSource, classes: Sequ
         raise DataError(f"{name}: expected the classes of val in train too, got {len(extra)} in val alone ({named})")
 
 
-def in_memory(data: DataSet, config: TrainConfig, train: bool) -> DataSet:
+def in_memory(data: DataSet, config: TrainConfig, train: bool, world: World = ALONE) -> DataSet:
     """Return the data set with its images decoded into memory, the training images only if asked to."""
-    val_source, unreadable = _into_memory(data.val, "val", config)
+    val_source, unreadable = _into_memory(data.val, "val", config, world)
     refuse_unreadable(unreadable)
     if not train:
         return replace(data, val=val_source)
-    train_source, unreadable = _into_memory(data.train, "train", config, at_most=2 * config.scales[-1])
+    train_source, unreadable = _into_memory(data.train, "train", config, world, at_most=2 * config.scales[-1])
     for message in unreadable:
         data.bad_images.add(message)
     return replace(data, train=train_source, val=val_source)
@@ -153,17 +157,8 @@ def _difference(train: ImageFolder, val: ImageFolder) -> str:
     return "got " + " and ".join(parts)
 
 
-def _fingerprint(folder: Path, *splits: ImageFolder) -> str:
-    """Return a short hash of all relative paths and file sizes: quick, and different for other data."""
-    digest = hashlib.sha256()
-    for path, _ in sorted(sample for split in splits for sample in split.samples):
-        size = Path(path).stat().st_size if Path(path).exists() else "missing"
-        digest.update(f"{Path(path).relative_to(folder).as_posix()} {size}\n".encode())
-    return digest.hexdigest()[:16]
-
-
 def _into_memory(
-    source: ImageSource, split: str, config: TrainConfig, at_most: int | None = None
+    source: ImageSource, split: str, config: TrainConfig, world: World, at_most: int | None = None
 ) -> tuple[MemorySource, list[str]]:
     """Decode all images once; return the readable ones, and a message for each that is not.
 
@@ -180,7 +175,8 @@ def _into_memory(
     images, labels, unreadable = [], [], []
     with ThreadPoolExecutor(max(config.workers, 2)) as pool:
         results = pool.map(attempt, range(len(source)))
-        bar = progress(results, total=len(source), desc=f"decoding {split}", unit="image", leave=False)
+        shown = {"desc": f"decoding {split}", "unit": "image", "leave": False, "disable": not world.first}
+        bar = progress(results, total=len(source), **shown)
         try:
             for image, label in zip(bar, source.labels, strict=True):
                 if isinstance(image, UnreadableImage):
@@ -204,10 +200,15 @@ def refuse_unreadable(messages: Sequence[str]) -> None:
 
 
 class BadImages:
-    """Names and counts unreadable images, each once, and stops the run past a limit."""
+    """Names and counts unreadable images, each once, and stops the run past a limit.
 
-    def __init__(self, limit: int):
-        self.limit = limit
+    Args:
+        limit: how many there may be.
+        world: the processes that each keep such a list of the same images; the first one prints.
+    """
+
+    def __init__(self, limit: int, world: World = ALONE):
+        self.limit, self.world = limit, world
         self.seen: dict[str, None] = {}
 
     def add(self, message: str) -> None:
@@ -219,4 +220,5 @@ class BadImages:
             raise DataError(
                 f"{len(self.seen)} unreadable image(s), expected at most {self.limit}: {'; '.join(self.seen)}"
             )
-        note(f"left out unreadable image {len(self.seen)} (limit {self.limit}): {message}")
+        if self.world.first:
+            note(f"left out unreadable image {len(self.seen)} (limit {self.limit}): {message}")

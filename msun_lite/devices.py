@@ -1,6 +1,7 @@
 """The device of a run, its arithmetic, and the way of images onto it."""
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 
 import torch
@@ -8,17 +9,29 @@ from torch import Tensor, nn
 
 from msun_lite.errors import UserError
 
+CPU = torch.device("cpu")
+
+
+def device_type(name: str) -> str:
+    """Return the kind of the device called `name`, such as `cuda`, without asking the device itself.
+
+    `auto` is CUDA, then Apple's GPU, then the CPU.
+    """
+    if name != "auto":
+        return torch.device(name).type
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
 
 def pick_device(name: str) -> torch.device:
-    """Return the device called `name`; `auto` is CUDA, then Apple's GPU, then the CPU.
+    """Return the device called `name`; for `auto`, see `device_type`.
 
     Raises:
         UserError: if there is no such device here.
     """
     if name == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        return torch.device(device_type(name))
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -84,13 +97,31 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute convolutions of fp32 in fp32 inside: PyTorch rounds their inputs to TF32 on GPUs that have it."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = "ieee"
+    try:
+        yield
+    finally:
+        convolutions.fp32_precision = before
+
+
 def to_float(images: Tensor, device: torch.device, normalisation: dict) -> Tensor:
     """Move uint8 images [B, 3, H, W] to `device`, then make them normalised floats, channels last."""
     pixels = images.to(device, non_blocking=True).permute(0, 2, 3, 1).contiguous()
     count, height, width, channels = pixels.shape
     # Row by row, as loops over three channels are slow, and in place, as fresh memory is; the numbers are the same.
     rows = pixels.view(count, height, width * channels).to(torch.float32)
-    mean = 255 * torch.tensor(normalisation["mean"], device=device)
-    std = 255 * torch.tensor(normalisation["std"], device=device)
+    mean, std = (_levels(tuple(normalisation[name]), pixels.device) for name in ("mean", "std"))
     rows.sub_(mean.repeat(width)).div_(std.repeat(width))
     return rows.view(pixels.shape).permute(0, 3, 1, 2)
+
+
+@functools.cache  # bringing them to a GPU waits for all that it has to do
+def _levels(channels: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return a mean or a standard deviation of three channels in levels of uint8, on a device."""
+    with torch.inference_mode(False):  # they outlive the inference that may have asked first
+        return 255 * torch.tensor(channels, device=device)

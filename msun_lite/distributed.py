@@ -100,17 +100,20 @@ class World:
 
     def pick_device(self, name: str) -> torch.device:
         """Return the device of this process: of several GPUs the one of its local rank."""
+        if self.size > 1 and name in ("auto", "cuda") and torch.cuda.is_available():
+            return self._own_gpu()
         device = pick_device(name)
-        if device.type != "cuda" or self.size == 1:
-            return device
-        if device.index is not None:
+        if self.size > 1 and device.type == "cuda":
             raise UserError(f"device: expected auto, cuda or cpu with {self.size} processes, got {name}")
+        return device
+
+    def _own_gpu(self) -> torch.device:
+        """Return the GPU of this process's local rank, and make it the one that `cuda` means."""
         gpus = torch.cuda.device_count()
         if self.local_rank >= gpus:
             raise UserError(f"LOCAL_RANK: expected below {gpus}, one process a GPU, got {self.local_rank}")
-        device = torch.device("cuda", self.local_rank)
-        torch.cuda.set_device(device)
-        return device
+        torch.cuda.set_device(self.local_rank)  # before anything touches a GPU: each one touched costs it memory
+        return pick_device(f"cuda:{self.local_rank}")
 
 
 ALONE = World()

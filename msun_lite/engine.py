@@ -97,16 +97,28 @@ class Trainer:
     def _pick_precision(self, model: MSUN) -> str:
         wanted = self.config.precision
         picked = pick_precision(wanted, self.device)
-        if (
-            picked != "bf16"
-            or self.device.type != "cpu"
-            or not strides_over_a_point(lambda: _see_all_scales(model), model)
-        ):
+        if picked != "bf16" or self._trains_in_bf16(model):
             return picked
         if wanted == "bf16":
             raise UserError("precision: expected fp32 on a CPU for a network with strides over maps of 1 x 1, got bf16")
         self.world.say("trains in fp32: this network has strides over maps of 1 x 1, which bf16 gets wrong on CPUs")
         return "fp32"
+
+    def _trains_in_bf16(self, model: MSUN) -> bool:
+        """Return whether the network can be trained in bf16 here, in hardware or not."""
+        return self.device.type != "cpu" or not strides_over_a_point(lambda: _see_all_scales(model), model)
+
+    def _keep_precision(self, begun: str) -> None:
+        """Go on in the precision that a run has `begun` in where `auto` finds another one on this device.
+
+        Raises:
+            CheckpointError: if another was asked for, or this device cannot do it.
+        """
+        there = begun == "fp32" or (begun == "bf16" and self._trains_in_bf16(self.model))
+        if self.config.precision == "auto" and there and begun != self.precision:
+            self.world.say(f"goes on in {begun}, as it began; a new run would train in {self.precision} here")
+            self.precision = begun
+        self._check_same("precision", begun, self.precision)
 
     def _check_batch_size(self) -> None:
         size, parts = self.config.batch_size, self.world.size * self.config.accumulate
@@ -340,7 +352,7 @@ class Trainer:
             self.world.say(f"{message}; going on from the one before it")
         try:
             self._check_same("data", state["data"], self.data.describe())
-            self._check_same("precision", state["precision"], self.precision)
+            self._keep_precision(state["precision"])
             check_position(state, self.config.epochs, self.steps_per_epoch)
             load_state(self.model, state["model"], path)
             self.optimizer.load_state_dict(state["optimizer"])

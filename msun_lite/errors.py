@@ -1,8 +1,9 @@
 """Errors that the user can mend: one clear line on standard error, exit code 2, no traceback."""
 
+import difflib
 import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 
 class UserError(ValueError):
@@ -38,6 +39,12 @@ def within(name: str, value: float, least=None, above=None, most=None, below=Non
     for word, bound, holds in bounds:
         if bound is not None and not holds(bound):
             raise UserError(f"{name}: expected {word} {bound}, got {value}")
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `, did you mean X?` for the known word that is most like a mistyped one; nothing if none is like it."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f", did you mean {close[0]}?" if close else ""
 
 
 def first_line(error: Exception) -> str:

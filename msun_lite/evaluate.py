@@ -24,9 +24,10 @@ from torch.utils.data import DataLoader
 from msun_lite.config import TrainConfig
 from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
-from msun_lite.devices import to_float
+from msun_lite.devices import full_precision, to_float
 from msun_lite.distributed import ALONE, World, join
 from msun_lite.errors import UserError, one_line_errors, one_of
+from msun_lite.layers import as_found
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
 from msun_lite.options import OneLineParser, parse
@@ -47,6 +48,7 @@ PerSubnet = dict[int, dict[int, float]]
 
 
 @torch.no_grad()
+@full_precision()
 def measure(
     model: MSUN,
     loader: DataLoader,
@@ -59,7 +61,7 @@ def measure(
     """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
 
     Args:
-        model: put into evaluation mode for the measurement, and left in the mode it was found in.
+        model: put into evaluation mode for the measurement, all its modules left in the mode they were found in.
         loader: batches (`loaders.Batch`) of centre crops, no smaller than any of the sizes: this process's images.
         sizes: sizes in pixels.
         device: where `model` is.
@@ -70,12 +72,12 @@ def measure(
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
     """
-    training, total, unreadable = model.training, 0, []
+    total, unreadable = 0, []
     scales = model.scales if scales is None else scales
     correct = torch.zeros(len(scales), len(sizes), dtype=torch.int64, device=device)
-    model.eval()
     bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
-    try:
+    with as_found(model):
+        model.eval()
         for batch in progress(loader, **bar):
             unreadable += batch.bad
             if unreadable:
@@ -87,8 +89,6 @@ def measure(
                 for row, scale in enumerate(scales):
                     logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
                     correct[row, column] += (logits.argmax(1) == labels).sum()
-    finally:
-        model.train(training)
     refuse_unreadable(sum(world.gather(unreadable), []))
     correct, (total,) = world.sum(correct).tolist(), world.totals(total)
     return {
@@ -104,14 +104,14 @@ def refused_native(model: MSUN, sizes: Sequence[int]) -> dict[int, str]:
     Raises:
         UserError: if the network has several scales.
     """
-    device, training, refused = next(model.parameters()).device, model.training, {}
-    model.eval()
-    for size in sizes:
-        try:
-            model.forward_native(torch.zeros(1, 3, size, size, device=device))
-        except RuntimeError as error:
-            refused[size] = str(error).splitlines()[0]
-    model.train(training)
+    device, refused = next(model.parameters()).device, {}
+    with as_found(model):
+        model.eval()
+        for size in sizes:
+            try:
+                model.forward_native(torch.zeros(1, 3, size, size, device=device))
+            except RuntimeError as error:
+                refused[size] = str(error).splitlines()[0]
     return refused
 
 
@@ -207,7 +207,7 @@ def evaluate_on(
     With several processes each measures its share of the images with the first one's weights.
     """
     world.share_state(model)
-    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world)
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world, device)
     per_subnet = measure(model, loader, config.sizes, device, world, feeding)
     return accuracy_record(model, per_subnet, routing or config.routing, feeding)
 
@@ -225,7 +225,7 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALON
     sizes = [size for size in config.sizes if size not in refused]
     if not sizes:
         raise UserError(f"sizes: expected one that {model.spec['arch']} can take as it is, got {config.sizes}")
-    data = load_data(config, train=False)
+    data = load_data(config, train=False, world=world)
     check_classes(model, data)
     device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
@@ -257,13 +257,13 @@ def _parser() -> OneLineParser:
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     options = parse(_parser(), argv)
-    config = find_config(options)
-    routing = options.routing or config.routing
-    one_of("routing", routing, ROUTINGS)
-    one_of("feeding", options.feeding, FEEDINGS)
-    check_output(options.json)
     command = shlex.join(["python", "-m", "msun_lite.evaluate", *(sys.argv[1:] if argv is None else argv)])
     with join() as world:
+        config = find_config(options, world)
+        routing = options.routing or config.routing
+        one_of("routing", routing, ROUTINGS)
+        one_of("feeding", options.feeding, FEEDINGS)
+        check_output(options.json)
         subject = find_subject(options, config)
         if options.antialias is not None:
             subject.model.antialias = options.antialias

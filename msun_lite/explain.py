@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from msun_lite.cka import catch
 from msun_lite.errors import UserError
-from msun_lite.layers import classifiers, located, stages
+from msun_lite.layers import as_found, classifiers, located, stages
 from msun_lite.model import MSUN
 from msun_lite.scales import resize, route
 
@@ -73,7 +73,7 @@ def grad_cam(
     if classes is not None:
         labels = _check_classes(classes, len(images), model.spec["classes"])
         chosen = [targets.ClassifierOutputTarget(label) for label in labels]
-    with _as_found(model), torch.inference_mode(False), torch.enable_grad():
+    with as_found(model), _gradients_as_found(model), torch.inference_mode(False), torch.enable_grad():
         model.requires_grad_(False)  # the gradient is wanted at the layer alone: nothing below or beside it is computed
         start = target.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
         cam = library.GradCAM(_Seen(model, size), [target])
@@ -96,7 +96,7 @@ def check_target(model: MSUN, layer: str | None, size: int) -> str:
     layer = stages(model)[-1] if layer is None else layer
     place = located(model, layer, scale)
     device = next(model.parameters()).device
-    with _as_found(model), catch(model, [place], keep=lambda output: torch.tensor(output.shape)) as shapes:
+    with as_found(model), catch(model, [place], keep=lambda output: torch.tensor(output.shape)) as shapes:
         model.eval()(torch.zeros(1, 3, size, size, device=device))
     shape = shapes[place].tolist() if place in shapes else []
     if len(shape) != 4:
@@ -116,15 +116,12 @@ def _check_classes(classes: Sequence[int] | Tensor, images: int, count: int) -> 
 
 
 @contextmanager
-def _as_found(model: nn.Module) -> Iterator[None]:
-    """Give the model its modes and gradients back, whatever is done to them inside."""
-    modes = [(module, module.training) for module in model.modules()]
+def _gradients_as_found(model: nn.Module) -> Iterator[None]:
+    """Give the parameters their gradients back, and if they want any, whatever is done to them inside."""
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:
         yield
     finally:
-        for module, training in modes:
-            module.training = training
         for parameter, wanted, gradient in parameters:
             parameter.requires_grad_(wanted)
             parameter.grad = gradient

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from msun_lite.errors import CheckpointError, UserError
+from msun_lite.layers import as_found
 from msun_lite.scales import route_images
 
 SUFFIXES = {"torch": "pt2", "onnx": "onnx"}
@@ -74,24 +75,24 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
         raise UserError(f"{path}: exists already, expected a new folder")
     write = _write_torch if format == "torch" else _write_onnx
     devices = {parameter.device for parameter in model.parameters()}
-    training = model.training
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     except OSError as error:
         raise UserError(f"{path}: the folder cannot be made: {error}") from None
     try:
-        model.eval().cpu()
-        for scale in model.scales:
-            write(AtScale(model, scale).eval(), scale, unfinished / f"scale-{scale}.{SUFFIXES[format]}")
-        spec = {**model.spec, "format": format}
-        (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
-        _check(model, Exported(unfinished))
+        with as_found(model):
+            model.eval().cpu()
+            for scale in model.scales:
+                write(AtScale(model, scale).eval(), scale, unfinished / f"scale-{scale}.{SUFFIXES[format]}")
+            spec = {**model.description, "format": format}
+            (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
+            _check(model, Exported(unfinished))
         unfinished.chmod(0o755)
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        model.to(devices.pop()).train(training)
+        model.to(devices.pop())
     return path
 
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,8 +30,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        # torch.save reports a failed write as a RuntimeError of its zip writer.
+    except OSError as error:
         kept = "; the previous one is kept" if path.exists() else ""
         raise UserError(f"{path}: cannot be written: {error}{kept}") from None
     finally:
@@ -100,6 +99,25 @@ def whole_folder(path: Path) -> Iterator[Path]:
         part.rename(path)
     except OSError as error:
         raise UserError(f"{path}: {part} is whole but cannot take its name: {error}") from None
+
+
+def empty(folder: Path, keep: Path) -> None:
+    """Remove all that is in a folder but `keep`."""
+    for path in folder.iterdir():
+        if path != keep:
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def listing_fingerprint(folder: Path, paths: Iterable[str | Path]) -> str:
+    """Return a short hash of paths below `folder` and the files' sizes, in this order: quick, other for other data."""
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            size = os.stat(path).st_size
+        except OSError:
+            size = "missing"
+        digest.update(f"{Path(path).relative_to(folder).as_posix()} {size}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def checksum(path: Path, algorithm: str = "sha256", advance: Callable[[int], object] = lambda count: None) -> str:

@@ -1,19 +1,19 @@
 """Imagenette in the data folder: downloaded once, or unpacked from a local archive.
 
-It ends up as `DATA_ROOT/imagenette/{train,val}/<wordnet id>/*.JPEG`, whole or not at all: everything is
-unpacked in a folder beside it, which takes its name at the very end.
+It ends up as `DATA_ROOT/imagenette/{train,val}/<wordnet id>/*.JPEG`, whole or not at all. What an interruption leaves
+in imagenette.part, half an archive included, the next call goes on with.
 """
 
-import tempfile
+import hashlib
+import shutil
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 
-from torchvision.datasets import Imagenette
-from torchvision.datasets.utils import download_url
-
 from msun_lite.archives import unpack
-from msun_lite.errors import DataError
-from msun_lite.files import locked
+from msun_lite.downloads import download
+from msun_lite.errors import DataError, FailedDownload, UserError
+from msun_lite.files import empty, locked, whole_folder
 from msun_lite.progress import progress
 
 CLASS_NAMES = {
@@ -30,18 +30,26 @@ CLASS_NAMES = {
 }
 """WordNet id -> what is called so."""
 
-SIZE = "320px"
-"""Which of the data set's three archives is downloaded: shorter side 320 px, 326 MB."""
+URL = "https://s3.amazonaws.com/fast-ai-imageclas/imagenette2-320.tgz"
+"""The one of the data set's three archives that is downloaded: shorter side 320 px, 326 MB."""
+
+MD5 = "3df6f0d01a2c9592104656642f5e78a3"
+"""Its checksum."""
 
 
 def imagenette_folder(data_root: Path) -> Path:
-    """Return the data set's folder, downloading it with torchvision if it is not there yet."""
+    """Return the data set's folder, downloading it if it is not there yet.
+
+    Raises:
+        DataError: if it cannot be had.
+        UserError: if it cannot be kept.
+    """
     folder = data_root / "imagenette"
     if folder.is_dir():
         return folder
     with locked(data_root / ".imagenette.lock"):
         if not folder.is_dir():  # else another process was faster
-            install(data_root, _torchvision_download)
+            _install(folder, lambda downloads: [_official(downloads)])
     return folder
 
 
@@ -50,46 +58,55 @@ def get_imagenette(data_root: Path, source: str) -> Path:
 
     Raises:
         DataError: if it is there already, or the source is missing, damaged or holds something else.
+        UserError: if it cannot be kept.
     """
-    if (data_root / "imagenette").exists():
-        raise DataError(f"{data_root / 'imagenette'}: exists already; remove it to fetch the data again")
-    return install(data_root, lambda folder: _unpack_source(source, folder))
-
-
-def install(data_root: Path, fetch) -> Path:
-    """Let `fetch(folder)` fill a temporary folder, find train/ and val/ in it, and move them into place."""
     folder = data_root / "imagenette"
-    try:
-        data_root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".imagenette-", dir=data_root) as temporary:
-            fetch(Path(temporary))
-            _find_splits(Path(temporary)).rename(folder)
-    except OSError as error:
-        raise DataError(f"{folder}: cannot be made: {error}") from None
+    with locked(data_root / ".imagenette.lock"):
+        if folder.exists():
+            raise DataError(f"{folder}: exists already; remove it to fetch the data again")
+        _install(folder, lambda downloads: _archives(source, downloads))
     return folder
 
 
-def _torchvision_download(folder: Path) -> None:
+def _install(folder: Path, find: Callable[[Path], list[Path]]) -> None:
+    """Unpack archives, find train/ and val/ in them, and move them into place.
+
+    Args:
+        folder: takes its name once it is whole.
+        find: returns the archives; what it downloads goes to the folder that it is given.
+    """
+    with whole_folder(folder) as part:
+        downloads, unpacked = part / ".archives", part / ".unpacked"
+        try:
+            empty(part, keep=downloads)
+            downloads.mkdir(exist_ok=True)
+            for archive in progress(find(downloads), desc="unpacking", unit="archive"):
+                unpack(archive, unpacked)
+            for path in list(_find_splits(unpacked).iterdir()):
+                path.rename(part / path.name)
+            shutil.rmtree(unpacked)
+            shutil.rmtree(downloads)
+        except OSError as error:
+            raise UserError(f"{part}: cannot be filled: {error}; mend this and call again") from None
+
+
+def _official(downloads: Path) -> Path:
     try:
-        Imagenette(str(folder), split="train", size=SIZE, download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"imagenette: the download failed ({error}); with a local copy, "
-            "run data_scripts/get_imagenette.py --source PATH_OR_URL"
-        ) from None
+        return _download(URL, downloads, MD5)
+    except FailedDownload as error:
+        hint = "with a local copy, run data_scripts/get_imagenette.py --source PATH_OR_URL"
+        raise FailedDownload(f"{error}; {hint}") from None
 
 
-def _unpack_source(source: str, folder: Path) -> None:
+def _archives(source: str, downloads: Path) -> list[Path]:
     if urllib.parse.urlparse(source).scheme in ("http", "https"):
-        archives = [_download(source, folder)]
-    elif Path(source).is_dir():
+        return [_download(source, downloads)]
+    archives = [Path(source)]
+    if Path(source).is_dir():
         archives = sorted(path for path in Path(source).iterdir() if tarfile_name(path))
-    else:
-        archives = [Path(source)]
     if not archives:
         raise DataError(f"{source}: expected .tar, .tar.gz or .tgz files in this folder, found none")
-    for archive in progress(archives, desc="unpacking", unit="archive"):
-        unpack(archive, folder / "unpacked")
+    return archives
 
 
 def tarfile_name(path: Path) -> bool:
@@ -97,13 +114,11 @@ def tarfile_name(path: Path) -> bool:
     return path.name.endswith((".tar", ".tar.gz", ".tgz"))
 
 
-def _download(url: str, folder: Path) -> Path:
-    name = Path(urllib.parse.urlparse(url).path).name or "archive.tgz"
-    try:
-        download_url(url, str(folder), filename=name)
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{url}: the download failed: {error}") from None
-    return folder / name
+def _download(url: str, folder: Path, md5: str | None = None) -> Path:
+    # Named after its address: what has come of one file must not be gone on with by another of the same name.
+    path = folder / f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{Path(urllib.parse.urlparse(url).path).name}"
+    download(url, path, md5)
+    return path
 
 
 def _find_splits(folder: Path) -> Path:

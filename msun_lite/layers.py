@@ -1,16 +1,20 @@
-"""Layers by the names that the plain CNN has for them, whether they are in a subnet or in the unified network."""
+"""Layers by the names that the plain CNN has for them, whether they are in a subnet or in the unified network.
 
-import difflib
+A `model` is an `MSUN`, which itself stands on this file.
+"""
+
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from torch import nn
 
 from msun_lite.backbones import find_recipe
-from msun_lite.errors import UserError
-from msun_lite.model import MSUN
+from msun_lite.errors import UserError, did_you_mean
+from msun_lite.norms import PerScale
 
 
-def stages(model: MSUN) -> tuple[str, ...]:
+def stages(model: nn.Module) -> tuple[str, ...]:
     """Return the last layers of the stages, in order: those of Eq. 2, five for the networks of Table I.
 
     Raises:
@@ -24,7 +28,7 @@ def stages(model: MSUN) -> tuple[str, ...]:
     return found
 
 
-def layers(model: MSUN) -> tuple[str, ...]:
+def layers(model: nn.Module) -> tuple[str, ...]:
     """Return the layers to look at one by one, the last ones of the stages among them."""
     pattern = find_recipe(model.spec["arch"]).layers
     if pattern is None:
@@ -32,7 +36,7 @@ def layers(model: MSUN) -> tuple[str, ...]:
     return tuple(name for name in _names(model, model.scales[-1]) if re.fullmatch(pattern, name))
 
 
-def located(model: MSUN, layer: str, scale: int) -> str:
+def located(model: nn.Module, layer: str, scale: int) -> str:
     """Return the name that a layer of the plain CNN has in `model.named_modules()`, in or above the subnet of `scale`.
 
     Raises:
@@ -40,14 +44,11 @@ def located(model: MSUN, layer: str, scale: int) -> str:
     """
     names = _names(model, scale)
     if layer not in names:
-        close = difflib.get_close_matches(layer, names, n=1, cutoff=0.5)
-        raise UserError(
-            f"layer: {model.spec['arch']} has none called {layer!r}" + (f", did you mean {close[0]}?" if close else "")
-        )
+        raise UserError(f"layer: {model.spec['arch']} has none called {layer!r}{did_you_mean(layer, names)}")
     return names[layer]
 
 
-def _names(model: MSUN, scale: int) -> dict[str, str]:
+def _names(model: nn.Module, scale: int) -> dict[str, str]:
     """Return {plain name: name in the model} of all layers in and above the subnet of `scale`."""
     found = {}
     for part in (f"subnets.{scale}", f"unified.{scale}" if model.unify == "none" else "unified"):
@@ -61,11 +62,22 @@ def classifiers(network: nn.Module) -> list[nn.Linear]:
     Raises:
         UserError: if there is none.
     """
-    private = isinstance(network, MSUN) and network.unify == "none"
+    unified = getattr(network, "unified", None)
     found = []
-    for part in network.unified.values() if private else (network,):
+    for part in unified.values() if isinstance(unified, PerScale) else (network,):
         linear = [module for module in part.modules() if isinstance(module, nn.Linear)]
         if not linear:
             raise UserError(f"expected a network with a linear classifier, got {type(network).__name__} without one")
         found.append(linear[-1])
     return found
+
+
+@contextmanager
+def as_found(network: nn.Module) -> Iterator[None]:
+    """Give every module of a network its mode back, training or evaluation, whatever is done to them inside."""
+    modes = [(module, module.training) for module in network.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

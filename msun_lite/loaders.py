@@ -18,6 +18,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import resized_crop
 
 from msun_lite.config import TrainConfig
+from msun_lite.devices import CPU, device_type
 from msun_lite.distributed import ALONE, World, share_of
 from msun_lite.errors import UserError
 from msun_lite.sources import ImageSource, Subset, UnreadableImage
@@ -144,7 +145,7 @@ def train_loader(
 
     Args:
         view: the training images.
-        config: batch size, seed, workers.
+        config: batch size, seed, workers, device.
         epoch: the first epoch, counted from 0.
         start: the batch of it to start with.
         epochs: how many; workers prepare the next epoch's first images during the end of the one before.
@@ -154,28 +155,37 @@ def train_loader(
         EpochSampler(view.source, config.batch_size, config.seed, one, start if one == epoch else 0)
         for one in range(epoch, epoch + epochs)
     ]
-    return _loader(view, config.workers, batch_sampler=ShareSampler(samplers, world, config.accumulate))
+    share = ShareSampler(samplers, world, config.accumulate)
+    return _loader(view, config.workers, device_type(config.device), batch_sampler=share)
 
 
 def eval_loader(
-    source: ImageSource, size: int, crop_ratio: float, batch_size: int, workers: int, world: World = ALONE
+    source: ImageSource,
+    size: int,
+    crop_ratio: float,
+    batch_size: int,
+    workers: int,
+    world: World = ALONE,
+    device: torch.device = CPU,
 ) -> DataLoader:
-    """Return a loader of `Batch`es, in order, centre-cropped to `size`: together the processes see each image once."""
+    """Return a loader of `Batch`es, in order, centre-cropped to `size`: together the processes see each image once.
+
+    `device` is where the batches go from here.
+    """
     if world.size > 1:
         source = Subset(source, range(world.rank, len(source), world.size))
-    return _loader(EvalView(source, size, crop_ratio), workers, batch_size=batch_size)
+    return _loader(EvalView(source, size, crop_ratio), workers, device.type, batch_size=batch_size)
 
 
-def _loader(view: Dataset, workers: int, **kwargs) -> DataLoader:
+def _loader(view: Dataset, workers: int, device: str, **kwargs) -> DataLoader:
     # The generator of its own keeps the loader from drawing on the global one, which a checkpoint restores.
     generator = torch.Generator().manual_seed(0)
-    pin = torch.cuda.is_available()
     return _Loader(
         view,
         num_workers=workers,
         collate_fn=collate,
         generator=generator,
-        pin_memory=pin,
+        pin_memory=device == "cuda",
         worker_init_fn=_ignore_stop_signals,
         **kwargs,
     )

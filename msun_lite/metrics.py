@@ -4,10 +4,19 @@ The names are the same in all three; the accuracy at 32 px is `top1/32` where a 
 """
 
 import contextlib
+import importlib.util
 
 from msun_lite.config import TrainConfig
 from msun_lite.distributed import World
+from msun_lite.errors import UserError
 from msun_lite.records import RunFolder
+
+
+def check_packages(config: TrainConfig) -> None:
+    """Raise a `UserError` unless the packages are there that the metrics are to go to."""
+    for package, wanted in (("tensorboard", config.tensorboard), ("wandb", config.wandb is not None)):
+        if wanted and importlib.util.find_spec(package) is None:
+            raise UserError(f"{package}: expected the package {package}, install msun-lite[{package}]")
 
 
 class MetricsLog:

@@ -20,8 +20,8 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import CheckpointError, UserError, first_line, one_of, within
-from msun_lite.export import export
+from msun_lite.errors import CheckpointError, UserError, one_of, within
+from msun_lite.export import AtScale, export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, own_norms
 from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
@@ -29,6 +29,7 @@ from msun_lite.scales import check_scales, resize, resize_features, route, route
 from msun_lite.spec import (
     IMAGENET_NORMALISATION,
     UNIFY,
+    adopted,
     behaviour,
     check_spec,
     make_spec,
@@ -36,7 +37,7 @@ from msun_lite.spec import (
     stems_from_json,
     stems_to_json,
 )
-from msun_lite.surgery import Stem, choose_stems, cut, fit_stem, map_shape
+from msun_lite.surgery import Stem, choose_stems, count_classes, cut, dry_run, fit_stem, keep_features, map_shape
 
 
 class MSUN(
@@ -141,7 +142,8 @@ class MSUN(
         """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`.
 
         `weights` and the other `options` (`blocks`, `antialias`, `normalisation`, `class_names`) are those of
-        `from_backbone`; the network is the same whatever `blocks` is, its features are those after so many stages.
+        `from_backbone`; `blocks` only says after how many stages the features are taken. Those of timm/NAME, and of
+        others not in `backbones.CUTTABLE`, are the images themselves.
         """
         return cls._build(make_spec(arch, (scale,), num_classes, **options), weights=weights)
 
@@ -157,8 +159,8 @@ class MSUN(
         """Turn a CNN of your own, trained or not, into an MSUN that starts from its weights.
 
         Args:
-            model: images [B, 3, H, W] -> logits [B, classes], copied. Its forward must be recordable by torch.fx
-                down to the layer `split`, and able to run on maps of several sizes.
+            model: images [B, 3, H, W] -> logits [B, classes], copied. Its forward, all else that it takes at its
+                default, must be recordable by torch.fx down to the layer `split`, on maps of several sizes.
             split: name of the last layer of f, as in `model.named_modules()`; all that comes after it is g.
 
         `scales`, `stems` and the other `options` (`routing`, `antialias`, `unify`, `norm`, `normalisation`,
@@ -170,15 +172,12 @@ class MSUN(
         """
         f, g = cut(copy.deepcopy(model), split)
         scales = check_scales(scales)
-        with torch.no_grad():
-            ghost = copy.deepcopy(model).to("meta").eval()
-            classes = ghost(torch.empty(1, 3, scales[-1], scales[-1], device="meta")).shape[-1]
-        spec = make_spec(type(model).__name__, scales, classes, None, **options)
+        spec = make_spec(type(model).__name__, scales, count_classes(model, scales[-1]), None, **options)
         stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
         subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
-        spec = {**spec, "split": split, "stems": stems_to_json(stems)}
         private = {scale: copy.deepcopy(g) for scale in stems}
-        return cls({**subnets, scales[-1]: f}, _unified(g, private, spec), **behaviour(spec), spec=spec)
+        spec = {**spec, "split": split, "stems": stems_to_json(stems)}
+        return cls._assemble({**subnets, scales[-1]: f}, {**private, scales[-1]: g}, spec)
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
@@ -214,18 +213,21 @@ class MSUN(
             lower, private[scale] = cut(recipe.build(classes), split) if weights is None else copy.deepcopy((f, g))
             subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
         spec = {**spec, "stems": stems_to_json(stems)}
-        return cls({**subnets, largest: f}, _unified(g, private, spec), **behaviour(spec), spec=spec)._check_scales()
+        return cls._assemble({**subnets, largest: f}, {**private, largest: g}, spec)
+
+    @classmethod
+    def _assemble(cls, lower: dict[int, nn.Module], upper: dict[int, nn.Module], spec: dict) -> "MSUN":
+        """Put a model together of each scale's f and g; where g is shared, of the largest scale's alone."""
+        largest = spec["scales"][-1]
+        unified = PerScale(upper) if spec["unify"] == "none" else upper[largest]
+        for g in unified.values() if spec["unify"] == "none" else (unified,):
+            keep_features(g, lower[largest], largest)
+        return cls(lower, unified, **behaviour(spec), spec=spec)._check_scales()
 
     def _check_scales(self) -> "MSUN":
         """Return the model, or raise a `UserError` for a scale that it cannot take to the end; nothing is computed."""
-        ghost = copy.deepcopy(self).to("meta").eval()
         for scale in self.scales if self.unify == "native" else self.scales[-1:]:  # else g runs on one shape alone
-            try:
-                with torch.no_grad():
-                    ghost.forward_at(torch.empty(1, 3, scale, scale, device="meta"), scale)
-            except Exception as error:  # whatever a network may refuse
-                arch = self.spec["arch"]
-                raise UserError(f"scales: {arch} cannot take images of {scale} px: {first_line(error)}") from None
+            dry_run(AtScale(self, scale), scale, self.spec["arch"])
         return self
 
     def features(self, images: Tensor, scale: int) -> Tensor:
@@ -306,10 +308,15 @@ class MSUN(
         served = own if self.unify == "native" else features
         return features, {scale: self.classify(maps, scale) for scale, maps in served.items()}
 
+    @property
+    def description(self) -> dict:
+        """What model.json says: how the model was made, and how it routes and resizes now."""
+        return {**self.spec, **behaviour(vars(self))}
+
     def save(self, folder: str | Path) -> None:
         """Write model.json and model.safetensors into `folder`, each whole or not at all."""
         folder = Path(folder)
-        write_text(folder / "model.json", json.dumps(self.spec, indent=2) + "\n")
+        write_text(folder / "model.json", json.dumps(self.description, indent=2) + "\n")
         state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         with atomic_write(folder / "model.safetensors") as file:
             file.write(safetensors.torch.save(state))
@@ -382,17 +389,17 @@ class MSUN(
     def load(self, folder: str | Path) -> "MSUN":
         """Load the model.safetensors of a run folder and return the model; half precision is widened.
 
+        Routing, antialiasing, normalisation and class names become those of the model.json beside it, if there is one.
+
         Raises:
-            CheckpointError: if the file is damaged or belongs to another architecture.
+            CheckpointError: if a file is damaged, or made for another architecture or for one cut in another way.
         """
         path = Path(folder) / "model.safetensors"
+        found = adopted(path.with_name("model.json"), self.description)
         load_state(self, read_safetensors(path), path)
+        self.spec = self.description | found
+        self.routing, self.antialias = self.spec["routing"], self.spec["antialias"]
         return self
-
-
-def _unified(g: nn.Module, private: dict[int, nn.Module], spec: dict) -> nn.Module:
-    """Return the unified network of a description: g, or, if nothing is shared, it and those of the smaller scales."""
-    return PerScale({**private, spec["scales"][-1]: g}) if spec["unify"] == "none" else g
 
 
 def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> list[Tensor]:

@@ -1,7 +1,6 @@
 """How every command reads its options: the words of the command line, YAML files, and errors in one line."""
 
 import contextlib
-import difflib
 import io
 import itertools
 import re
@@ -13,7 +12,7 @@ from pathlib import Path
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
-from msun_lite.errors import UserError
+from msun_lite.errors import UserError, did_you_mean
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
@@ -46,10 +45,10 @@ class OneLineParser(ArgumentParser):
         message = " ".join(str(message).split())
         if unknown := re.match(r"[Uu]nrecognized arguments: ([^\s=]+)", message):
             known = [option for action in self._actions for option in action.option_strings]
-            raise UserError(f"unknown option {unknown[1]}{_suggestion(unknown[1], known)}")
+            raise UserError(f"unknown option {unknown[1]}{did_you_mean(unknown[1], known)}")
         if unknown := re.match(r"Option '(.+)' is not accepted", message):
             names = [action.dest for action in self._actions]
-            raise UserError(f"unknown option {unknown[1]!r}{_suggestion(unknown[1], names)}")
+            raise UserError(f"unknown option {unknown[1]!r}{did_you_mean(unknown[1], names)}")
         if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: (.*)', message):
             kinds = [kind for kind in re.findall(r"'(\w+)'", wrong[2]) if kind != "NoneType"]
             raise UserError(f"{wrong[1]}: expected {' or '.join(kinds)}, got {wrong[3]!r}")
@@ -65,11 +64,6 @@ def _plain_expectation(text: str) -> str:
     kinds = dict.fromkeys(re.findall(r"Expected an? <class '(\w+)'>", text))
     words = {"list": "whole numbers such as 32,48,64"}  # all lists among the options are of such
     return f"expected {' or '.join(words.get(kind, kind) for kind in kinds)}" if kinds else text
-
-
-def _suggestion(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.7)
-    return f", did you mean {close[0]}?" if close else ""
 
 
 def options_parser(options: type, prog: str, description: str, skip: set[str] | None = None, **hooks) -> OneLineParser:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from msun_lite.config import TrainConfig
-from msun_lite.devices import to_float
+from msun_lite.devices import full_precision, to_float
 from msun_lite.engine import learning_rate
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.explain import penultimate
@@ -45,6 +45,7 @@ class Features:
 
 
 @torch.no_grad()
+@full_precision()
 def compute(model: MSUN, loader: DataLoader, scale: int, device: torch.device, mirror: bool = False) -> Features:
     """Return the features that the subnet of `scale` and the unified network give.
 

@@ -82,7 +82,8 @@ def _report(records: dict[str, dict], out: Path) -> None:
     title = f"{data['name']}, {first['arch']}, {data['val']} validation images, seed {first['seed']}"
     save_figure(accuracy_figure(records, title), out / "accuracy")
     seconds = sum(record["seconds"] + record["evaluation_seconds"] for record in records.values())
-    command = first["command"].replace("msun_lite.train", "msun_lite.reproduce").replace("--method vanilla ", "")
+    # MSUN's command has all options: the other two are trained without its constraint.
+    command = records["msun"]["command"].replace("msun_lite.train", "msun_lite.reproduce").replace("--method msun ", "")
     text = f"""# Vanilla, MST and MSUN at {len(first["sizes"])} image sizes
 
 Top-1 accuracy (%) on {title}; mean FLOPs of one image over the sizes (2 x multiply-adds).

@@ -1,8 +1,9 @@
 """Sizes, scales and the way between them.
 
-A *size* is the side of an input image in pixels, a *scale* is a size that owns a subnet. This file
-holds the routing rules (which scale serves which size, Eq. 6) and the project's only calls that
-resize images or features, so that training, testing and the figures can never disagree on it.
+A *size* is the side of an input image in pixels, a *scale* is a size that owns a subnet. This file holds the routing
+rules (which scale serves which size, Eq. 6) and all resizing of images and features between sizes and scales, so that
+training, testing and the figures can never disagree on it. The crops that it starts from are made before (in `loaders`,
+and in `data` where images are kept in memory) and are always low-passed, whatever `antialias` says.
 """
 
 import operator
@@ -81,14 +82,14 @@ the paper's experiments did.
 
 
 def resample(images: Tensor, size: int, resampling: str) -> Tensor:
-    """Resize float images [..., 3, H, W] to [..., 3, size, size] in one of the ways of `RESAMPLINGS`."""
+    """Resize float images [B, 3, H, W] to [B, 3, size, size] in one of the ways of `RESAMPLINGS`."""
     if images.shape[-2:] == (size, size):
         return images
     return F.interpolate(images, (size, size), **RESAMPLINGS[resampling])
 
 
 def resize(images: Tensor, size: int, antialias: bool = True) -> Tensor:
-    """Resize float images [..., 3, H, W] to [..., 3, size, size], bilinearly, low-passed first if `antialias`.
+    """Resize float images [B, 3, H, W] to [B, 3, size, size], bilinearly, low-passed first if `antialias`.
 
     `antialias` changes nothing when the image grows.
     """
@@ -149,7 +150,11 @@ def route_images(
 def _check_images(images: Tensor | Sequence[Tensor]) -> None:
     """Raise a `UserError` unless `images` are floats [B, 3, H, W], or a list of floats [3, H, W]."""
     single = isinstance(images, Tensor)
+    if not single and not isinstance(images, Sequence):
+        raise UserError(f"images: expected a tensor [B, 3, H, W] or a list of [3, H, W], got {type(images).__name__}")
     for image in (images,) if single else images:
+        if not isinstance(image, Tensor):
+            raise UserError(f"images: expected tensors [3, H, W] in the list, got {type(image).__name__}")
         if not image.is_floating_point() or image.ndim != (4 if single else 3) or image.shape[-3] != 3:
             expected = "[B, 3, H, W]" if single else "[3, H, W] each"
             raise UserError(f"images: expected floats {expected}, got {image.dtype} {list(image.shape)}")

@@ -43,6 +43,11 @@ def averaged(by_seed: Mapping[int, dict]) -> dict:
     }
 
 
+def mean_cell(values: Sequence[float]) -> str:
+    """Return the mean of values, one a seed, with their standard deviation if there are several: `61.2 ± 0.4`."""
+    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
+
+
 def chance(images: int, percent: float) -> float:
     """Return two standard errors, in points, of an accuracy that was measured on so many images."""
     share = percent / 100

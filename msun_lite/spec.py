@@ -7,6 +7,7 @@ from pathlib import Path
 
 from msun_lite.errors import CheckpointError
 from msun_lite.records import read_json
+from msun_lite.scales import SIZE_ROUTINGS
 from msun_lite.surgery import Stem
 
 UNIFY = ("largest", "native", "none")
@@ -15,6 +16,12 @@ unified network, but a private g for each scale."""
 
 SPEC_KEYS = ("arch", "blocks", "scales", "classes", "stems", "routing", "antialias", "unify", "norm", "normalisation")
 """What a model.json must have."""
+
+STRUCTURE = ("scales", "blocks", "split", "stems", "unify", "norm")
+"""What decides what a network computes with the weights that it has: a stride, for instance, shows in no tensor."""
+
+ADOPTED = ("routing", "antialias", "normalisation", "class_names")
+"""What a model takes from the model.json beside the weights that it loads."""
 
 IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 """Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
@@ -115,6 +122,7 @@ SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
         "a kernel and strides for each smaller scale",
         lambda value: isinstance(value, dict) and all(_is_stem(*item) for item in value.items()),
     ),
+    "routing": (f"one of {', '.join(SIZE_ROUTINGS)}", lambda value: value in SIZE_ROUTINGS),
     "antialias": ("true or false", lambda value: isinstance(value, bool)),
     "normalisation": ("a mean and a standard deviation of three numbers each", _is_normalisation),
 }
@@ -132,3 +140,19 @@ def read_spec(path: Path) -> dict:
         if name in spec and not holds(spec[name]):
             raise CheckpointError(f"{path}: {name}: expected {expected}, got {str(spec[name])[:80]!r}")
     return spec
+
+
+def adopted(path: Path, own: dict) -> dict:
+    """Return what a model takes from the model.json beside the weights that it loads: nothing if there is none.
+
+    Args:
+        own: the model's description, of the same `STRUCTURE`.
+
+    Raises:
+        CheckpointError: if the file is damaged, or describes a network of another structure.
+    """
+    found = read_spec(path) if path.is_file() else {}
+    for name in STRUCTURE:
+        if name in own and name in found and own[name] != found[name]:
+            raise CheckpointError(f"{path}: made for another model: {name}: expected {own[name]}, got {found[name]}")
+    return {name: found[name] for name in ADOPTED if found.get(name) is not None}

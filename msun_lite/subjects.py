@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 
 from msun_lite.config import TrainConfig, make_config, read_config
 from msun_lite.data import DataSet
-from msun_lite.devices import pick_device, use_threads
+from msun_lite.devices import use_threads
+from msun_lite.distributed import ALONE, World
 from msun_lite.errors import DataError, UserError
 from msun_lite.model import MSUN
 from msun_lite.options import OneLineParser
@@ -41,8 +42,10 @@ def add_subject_options(parser: OneLineParser) -> None:
     parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; PyTorch's choice by default.")
 
 
-def find_config(options) -> TrainConfig:
+def find_config(options, world: World = ALONE) -> TrainConfig:
     """Return the configuration of what the options name, checked, before any weights are read.
+
+    All processes of `world` call this.
 
     Raises:
         UserError: for neither or both of a run and --arch, or a value that cannot work.
@@ -57,9 +60,9 @@ def find_config(options) -> TrainConfig:
     else:
         config = make_config(options.grid, method="vanilla", arch=options.arch, **overrides)
     config.check()
-    pick_device(config.device)
+    world.pick_device(config.device)
     if config.test_size > config.scales[-1]:
-        print(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
+        world.say(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
     return config
 
 

@@ -16,38 +16,27 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from msun_lite.errors import UserError, first_line
+from msun_lite.recording import record
 
 STEMS = ("coarse", "fine")
 """What the paper leaves open: how finely the stems below the largest scale sample their image."""
 
 
-class _Tracer(fx.Tracer):
-    """Records a network's forward, looking only into the modules that contain the layer `split`."""
-
-    def __init__(self, split: str):
-        super().__init__()
-        self.split = split
-
-    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        return not self.split.startswith(name + ".")
-
-
 def cut(cnn: nn.Module, split: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Split `cnn` after its layer `split` into f (up to that layer) and g (the rest).
 
-    g(f(x)) equals cnn(x); all three share their layers.
+    g(f(x)) equals cnn(x), in training as in evaluation; all three share their layers. What the forward may take besides
+    x keeps its default.
 
     Raises:
         UserError: if there is no such layer, if it runs more than once, if anything leads around it from the
-            images to the logits, or if the forward's course cannot be recorded.
+            images to the logits, if the forward's course cannot be recorded, or if it is another in training than in
+            evaluation.
     """
     if not split or split not in dict(cnn.named_modules()):
         top = ", ".join(name for name, _ in cnn.named_children())
         raise UserError(f"split: expected the name of a layer, such as one of {top}, got {split!r}")
-    try:
-        graph = _Tracer(split).trace(cnn)
-    except Exception as error:  # whatever a network's forward may do with a placeholder
-        raise UserError(f"split: the forward of {type(cnn).__name__} cannot be recorded: {first_line(error)}") from None
+    graph = record(cnn, split)
     ends = [node for node in graph.nodes if node.op == "call_module" and node.target == split]
     if len(ends) != 1:
         raise UserError(f"split: expected {split} to run once in a forward, got {len(ends)} times")
@@ -85,21 +74,77 @@ Place = tuple[str, ...]
 """The layers that halve the map together: one, or the branches of one block."""
 
 
+def dry_run(network: nn.Module, scale: int, name: str) -> object:
+    """Return what a network gives for one image of `scale`, on the device meta; nothing is computed.
+
+    Args:
+        name: what it is called in the message.
+
+    Raises:
+        UserError: if it cannot take images of this scale.
+    """
+    ghost = copy.deepcopy(network).to("meta").eval()
+    try:
+        with torch.no_grad():
+            return ghost(torch.empty(1, 3, scale, scale, device="meta"))
+    except Exception as error:  # whatever a network may refuse
+        raise UserError(f"scales: {name} cannot take images of {scale} px: {first_line(error)}") from None
+
+
 def map_shape(f: nn.Module, scale: int) -> tuple[int, int]:
     """Return the side lengths (h, w) of f's output for one image of `scale`; nothing is computed.
 
     Raises:
-        UserError: if f cannot take images of this scale.
+        UserError: if f cannot take images of this scale, or gives anything but maps [B, C, h, w].
     """
-    ghost = copy.deepcopy(f).to("meta").eval()
+    return tuple(_maps(f, scale).shape[-2:])
+
+
+def count_classes(cnn: nn.Module, scale: int) -> int:
+    """Return the length of a network's logits for one image of `scale`; nothing is computed.
+
+    Raises:
+        UserError: if it cannot take images of this scale, or gives anything but logits [B, classes].
+    """
+    name = type(cnn).__name__
+    logits = dry_run(cnn, scale, name)
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        raise UserError(f"model: expected logits [B, classes] of {name}, got {_shown(logits)}")
+    return logits.shape[1]
+
+
+def _maps(f: nn.Module, scale: int) -> Tensor:
+    """Return f's output [1, C, h, w] for one image of `scale`, on the device meta; for errors see `map_shape`."""
+    maps = dry_run(f, scale, "the lower layers")
+    if not isinstance(maps, Tensor) or maps.ndim != 4:
+        raise UserError(f"features: expected maps [B, C, h, w] of the lower layers, got {_shown(maps)}")
+    return maps
+
+
+def _shown(output: object) -> str:
+    return str(list(output.shape)) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+
+
+def keep_features(g: fx.GraphModule, f: nn.Module, scale: int) -> fx.GraphModule:
+    """Return g, which from now on leaves the maps that f gives it for images of `scale` as they are.
+
+    If it starts with a layer that works in place, it gets a copy of them to work on.
+    """
+    maps = _maps(f, scale).repeat(2, 1, 1, 1)  # two images, as BatchNorm may need in training
+    version = maps._version
     try:
         with torch.no_grad():
-            output = ghost(torch.empty(1, 3, scale, scale, device="meta"))
-        if not isinstance(output, Tensor):
-            raise ValueError(f"expected one feature map, got a {type(output).__name__}")
-        return tuple(output.shape[-2:])
-    except Exception as error:  # whatever a network may refuse
-        raise UserError(f"scales: the lower layers cannot take images of {scale} px: {first_line(error)}") from None
+            copy.deepcopy(g).to("meta").train()(maps)  # in training, for dropout may work in place too
+        overwritten = maps._version != version
+    except Exception:  # some networks cannot train on the device meta, where a copy is sure to be right
+        overwritten = True
+    if overwritten:
+        features = next(iter(g.graph.nodes))
+        with g.graph.inserting_after(features):
+            copied = g.graph.call_method("clone", (features,))
+        features.replace_all_uses_with(copied, lambda user: user is not copied)
+        g.recompile()
+    return g
 
 
 def strided_places(f: nn.Module, scale: int) -> list[Place]:
@@ -168,7 +213,7 @@ def choose_stem(
             that would make g dearer.
 
     Raises:
-        UserError: for an unknown rule, or if f cannot take images of these scales.
+        UserError: for an unknown rule, or if f cannot take images of these scales or has no convolution.
     """
     if rule not in STEMS:
         raise UserError(f"stems: expected one of {', '.join(STEMS)}, got {rule!r}")
@@ -208,14 +253,31 @@ def choose_stems(
         stems: a rule, see `choose_stem`, as for the other arguments; or one stem for each scale but the largest.
 
     Raises:
-        UserError: if a stem is missing or one too many, or as `choose_stem` does.
+        UserError: if a stem is missing or one too many, or if channels are not where `resize_features` expects them; or
+            as `choose_stem` does.
     """
     smaller, largest = scales[:-1], scales[-1]
     if isinstance(stems, str):
-        return {scale: choose_stem(f, scale, largest, stems, places, kernels, finer) for scale in smaller}
-    if sorted(stems) != list(smaller):
+        chosen = {scale: choose_stem(f, scale, largest, stems, places, kernels, finer) for scale in smaller}
+    elif sorted(stems) != list(smaller):
         raise UserError(f"stems: expected one for each of the scales {list(smaller)}, got {sorted(stems)}")
-    return {scale: stems[scale] for scale in smaller}
+    else:
+        chosen = {scale: stems[scale] for scale in smaller}
+    _check_layout(f, chosen, largest)
+    return chosen
+
+
+def _check_layout(f: nn.Module, stems: dict[int, Stem], largest: int) -> None:
+    """Raise a `UserError` unless f gives maps [B, C, h, w] with h = w, and the same C, for square images of all scales.
+
+    Channels last would be stretched as if they were a side of the map.
+    """
+    shapes = {scale: _maps(fit_stem(copy.deepcopy(f).to("meta"), stem), scale).shape for scale, stem in stems.items()}
+    shapes[largest] = _maps(f, largest).shape
+    for scale, (_, channels, height, width) in shapes.items():
+        if height != width or channels != shapes[largest][1]:
+            got = ", ".join(f"{list(shape)} at {scale} px" for scale, shape in shapes.items())
+            raise UserError(f"features: expected maps [B, C, h, w] with one C, and h = w for square images, got {got}")
 
 
 def _strides_after(f: nn.Module, steps: Sequence[Place]) -> dict[str, int]:
@@ -241,7 +303,7 @@ def fit_stem(f: nn.Module, stem: Stem, resample: bool = False) -> nn.Module:
         resample: derive the first kernel's weights from f's (see `resample_kernel`) instead of starting afresh.
 
     Raises:
-        UserError: if f has no such layers.
+        UserError: if f has no such layers, or no convolution.
     """
     for name, stride in stem.strides.items():
         try:
@@ -251,18 +313,26 @@ def fit_stem(f: nn.Module, stem: Stem, resample: bool = False) -> nn.Module:
     name, old = _first_convolution(f)
     if stem.kernel == old.kernel_size[0]:
         return f
-    options = {"groups": old.groups, "bias": old.bias is not None}
-    place = {"device": old.weight.device, "dtype": old.weight.dtype}
-    conv = nn.Conv2d(old.in_channels, old.out_channels, stem.kernel, old.stride, stem.kernel // 2, **options, **place)
-    if resample:
-        with torch.no_grad():
-            conv.weight.copy_(resample_kernel(old.weight, stem.kernel))
-            if old.bias is not None:
-                conv.bias.copy_(old.bias)
-    else:
-        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
-    f.set_submodule(name, conv)
+    f.set_submodule(name, _resized(old, stem.kernel, resample))
     return f
+
+
+def _resized(old: nn.Conv2d, side: int, resample: bool) -> nn.Conv2d:
+    """Return a copy of a convolution with another side of its kernel, and the padding that keeps the map's size."""
+    conv = copy.deepcopy(old)  # for all else: its class, which may treat the weights specially, groups, dilation, ...
+    conv.kernel_size = (side, side)
+    _set_padding(conv, tuple(dilation * (side // 2) for dilation in conv.dilation))
+    weight = old.weight.new_empty(*old.weight.shape[:2], side, side)
+    conv.weight = nn.Parameter(weight, requires_grad=old.weight.requires_grad)
+    conv.reset_parameters()
+    if not resample:
+        nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+        return conv
+    with torch.no_grad():
+        conv.weight.copy_(resample_kernel(old.weight, side))
+        if old.bias is not None:
+            conv.bias.copy_(old.bias)
+    return conv
 
 
 def _set_stride(f: nn.Module, name: str, stride: int) -> None:
@@ -275,11 +345,20 @@ def _set_stride(f: nn.Module, name: str, stride: int) -> None:
     layer.stride = (stride, stride)
     if not isinstance(layer.padding, str):  # a patchifying kernel has none, and would lose the border
         sides = zip(layer.padding, layer.kernel_size, strict=True)
-        layer.padding = tuple(max(padding, (side - stride) // 2) for padding, side in sides)
+        _set_padding(layer, tuple(max(padding, (side - stride) // 2) for padding, side in sides))
+
+
+def _set_padding(conv: nn.Conv2d, padding: tuple[int, int]) -> None:
+    conv.padding = padding
+    # PyTorch reads it from here where it pads with anything but zeros: width first, each side of it.
+    conv._reversed_padding_repeated_twice = [side for side in reversed(padding) for _ in range(2)]
 
 
 def _first_convolution(f: nn.Module) -> tuple[str, nn.Conv2d]:
-    return next((name, layer) for name, layer in f.named_modules() if isinstance(layer, nn.Conv2d))
+    for name, layer in f.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            return name, layer
+    raise UserError("stems: expected a convolution in the lower layers, whose kernel can shrink, got none")
 
 
 def _default_kernels(side: int) -> tuple[int, int]:

@@ -28,6 +28,7 @@ from msun_lite.errors import UserError, one_line_errors
 from msun_lite.evaluate import check_images, evaluate_on
 from msun_lite.files import write_text
 from msun_lite.methods import make_model
+from msun_lite.metrics import check_packages
 from msun_lite.options import dump_yaml, parse
 from msun_lite.records import RunFolder, write_json
 from msun_lite.stopping import StopRequest
@@ -53,6 +54,7 @@ def train(config: TrainConfig) -> Path:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
     config.check()
+    check_packages(config)
     folder = RunFolder(config.out)
     with (
         StopRequest(config.max_minutes) as stop,
@@ -72,7 +74,7 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     use_threads(config.threads)
     make_model(config, ("one class", "another"))  # refuses what cannot be built before the data takes its time
     world.on_first(lambda: fetch_data(config))
-    data = load_data(config)
+    data = load_data(config, world=world)
     if not (config.cache or config.resume):
         # Minutes for ImageNet; found after the training, an unreadable image would cost the run, which could be
         # measured neither with it nor, as other data than it began with, without it.

@@ -268,11 +268,11 @@ def _features(move: Move, split: str) -> Features:
     config, task, model, scale = move.config, move.task, move.model, move.scale
     mirror = config.flip and split == "train"
     images = task.data.train if split == "train" else task.data.val
-    loader = eval_loader(images, task.size, task.crop_ratio, BATCH, config.workers)
+    device = next(model.parameters()).device
+    loader = eval_loader(images, task.size, task.crop_ratio, BATCH, config.workers, device=device)
     behaviour = {name: model.spec[name] for name in ("arch", "antialias", "unify", "normalisation")}
     about = {"split": split, "data": task.data.fingerprint, "size": task.size, "crop_ratio": task.crop_ratio}
     about |= {"mirror": mirror, "weights": move.weights, "scale": scale, **behaviour}
-    device = next(model.parameters()).device
     place = Path(config.features) if config.features is not None else move.folder.path / "features"
     return cached(place, about, lambda: compute(model, loader, scale, device, mirror))
 
@@ -295,7 +295,7 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
     if not trainer.fit(stop):
         return None
     model.eval().save(folder.path)
-    loader = eval_loader(data.val, task.size, task.crop_ratio, BATCH, config.workers)
+    loader = eval_loader(data.val, task.size, task.crop_ratio, BATCH, config.workers, device=trainer.device)
     start = time.perf_counter()
     top1 = measure(model, loader, [task.size], trainer.device, scales=[scale])[scale][task.size]
     return {

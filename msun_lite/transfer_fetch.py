@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from msun_lite.archives import unpack
 from msun_lite.downloads import download
 from msun_lite.errors import DataError, UserError
-from msun_lite.files import checksum, whole_folder
+from msun_lite.files import checksum, empty, whole_folder
 from msun_lite.imagenette import tarfile_name
 from msun_lite.transfer_sets import SETS, OfficialFile, TransferSet, read_set
 
@@ -52,9 +52,7 @@ def _collect(about: TransferSet, part: Path, source: str | None) -> None:
     """Get all files of a set and unpack them into `part`, from which all but downloaded files is removed first."""
     archives = part / ARCHIVES
     try:
-        for path in part.iterdir():
-            if path != archives:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        empty(part, keep=archives)
         archives.mkdir(exist_ok=True)
         paths = {file: _get(file, archives, source) for file in about.files}
         for file, path in paths.items():

@@ -9,7 +9,6 @@ both it and the training part are trained on, as transfer benchmarks do (Kornbli
 Transfer Better?, CVPR 2019); the paper does not say.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from torchvision import datasets
 from msun_lite import transfer_readers as readers
 from msun_lite.data import BadImages, DataSet
 from msun_lite.errors import DataError, UserError
+from msun_lite.files import listing_fingerprint
 from msun_lite.sources import FileSource, ImageSource
 from msun_lite.transfer_readers import CALTECH_TEST, Splits
 
@@ -93,7 +93,8 @@ def open_set(name: str, root: Path, bad_images: int = 10) -> DataSet:
     if not folder.is_dir():
         raise DataError(f"{folder}: no such data set here; put it there with: {fetch_command(name, root)}")
     classes, train, test = read_set(name, folder)
-    return DataSet(name, tuple(classes), train, test, _fingerprint(folder), BadImages(bad_images))
+    fingerprint = listing_fingerprint(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
+    return DataSet(name, tuple(classes), train, test, fingerprint, BadImages(bad_images))
 
 
 def fetch_command(name: str, root: Path) -> str:
@@ -135,14 +136,6 @@ def _check_files(source: ImageSource) -> None:
     paths = source.paths if isinstance(source, FileSource) else []
     if missing := [path for path in paths if not Path(path).is_file()]:
         raise DataError(f"{missing[0]}: no such image, and {len(missing) - 1} others are missing")
-
-
-def _fingerprint(folder: Path) -> str:
-    """Return a short hash of all relative paths and file sizes: quick, and different for other data."""
-    digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        digest.update(f"{path.relative_to(folder).as_posix()} {path.stat().st_size}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 _OXFORD = "https://www.robots.ox.ac.uk/~vgg/data"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 
 from tabulate import tabulate
 
@@ -13,7 +13,7 @@ from msun_lite.ablation_tables import NAMES as ARCHS
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.figures import NAMES
 from msun_lite.records import read_json
-from msun_lite.seeds import chance, said
+from msun_lite.seeds import chance, mean_cell, said
 from msun_lite.transfer_sets import SETS
 
 SETTINGS = {"linear": "linear-probe", "finetune": "fine-tuning"}
@@ -207,7 +207,8 @@ def transfer_rows(record: dict) -> str:
     lines = []
     for row in record["rows"]:
         arch = ARCHS.get(row["arch"], row["arch"])
-        cells = [_cell(row["cells"].get(_key(one))) for one in columns]
+        found = [row["cells"].get(_key(one)) for one in columns]
+        cells = ["" if one is None else mean_cell(list(one["top1"].values())) for one in found]
         lines.append([SETTINGS[row["mode"]], arch, _name(row), f"{row['flops'] / 1e9:.3f}", *cells])
         if row["paper"] and row["routing"] in (None, "nearest"):
             backbone = paper.BACKBONES.get(row["arch"], paper.BACKBONES["resnet50"])
@@ -219,10 +220,3 @@ def transfer_rows(record: dict) -> str:
             lines.append(["", f"paper, {backbone}", NAMES[row["method"]], spent, *theirs])
     heads = ["setting", "network", "method", "GFLOPs", *(f"{name}, {size} px" for name, size in columns)]
     return tabulate(lines, heads, tablefmt="github", disable_numparse=True)
-
-
-def _cell(cell: dict | None) -> str:
-    if cell is None:
-        return ""
-    values = list(cell["top1"].values())
-    return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")

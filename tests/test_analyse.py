@@ -283,6 +283,31 @@ def test_what_cannot_work_ends_with_one_line(run, capsys, arguments, message):
     assert not (run / "analysis.json").exists()
 
 
+def test_a_reference_for_images_normalised_otherwise_is_refused_before_any_work(run, tmp_path, monkeypatch, capsys):
+    reference = MSUN.from_pretrained(run)
+    reference.spec = {**reference.spec, "normalisation": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}}
+    (tmp_path / "other").mkdir()
+    reference.save(tmp_path / "other")
+    monkeypatch.setattr(analyse, "load_data", None)
+    assert main([str(run), "--what", "gradcam", "--reference", str(tmp_path / "other")]) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: reference: expected a network for images normalised by {'mean': [0.485, ")
+    assert error.endswith(f"got {tmp_path / 'other'}, by {reference.spec['normalisation']}")
+
+
+def test_studies_are_made_in_full_precision(run, monkeypatch):
+    real, seen, before = resizing_study, [], torch.backends.cudnn.conv.fp32_precision
+
+    def study(*arguments):
+        seen.append(torch.backends.cudnn.conv.fp32_precision)
+        return real(*arguments)
+
+    monkeypatch.setattr(analyse, "resizing_study", study)
+    assert main([str(run), "--what", "resizing", "--images", "8"]) == 0
+    assert seen == ["ieee"]
+    assert torch.backends.cudnn.conv.fp32_precision == before
+
+
 def test_the_analysis_of_other_weights_is_not_mixed_in(run, tmp_path, capsys):
     out = tmp_path / "out"
     assert main([str(run), "--what", "resizing", "--images", "8", "--out", str(out)]) == 0

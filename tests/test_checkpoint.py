@@ -105,6 +105,21 @@ except UserError as error:
     assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
+def test_an_error_that_is_not_the_disks_is_not_called_so(tmp_path, monkeypatch):
+    path = tmp_path / "checkpoint.pt"
+    save_checkpoint(path, STATE)
+
+    def fail(state, file):
+        file.write(b"half")
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(RuntimeError, match="^CUDA error"):
+        save_checkpoint(path, {"model": {}, "step": 4})
+    assert load_checkpoint(path)["step"] == 3
+    assert [file.name for file in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
 def test_a_kill_during_saves_leaves_a_whole_checkpoint(tmp_path):
     path = tmp_path / "checkpoint.pt"
     script = f"""

@@ -58,6 +58,15 @@ def test_features_of_two_precisions_are_compared_in_the_higher_one(shape, unbias
 
 @pytest.mark.parametrize("unbiased", [False, True])
 @pytest.mark.parametrize("shape", SHAPES)
+def test_autocast_around_it_changes_nothing(shape, unbiased):
+    X, Y = (features.float() for features in related(*shape))
+    expected = linear_cka(X, Y, unbiased)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(linear_cka(X, Y, unbiased), expected)
+
+
+@pytest.mark.parametrize("unbiased", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
 def test_equal_features_give_one(shape, unbiased):
     X, _ = related(*shape)
     assert linear_cka(X, X, unbiased).item() == pytest.approx(1, abs=1e-12)

@@ -1,7 +1,7 @@
+import hashlib
 import io
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from data_scripts import get_imagenette as script
-from msun_lite import MSUN
-from msun_lite.data import BadImages, load_data
-from msun_lite.errors import DataError
+from msun_lite import MSUN, downloads, imagenette
+from msun_lite.data import BadImages, in_memory, load_data
+from msun_lite.distributed import World
+from msun_lite.errors import DataError, FailedDownload
 from msun_lite.evaluate import measure
 from msun_lite.imagenette import get_imagenette
 from msun_lite.loaders import EpochSampler, EvalView, TrainView, collate, eval_loader, train_loader
@@ -138,6 +139,35 @@ def test_the_fingerprint_tells_data_sets_apart(photos, tiny):
     assert load_data(tiny()).fingerprint != load_data(tiny(scenes_seed=1)).fingerprint
 
 
+def test_the_fingerprint_is_of_all_paths_and_sizes_each_asked_for_once(photos, tiny, monkeypatch):
+    (photos / "train" / "cat" / "lost.png").symlink_to(photos / "nowhere.png")
+    listing = sorted(path for split in ("train", "val") for path in (photos / split).rglob("*.png"))
+    sizes = [path.stat().st_size if path.exists() else "missing" for path in listing]
+    lines = [f"{path.relative_to(photos).as_posix()} {size}\n" for path, size in zip(listing, sizes, strict=True)]
+    real, asked = os.stat, []
+
+    def stat(path, **options):
+        asked.extend([str(path)] if str(path).endswith(".png") else [])
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", stat)
+    found = load_data(tiny(data=str(photos), cache=False)).fingerprint
+    assert found == hashlib.sha256("".join(lines).encode()).hexdigest()[:16]
+    assert sorted(asked) == [str(path) for path in listing]
+
+
+def test_of_several_processes_the_first_one_speaks(photos, tiny, capsys):
+    _damage(photos / "train" / "cat" / "0.png", "empty")
+    config = tiny(data=str(photos))
+    data = load_data(replace(config, cache=False))
+    for rank, said in ((0, True), (1, False)):
+        world = World(rank, 2)
+        loaded = in_memory(replace(data, bad_images=BadImages(1, world)), config, train=True, world=world)
+        captured = capsys.readouterr()
+        assert len(loaded.bad_images.seen) == 1
+        assert ("left out unreadable image 1" in captured.out) == ("decoding train" in captured.err) == said
+
+
 def test_training_photographs_in_memory_are_at_most_twice_the_largest_scale(photos, tiny):
     data = load_data(tiny(data=str(photos), scales=[4, 8], sizes=[4, 8]))
     assert data.train.read(0).shape == (3, 16, 19)
@@ -248,21 +278,74 @@ def test_imagenette_comes_from_a_folder_of_tars(tmp_path, tar, tiny):
     assert script.main(["--source", str(tmp_path / "tars"), "--data_root", str(tmp_path / "data")]) == 0
     data = load_data(tiny(data="imagenette", data_root=str(tmp_path / "data")))
     assert (data.name, data.classes, len(data.train), len(data.val)) == ("imagenette", ("n01", "n02"), 2, 2)
-    assert [path.name for path in (tmp_path / "data").iterdir()] == ["imagenette"]
+    assert _left(tmp_path / "data") == ["imagenette"]
+    assert sorted(path.name for path in (tmp_path / "data" / "imagenette").iterdir()) == ["train", "val"]
 
 
-def test_imagenette_comes_from_a_web_server(tmp_path, tar):
+def _left(root):
+    """Return the names of what is in a data folder, but for the lock."""
+    return [path.name for path in root.iterdir() if not path.name.endswith(".lock")]
+
+
+@pytest.fixture
+def web(tmp_path, tar, serve, monkeypatch):
+    """Return a server of the official archive, tiny, and its address; failed downloads are tried again at once."""
+    monkeypatch.setattr(downloads, "PAUSES", (0, 0))
     archive = tar("imagenette2-320.tgz", _members(tmp_path, "imagenette2-320"))
-    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        address = f"http://127.0.0.1:{server.server_port}/"
-        folder = get_imagenette(tmp_path / "data", address + archive.name)
-        assert len(list(folder.rglob("*.JPEG"))) == 4
-        with pytest.raises(DataError, match=r"missing\.tgz.*failed"):
-            get_imagenette(tmp_path / "other", address + "missing.tgz")
-        server.shutdown()
-    assert list((tmp_path / "other").iterdir()) == []
+    (tmp_path / "web").mkdir()
+    archive = archive.rename(tmp_path / "web" / archive.name)
+    server = serve(archive.parent)
+    url = f"{server.url}/{archive.name}"
+    monkeypatch.setattr(imagenette, "URL", url)
+    monkeypatch.setattr(imagenette, "MD5", hashlib.md5(archive.read_bytes()).hexdigest())
+    return server, url
+
+
+def test_imagenette_comes_from_a_web_server(tmp_path, web):
+    server, url = web
+    folder = get_imagenette(tmp_path / "data", url)
+    assert len(list(folder.rglob("*.JPEG"))) == 4
+    assert _left(tmp_path / "data") == ["imagenette"]
+    with pytest.raises(DataError, match=r"missing\.tgz.*failed"):
+        get_imagenette(tmp_path / "other", f"{server.url}/missing.tgz")
+    assert "imagenette" not in _left(tmp_path / "other")
+
+
+def test_imagenette_is_downloaded_when_it_is_first_used_and_goes_on_where_it_broke_off(tmp_path, web, tiny):
+    server, url = web
+    config, archive = tiny(data="imagenette", data_root=str(tmp_path / "data")), url.rpartition("/")[2]
+    server.faults[archive] = ["half", *[503] * 5]
+    with pytest.raises(
+        FailedDownload, match=r"the download failed 3 times.*; with a local copy, run data_scripts/get_"
+    ):
+        load_data(config)
+    assert _left(tmp_path / "data") == ["imagenette.part"]
+    data = load_data(config)
+    assert (data.name, data.classes, len(data.train), len(data.val)) == ("imagenette", ("n01", "n02"), 2, 2)
+    assert server.ranges == [f"bytes={(tmp_path / 'web' / archive).stat().st_size // 2}-"]
+    assert _left(tmp_path / "data") == ["imagenette"]
+    asked = len(server.requests)
+    load_data(config)
+    assert len(server.requests) == asked
+
+
+def test_another_archive_than_the_official_one_is_refused(tmp_path, web, monkeypatch):
+    monkeypatch.setattr(imagenette, "MD5", "0" * 32)
+    with pytest.raises(FailedDownload, match="expected the md5 000"):
+        imagenette.imagenette_folder(tmp_path / "data")
+    assert "imagenette" not in _left(tmp_path / "data")
+
+
+def test_half_of_an_archive_is_not_gone_on_with_from_another_address(tmp_path, web, serve, tar):
+    server, url = web
+    server.faults[url.rpartition("/")[2]] = ["half", 404, 404]
+    with pytest.raises(FailedDownload):
+        get_imagenette(tmp_path / "data", url)
+    (tmp_path / "mirror").mkdir()
+    members = {name.replace("n01", "n03"): content for name, content in _members(tmp_path).items()}
+    tar("mirror/imagenette2-320.tgz", members)
+    folder = get_imagenette(tmp_path / "data", f"{serve(tmp_path / 'mirror').url}/imagenette2-320.tgz")
+    assert sorted(path.name for path in (folder / "train").iterdir()) == ["n02", "n03"]
 
 
 @pytest.mark.parametrize("how", ["truncated", "damaged", "no archive", "wrong content", "missing", "no tars"])
@@ -284,7 +367,7 @@ def test_a_bad_source_leaves_no_half_built_folder(tmp_path, tar, how, capsys):
     assert script.main(["--source", str(source), "--data_root", str(tmp_path / "data")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert _left(tmp_path / "data") == []
 
 
 def test_an_archive_cannot_write_outside_its_folder(tmp_path, tar):

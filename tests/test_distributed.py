@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from msun_lite import MSUN
 from msun_lite.checkpoint import load_checkpoint
 from msun_lite.distributed import World, share_of
+from msun_lite.errors import UserError
 from msun_lite.loaders import EpochSampler, ShareSampler, eval_loader
 from msun_lite.model import load_state
 from msun_lite.options import dump_yaml
@@ -45,6 +46,21 @@ def test_a_share_is_one_of_equal_parts():
     assert [list(share_of(range(12), World(rank, 3), part, 2)) for part in (0, 1) for rank in range(3)] == [
         [0, 1], [2, 3], [4, 5], [6, 7], [8, 9], [10, 11],
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda"])
+def test_a_process_touches_no_gpu_but_its_own(monkeypatch, name):
+    calls = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: calls.append(f"set {device}"))
+    monkeypatch.setattr(torch, "empty", lambda *_, device: calls.append(f"touch {device}"))
+    assert World(6, 8, local_rank=2).pick_device(name) == torch.device("cuda", 2)
+    assert calls == ["set 2", "touch cuda:2"]
+    with pytest.raises(UserError, match="LOCAL_RANK: expected below 4, one process a GPU, got 5"):
+        World(5, 8, local_rank=5).pick_device(name)
+    with pytest.raises(UserError, match="device: expected auto, cuda or cpu with 8 processes, got cuda:1"):
+        World(5, 8, local_rank=1).pick_device("cuda:1")
 
 
 class Numbers(ImageSource):
@@ -197,7 +213,8 @@ def test_unreadable_images_are_counted_over_all_processes(tiny, photos, tmp_path
     broken(photos, 3)
     options = {"data": str(photos), "batch_size": 6, "cache": False, "epochs": 2}
     config = tiny(**options, max_bad_images=3)
-    run(2, "-m", "msun_lite.train", "--config", written(config, tmp_path))
+    outputs = run(2, "-m", "msun_lite.train", "--config", written(config, tmp_path))
+    assert [output.count("left out unreadable image") for output in outputs] == [3, 0]
     assert len(json.loads(RunFolder(config.out).summary.read_text())["bad_images"]) == 3
     config = tiny(**options, max_bad_images=2, out=str(tmp_path / "other"))
     for code, _, errors in finish(start(2, "-m", "msun_lite.train", "--config", written(config, tmp_path))):

@@ -10,10 +10,13 @@ from msun_lite.backbones import RECIPES
 from msun_lite.cost import flops
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
+from msun_lite.distributed import World
 from msun_lite.errors import UserError
-from msun_lite.evaluate import accuracy_record, all_routings, evaluate, main, measure, refused_native, routed
+from msun_lite.evaluate import _parser, accuracy_record, all_routings, evaluate, main, measure, refused_native, routed
 from msun_lite.loaders import eval_loader
+from msun_lite.options import parse
 from msun_lite.scales import resize
+from msun_lite.subjects import find_config
 from msun_lite.train import train
 
 TABLE = {8: {8: 60.0, 12: 50.0, 16: 40.0}, 16: {8: 30.0, 12: 50.0, 16: 80.0}}
@@ -77,6 +80,50 @@ def test_measuring_leaves_the_model_as_it_was(tiny):
     measure(model, eval_loader(load_data(tiny()).val, 16, 1.0, 10, 0), [8], torch.device("cpu"))
     assert model.training
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def frozen(model):
+    """Put a network into training mode but for its BatchNorms; return the mode of each module by name."""
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    return modes(model)
+
+
+def modes(model):
+    return {name: module.training for name, module in model.named_modules()}
+
+
+def test_measuring_leaves_every_module_in_its_mode(tiny, monkeypatch):
+    model = MSUN.vanilla("resnet_lite", 16, num_classes=10)
+    before = frozen(model)
+    assert set(before.values()) == {True, False}
+    measure(model, eval_loader(load_data(tiny()).val, 16, 1.0, 10, 0), [8], torch.device("cpu"))
+    assert modes(model) == before
+    refused_native(model, [8])
+    assert modes(model) == before
+    monkeypatch.setattr(MSUN, "forward_native", lambda *_: {}["broken"])
+    with pytest.raises(KeyError, match="broken"):
+        refused_native(model, [8])
+    assert modes(model) == before
+
+
+def test_convolutions_are_measured_in_full_precision(tiny):
+    model, seen = MSUN.vanilla("resnet_lite", 16, num_classes=10), []
+    before = torch.backends.cudnn.conv.fp32_precision
+    model.subnets["16"].register_forward_hook(lambda *_: seen.append(torch.backends.cudnn.conv.fp32_precision))
+    measure(model, eval_loader(load_data(tiny()).val, 16, 1.0, 10, 0), [8], torch.device("cpu"))
+    assert set(seen) == {"ieee"}
+    assert torch.backends.cudnn.conv.fp32_precision == before
+
+
+def test_of_several_processes_the_first_one_says_how_large_the_crops_are(capsys):
+    options = parse(_parser(), ["lite-vanilla", "--sizes", "16,200", "--device", "cpu"])
+    find_config(options, World(1, 2))
+    assert capsys.readouterr().out == ""
+    find_config(options, World(0, 2))
+    assert capsys.readouterr().out == "all sizes are made from centre crops of 200 px here, not 112 px\n"
 
 
 def test_the_command_repeats_the_summary_of_a_run(tiny, tmp_path, capsys):

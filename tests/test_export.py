@@ -24,10 +24,22 @@ def test_an_exported_model_gives_the_models_logits(format, options, tmp_path):
 
 def test_exporting_leaves_the_model_as_it_was(tmp_path):
     model = make().train()
+    model.unified.layer4.eval()
+    modes = [module.training for module in model.modules()]
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     model.export(tmp_path / "exported")
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+@torch.no_grad()
+def test_an_exported_model_routes_and_resizes_as_the_model_does_now(tmp_path):
+    model = make()
+    model.routing, model.antialias = "ceil", False
+    exported = Exported(model.export(tmp_path / "exported"))
+    for size in (10, 40):
+        images = torch.rand(1, 3, size, size)
+        torch.testing.assert_close(exported(images), model(images), atol=1e-5, rtol=1e-4)
 
 
 def test_a_graph_that_differs_is_not_kept(tmp_path, monkeypatch):

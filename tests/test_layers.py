@@ -5,7 +5,7 @@ from msun_lite import MSUN
 from msun_lite.backbones import CUTTABLE, RECIPES
 from msun_lite.cka import catch
 from msun_lite.errors import UserError
-from msun_lite.layers import layers, located, stages
+from msun_lite.layers import as_found, layers, located, stages
 
 
 @pytest.mark.parametrize("arch", RECIPES)
@@ -63,3 +63,17 @@ def test_an_unknown_layer_or_network_is_refused():
     model.spec["arch"] = "MyNet"
     with pytest.raises(UserError, match="MyNet"):
         stages(model)
+
+
+def test_every_module_gets_its_mode_back():
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(3), torch.nn.Dropout()).train()
+    network[0].eval()
+
+    def fail():
+        with as_found(network):
+            network.eval()[0].train()
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [module.training for module in network.modules()] == [True, False, True]

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from msun_lite.devices import to_float
-from msun_lite.loaders import TrainView, collate
+from msun_lite.devices import _levels, to_float
+from msun_lite.loaders import TrainView, collate, eval_loader, train_loader
 from msun_lite.sources import FileSource, MemorySource, SceneSource
 
 SIZES = ((64, 48), (48, 64), (200, 30), (32, 32), (90, 31))  # height, width: enlarged and reduced, and one too wide
@@ -67,3 +67,25 @@ def test_pixels_become_normalised_floats_channels_last_and_stay_what_they_are():
     assert torch.equal(floats, (images.float() - mean) / std)
     assert floats.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)
+
+
+def test_a_normalisation_is_brought_to_a_device_once(monkeypatch):
+    images, cpu = torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.device("cpu")
+    normalisation = {"mean": [0.41, 0.5, 0.6], "std": [0.2, 0.25, 0.31]}
+    _levels.cache_clear()
+    with torch.inference_mode():  # what is kept must serve a training, too
+        first = to_float(images, cpu, normalisation)
+    monkeypatch.setattr(torch, "tensor", None)  # would fail if called again
+    again = to_float(images, cpu, {name: list(values) for name, values in normalisation.items()})
+    assert torch.equal(first, again)
+    assert not again.is_inference()
+    assert not _levels((0.41, 0.5, 0.6), cpu).is_inference()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_memory_is_pinned_for_cuda_alone(sources, tiny, monkeypatch, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    view = TrainView(sources["files"], 32, seed=3, crop_min=0.35, flip=True)
+    training = train_loader(view, tiny(device=device), 0)
+    testing = eval_loader(sources["files"], 32, 1.0, 5, 0, device=torch.device(device))
+    assert training.pin_memory == testing.pin_memory == (device == "cuda")

@@ -1,12 +1,16 @@
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 import torchvision
+from PIL import Image
+from torch import nn
 
 from msun_lite import MSUN
 from msun_lite.errors import CheckpointError, UserError
+from msun_lite.surgery import Stem
 
 
 @pytest.fixture
@@ -99,6 +103,101 @@ def test_a_saved_model_comes_back_bit_for_bit(model, tmp_path):
     assert all(torch.equal(again.state_dict()[name], tensor) for name, tensor in model.state_dict().items())
 
 
+def test_a_saved_model_routes_and_resizes_as_it_did_last(model, tmp_path):
+    model.routing, model.antialias = "ratio", False
+    model.save(tmp_path)
+    again = MSUN.from_pretrained(tmp_path)
+    assert (again.routing, again.antialias) == ("ratio", False)
+    assert (again.spec["routing"], again.spec["antialias"]) == ("ratio", False)
+
+
+def own_cnn(*layers):
+    torch.manual_seed(0)
+    stem = nn.Sequential(nn.Conv2d(3, 8, 5, 2, 2), nn.BatchNorm2d(8), nn.MaxPool2d(2))
+    return nn.Sequential(stem, *(layers or (nn.Conv2d(8, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())))
+
+
+def test_a_network_of_ones_own_takes_how_it_was_used_from_the_run_that_it_loads(tmp_path):
+    normalisation = {"mean": [0.5, 0.5, 0.5], "std": [0.2, 0.2, 0.2]}
+    used = {"routing": "ceil", "antialias": False, "normalisation": normalisation, "class_names": list("abcd")}
+    model = MSUN.from_module(own_cnn(), "0", (8, 16, 32), **used).eval()
+    model.save(tmp_path)
+    again = MSUN.from_module(own_cnn(), "0", (8, 16, 32)).load(tmp_path).eval()
+    assert again.description == model.description
+    images = torch.rand(1, 3, 20, 20)
+    assert torch.equal(again(images), model(images))
+    (tmp_path / "model.json").unlink()
+    again = MSUN.from_module(own_cnn(), "0", (8, 16, 32), routing="ratio").load(tmp_path)
+    assert again.routing == "ratio"
+
+
+@pytest.mark.parametrize(
+    ("split", "options", "message"),
+    [
+        ("0", {"unify": "native"}, "unify: expected native, got largest"),
+        ("0", {"stems": {8: {"0.2": 1}, 16: {}}}, "stems: expected "),
+        ("0", {"scales": (8, 16, 48)}, r"scales: expected \[8, 16, 48\], got \[8, 16, 32\]"),
+        ("0.1", {}, "split: expected 0.1, got 0"),
+    ],
+)
+def test_weights_for_a_network_that_differs_in_what_no_tensor_shows_are_refused(tmp_path, split, options, message):
+    stems = {8: {"0.0": 1}, 16: {}}
+    scales = (8, 16, 32)
+
+    def make(split, scales=scales, stems=stems, **options):
+        stems = {scale: Stem(3, strides) for scale, strides in stems.items()}
+        return MSUN.from_module(own_cnn(), split, scales, stems, **options)
+
+    make("0").save(tmp_path)
+    with pytest.raises(CheckpointError, match=rf"model\.json: made for another model: {message}"):
+        make(split, **options).load(tmp_path)
+
+
+class Two(nn.Module):
+    """Gives two things, or takes two."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.lower, self.upper = kind, nn.Conv2d(3, 4, 3, padding=1), nn.AdaptiveAvgPool2d(1)
+
+    def forward(self, x):
+        maps = self.lower(x)
+        return (self.upper(maps).flatten(1), maps) if self.kind == "tuple" else maps
+
+
+@pytest.mark.parametrize(
+    ("cnn", "split", "options", "message"),
+    [
+        (own_cnn(nn.Flatten(), nn.Linear(8 * 7 * 7, 4)), "0", {}, "scales: Sequential cannot take images of 32 px"),
+        (
+            own_cnn(nn.Flatten(), nn.Linear(8 * 16 * 16, 4)),
+            "0",
+            {"scales": (8, 64), "unify": "native"},
+            "scales: Sequential cannot take images of 8 px",
+        ),
+        (Two("tuple"), "lower", {}, r"model: expected logits \[B, classes\] of Two, got a tuple"),
+        (Two("maps"), "lower", {}, r"model: expected logits \[B, classes\] of Two, got \[1, 4, 32, 32\]"),
+        (nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 32), nn.Flatten()), "0", {}, "stems: expected a convolution"),
+    ],
+)
+def test_a_network_of_ones_own_that_cannot_be_used_is_refused_in_words(cnn, split, options, message):
+    with pytest.raises(UserError, match=message):
+        MSUN.from_module(cnn, split, **{"scales": (8, 16, 32), **options})
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("options", [{}, {"unify": "native"}, {"unify": "none"}])
+@pytest.mark.parametrize("joint", [False, True])
+def test_the_features_are_those_of_the_subnets_whatever_g_does_with_them(options, joint):
+    cnn = own_cnn(nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    model = MSUN.from_module(cnn, "0", (8, 16, 64), **options).eval()
+    views = {scale: torch.rand(2, 3, scale, scale) for scale in model.scales}
+    features, logits = model.forward_scales(views, joint and not options)
+    for scale, images in views.items():
+        assert torch.equal(features[scale], model.features(images, scale))
+        torch.testing.assert_close(logits[scale], model.forward_at(images, scale))
+
+
 def test_pretrained_sources_that_cannot_be_used_are_named(model, tmp_path):
     with pytest.raises(CheckpointError, match="no-such-run"):
         MSUN.from_pretrained("no-such-run")
@@ -171,6 +270,10 @@ def test_truncated_weights_are_refused(model, tmp_path):
         torch.rand(2, 1, 20, 20),
         [],
         [torch.rand(1, 3, 20, 20)],
+        np.zeros((2, 3, 20, 20), np.float32),
+        [Image.new("RGB", (20, 20))],
+        {"images": torch.rand(2, 3, 20, 20)},
+        None,
     ],
 )
 def test_what_is_no_batch_of_images_is_refused_in_words(model, images):

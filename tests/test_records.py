@@ -105,6 +105,17 @@ def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
     assert round(mean(over_vanilla.at(largest))) == -1
 
 
+def test_networks_disagree_on_as_many_photographs_as_their_records_allow():
+    pairs = json.loads((tables.RESULTS / "lite" / "disagreement.json").read_text())["pairs"]
+    runs = {f"lite-{run}": over_seeds(tables.RESULTS / "lite", run)[0] for run in ("vanilla", "mst", "msun", "plus")}
+    assert len(pairs) == 6
+    for name, by_size in pairs.items():
+        one, other = (runs[run]["top1"] for run in name.split(" over "))
+        for size, found in by_size.items():
+            assert found["difference"] == pytest.approx(one[size] - other[size], abs=0.011)
+            assert abs(found["difference"]) <= found["disagree"] <= 100
+
+
 def test_what_the_readme_says_of_the_ablations_is_what_the_records_say():
     found = networks(tables.RESULTS / "ablate")
     plain, mst = (found["the methods"][name] for name in ("MSUN", "MST"))

@@ -1,9 +1,12 @@
 import json
+import re
+import shlex
 
 import pytest
 from PIL import Image
 
-from msun_lite.config import METHODS, read_config
+from msun_lite.config import METHODS, make_parser, read_config
+from msun_lite.options import parse
 from msun_lite.reproduce import main
 
 SMALL = ["--scales", "8,16", "--sizes", "8,12,16", "--scenes_train", "40", "--scenes_val", "20", "--batch_size", "10"]
@@ -48,13 +51,22 @@ def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(command, tmp_path
     assert weights == {method: (out / method / "model.safetensors").stat().st_mtime_ns for method in weights}
 
 
-def test_the_constraint_is_that_of_msun_alone(command, tmp_path):
-    assert main([*command, "--constraint", "sum"]) == 0
+def test_the_constraint_is_that_of_msun_alone_and_stands_in_the_reports_command(command, tmp_path):
+    assert main([*command, "--constraint", "sum", "--lam", "0.1"]) == 0
     stored = {method: read_config(tmp_path / "all" / method / "config.yaml") for method in METHODS}
     assert {method: config.constraint for method, config in stored.items()} == {
         "vanilla": "none",
         "mst": "none",
         "msun": "sum",
+    }
+    report = (tmp_path / "all" / "report.md").read_text()
+    words = shlex.split(re.search(r"command `(.*)`", report)[1])
+    assert words[:3] == ["python", "-m", "msun_lite.reproduce"]
+    again = parse(make_parser("test", "", {"method", "resume", "out"}), words[3:])
+    assert {name: again[name] for name in ("constraint", "lam", "epochs")} == {
+        "constraint": "sum",
+        "lam": 0.1,
+        "epochs": 1,
     }
 
 

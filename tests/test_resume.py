@@ -93,6 +93,43 @@ def test_resuming_with_other_options_names_the_option(tiny):
         train(tiny(lr=0.2, resume=True))
 
 
+WIDE = {"scales": [8, 32], "precision": "auto"}
+"""Options of a run that can be trained in bf16 on a CPU, as its last stage sees more than one pixel."""
+
+
+@pytest.mark.parametrize(("had", "has", "precision"), [(False, True, "fp32"), (True, False, "bf16")])
+def test_a_run_goes_on_in_its_own_precision_on_another_machine(
+    tiny, stop_after, tmp_path, monkeypatch, capsys, had, has, precision
+):
+    monkeypatch.setattr("msun_lite.devices._cpu_has_bf16", lambda: had)
+    whole = train(tiny(out=str(tmp_path / "whole"), **WIDE))
+    stop_after(5)
+    folder = train(tiny(**WIDE))
+    stop_after(1000)
+    monkeypatch.setattr("msun_lite.devices._cpu_has_bf16", lambda: has)
+    train(tiny(**WIDE, resume=True))
+    assert f"goes on in {precision}, as it began" in capsys.readouterr().out
+    assert same(weights(whole), weights(folder))
+    assert json.loads((folder / "summary.json").read_text())["env"]["precision"] == precision
+
+
+@pytest.mark.parametrize(
+    ("options", "begun", "message"),
+    [
+        ({"precision": "auto"}, "bf16", "another precision: expected bf16, got fp32"),  # not on a CPU: maps of 1 x 1
+        ({"precision": "fp32"}, "bf16", "another precision: expected bf16, got fp32"),
+        (WIDE, "fp8", "another precision: expected fp8, got fp32"),
+    ],
+)
+def test_a_precision_that_was_not_asked_for_or_cannot_be_had_is_refused(tiny, monkeypatch, options, begun, message):
+    monkeypatch.setattr("msun_lite.devices._cpu_has_bf16", lambda: False)
+    folder = train(tiny(max_minutes=1e-6, **options))
+    state = torch.load(folder / "checkpoint.pt", weights_only=True)
+    torch.save(state | {"precision": begun}, folder / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match=message):
+        train(tiny(**options, resume=True))
+
+
 @pytest.mark.parametrize("change", ["added", "unreadable"])
 def test_resuming_on_other_images_is_refused(photos, tiny, change):
     train(tiny(data=str(photos), batch_size=5, max_minutes=1e-6))

@@ -1,12 +1,26 @@
+import copy
+
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from torch import nn
 
 from msun_lite import MSUN
 from msun_lite.backbones import RECIPES, ResNetLite
 from msun_lite.errors import UserError
-from msun_lite.surgery import Stem, choose_stem, cut, fit_stem, map_shape, resample_kernel, strided_places
+from msun_lite.surgery import (
+    Stem,
+    choose_stem,
+    choose_stems,
+    count_classes,
+    cut,
+    fit_stem,
+    keep_features,
+    map_shape,
+    resample_kernel,
+    strided_places,
+)
 
 
 def stem_of(arch, scale, rule="coarse", blocks=1, largest=224):
@@ -68,6 +82,121 @@ def test_a_layer_that_does_not_divide_the_network_is_refused(kind, message):
         cut(Skipping(kind), "middle")
 
 
+class Dropping(nn.Module):
+    """Dropout as a function below and above `middle`, constants, and arguments that are hardly ever given."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.middle = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+
+    def forward(self, x, mask=None, *others, pooled=True, **options):
+        x = F.dropout(self.first(x) * torch.tensor(2.0), 0.5, self.training)
+        x = self.middle(x if mask is None else x * mask)
+        x = F.dropout(x, p=0.5 if self.training else 0.0)
+        return x.mean((2, 3)) if pooled else x
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_a_cut_network_trains_and_evaluates_as_the_network_does(found):
+    cnn = Dropping().train(found)
+    f, g = cut(cnn, "middle")
+    assert {module.training for module in cnn.modules()} == {found}
+    images = torch.rand(2, 3, 8, 8)
+    for training in (True, False):
+        f, g = (copy.deepcopy(part).train(training) for part in (f, g))
+        cnn.train(training)
+        torch.manual_seed(0)
+        expected = cnn(images)
+        torch.manual_seed(0)
+        assert torch.equal(g(f(images)), expected)
+        assert torch.equal(g(f(images)), expected) != training
+
+
+class Branching(nn.Module):
+    """Another head in training than in evaluation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head, self.other = (nn.Conv2d(3, 3, 1) for _ in range(3))
+
+    def forward(self, x):
+        x = self.first(x)
+        return (self.other(x) if self.training else self.head(x)).mean((2, 3))
+
+
+def test_a_network_of_another_course_in_training_is_refused():
+    with pytest.raises(UserError, match="the same course in training and in evaluation, that of Branching does not"):
+        cut(Branching().eval(), "first")
+
+
+class InPlace(nn.Module):
+    """A block whose first step overwrites what it is given."""
+
+    def forward(self, x):
+        x += 1
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    "first",
+    [nn.ReLU(inplace=True), nn.Sequential(nn.Identity(), nn.ReLU(inplace=True)), InPlace(), nn.Dropout(0.5, True)],
+)
+def test_the_upper_part_leaves_the_features_as_they_are(first):
+    cnn = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), first, nn.Flatten())
+    f, g = cut(cnn, "0")
+    keep_features(g, f, 8)
+    features = f(torch.randn(2, 3, 8, 8)).detach()
+    before = features.clone()
+    expected = cnn.eval()(features.new_zeros(2, 3, 8, 8))
+    assert torch.equal(g.eval()(f(features.new_zeros(2, 3, 8, 8))), expected)
+    g.train()(features)
+    assert torch.equal(features, before)
+
+
+def test_nothing_is_copied_where_nothing_is_overwritten():
+    f, g = cut(ResNetLite(num_classes=5), "layer1")
+    assert "clone" not in keep_features(g, f, 32).code
+
+
+class Permuted(nn.Module):
+    """Maps [B, C, h, w] with their axes in another order, or tokens."""
+
+    def __init__(self, *axes):
+        super().__init__()
+        self.axes = axes
+
+    def forward(self, x):
+        return x.permute(0, *self.axes) if self.axes else x.flatten(2).mT
+
+
+@pytest.mark.parametrize(
+    ("axes", "channels", "message"),
+    [
+        ((2, 3, 1), 6, r"h = w for square images, got \[1, 8, 8, 6\] at 16 px, \[1, 16, 16, 6\] at 32 px"),
+        ((2, 3, 1), 16, r"one C, .* got \[1, 8, 8, 16\] at 16 px, \[1, 16, 16, 16\] at 32 px"),
+        ((), 6, r"expected maps \[B, C, h, w\] of the lower layers, got \[1, 64, 6\]"),
+    ],
+)
+def test_maps_of_another_layout_are_refused(axes, channels, message):
+    f = nn.Sequential(nn.Conv2d(3, channels, 3, stride=2, padding=1), Permuted(*axes))
+    with pytest.raises(UserError, match=message):
+        choose_stems(f, (16, 32), {16: Stem(3, {})})
+
+
+@pytest.mark.parametrize(
+    ("cnn", "message"),
+    [
+        (nn.Flatten(0), r"model: expected logits \[B, classes\] of Flatten, got \[192\]"),
+        (Permuted(), r"of Permuted, got \[1, 64, 3\]"),
+        (nn.LSTM(8, 8), "scales: LSTM cannot take images of 8 px"),
+        (nn.Linear(7, 2), "scales: Linear cannot take images of 8 px"),
+    ],
+)
+def test_what_gives_no_logits_is_refused(cnn, message):
+    with pytest.raises(UserError, match=message):
+        count_classes(cnn, 8)
+
+
 @pytest.mark.parametrize("split", ["layer9", ""])
 def test_an_unknown_layer_is_refused_naming_some_that_are_there(split):
     with pytest.raises(UserError, match=r"such as one of conv1, bn1.*got"):
@@ -110,6 +239,36 @@ def test_a_stem_for_layers_that_are_not_there_is_refused():
     f, _ = cut(ResNetLite(num_classes=1), "layer1")
     with pytest.raises(UserError, match="'pool'"):
         fit_stem(f, Stem(3, {"pool": 1}))
+
+
+def test_lower_layers_without_a_convolution_are_refused():
+    f, _ = cut(nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 2, 32), nn.Flatten()), "0")
+    with pytest.raises(UserError, match="expected a convolution in the lower layers"):
+        choose_stem(f, 16, 32)
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that treats its weights specially."""
+
+    def forward(self, x):
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+@pytest.mark.parametrize("resample", [True, False])
+def test_a_smaller_kernel_keeps_all_else_of_the_convolution(resample):
+    old = Standardised(3, 6, 7, 2, padding=6, dilation=2, groups=3, padding_mode="reflect")
+    old.weight.requires_grad_(False)
+    conv = fit_stem(nn.Sequential(copy.deepcopy(old)), Stem(5, {"0": 1}), resample)[0]
+    assert type(conv) is Standardised
+    assert not conv.weight.requires_grad
+    assert conv.bias.requires_grad
+    expected = Standardised(3, 6, 5, 1, padding=4, dilation=2, groups=3, padding_mode="reflect")
+    expected.load_state_dict(conv.state_dict())
+    images = torch.rand(2, 3, 12, 12)
+    assert torch.equal(conv(images), expected(images))
+    assert conv(images).shape == (2, 6, 12, 12)
+    assert torch.equal(conv.bias, old.bias) == resample
 
 
 def test_own_stems_are_used_and_stored():

@@ -1,4 +1,5 @@
 import contextlib
+import importlib.util
 import itertools
 import json
 import math
@@ -13,7 +14,7 @@ import yaml
 
 from msun_lite import MSUN
 from msun_lite.checkpoint import load_checkpoint
-from msun_lite.config import make_config, make_parser
+from msun_lite.config import make_config, make_parser, read_config
 from msun_lite.data import load_data
 from msun_lite.engine import Trainer, learning_rate
 from msun_lite.errors import DataError, UserError
@@ -312,6 +313,22 @@ def test_a_missing_logger_is_named_before_any_work(tiny, monkeypatch, options, n
     with pytest.raises(UserError, match=rf"{name}: expected the package {name}"):
         train(tiny(**options))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_logged_run_is_read_and_goes_on_where_its_logger_is_missing(tiny, stop_after, monkeypatch, capsys):
+    stop_after(2)
+    folder = train(tiny(tensorboard=True))
+    stop_after(1000)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name, *more: None if name == "tensorboard" else real(name, *more)
+    )
+    assert read_config(folder / "config.yaml").tensorboard
+    words = ["--out", str(folder), "--resume"]
+    assert main(words) == 2
+    assert "tensorboard: expected the package tensorboard" in capsys.readouterr().err
+    assert main([*words, "--tensorboard", "false"]) == 0
+    assert measure_run([str(folder), "--device", "cpu"]) == 0
 
 
 def test_an_unreadable_validation_image_is_found_before_the_training_and_the_run_starts_once_it_is_mended(photos, tiny):
