@@ -310,7 +310,7 @@ class MSUN(
 
     @property
     def description(self) -> dict:
-        """What model.json says: how the model was made, and how it routes and resizes now."""
+        """How the model was made, and how it routes and resizes now, as model.json has it."""
         return {**self.spec, **behaviour(vars(self))}
 
     def save(self, folder: str | Path) -> None:
