@@ -208,8 +208,8 @@ def front_figure(groups: dict[str, dict[str, tuple[float, float]]], named: Colle
             axes.scatter(*zip(*members.values(), strict=True), label=group, **look)
         numbers = {name: str(number) for number, name in enumerate((one for one in front if one not in named), start=1)}
         for name, text in ({name: name for name in named} | numbers).items():
-            left = points[name][0] > 75
-            axes.annotate(text, points[name], (-7, 6) if left else (6, 7), textcoords="offset points", fontsize=9,
+            left, up = points[name][0] > 75, 7 if text.isdecimal() else -9  # names below, where no number is
+            axes.annotate(text, points[name], (-7 if left else 6, up), textcoords="offset points", fontsize=9,
                           ha="right" if left else "left", va="center")  # fmt: skip
         axes.set(xlabel="mean FLOPs (% of Vanilla's)", ylabel="mean top-1 accuracy (%)")
         axes.margins(x=0.08, y=0.1)
