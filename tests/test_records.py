@@ -20,6 +20,8 @@ from msun_lite.scales import route
 from msun_lite.seeds import Lead, over_seeds
 from msun_lite.transfer_table import record_name, transfer_record
 from tools import tables
+from tools.disagreement import compared
+from tools.disagreement import main as disagreement
 
 METHODS = ("vanilla", "mst", "msun")
 
@@ -106,7 +108,8 @@ def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
 
 
 def test_networks_disagree_on_as_many_photographs_as_their_records_allow():
-    pairs = json.loads((tables.RESULTS / "lite" / "disagreement.json").read_text())["pairs"]
+    record = json.loads((tables.RESULTS / "lite" / "disagreement.json").read_text())
+    pairs, images = record["pairs"], record["data"]["val"]
     runs = {f"lite-{run}": over_seeds(tables.RESULTS / "lite", run)[0] for run in ("vanilla", "mst", "msun", "plus")}
     assert len(pairs) == 6
     for name, by_size in pairs.items():
@@ -114,6 +117,22 @@ def test_networks_disagree_on_as_many_photographs_as_their_records_allow():
         for size, found in by_size.items():
             assert found["difference"] == pytest.approx(one[size] - other[size], abs=0.011)
             assert abs(found["difference"]) <= found["disagree"] <= 100
+            variance = (found["disagree"] / 100 - (found["difference"] / 100) ** 2) / images
+            assert found["two_errors"] == pytest.approx(200 * variance**0.5, abs=0.006)
+
+
+def test_answers_are_compared_image_by_image():
+    one, other = torch.tensor([True, True, True, False]), torch.tensor([False, True, False, False])
+    found = compared(one, other)  # three of four are right, and one of four: two answers differ
+    assert found == {"difference": 50.0, "disagree": 50.0, "two_errors": 50.0}
+    assert compared(one, one) == {"difference": 0.0, "disagree": 0.0, "two_errors": 0.0}
+
+
+def test_one_network_alone_has_nothing_to_disagree_with(tmp_path, capsys):
+    path = tmp_path / "found.json"
+    assert disagreement(["lite-msun", "--json", str(path)]) == 2
+    assert capsys.readouterr().err == "error: runs: expected two or more, got lite-msun alone\n"
+    assert not path.exists()
 
 
 def test_what_the_readme_says_of_the_ablations_is_what_the_records_say():

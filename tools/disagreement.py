@@ -20,7 +20,7 @@ from torch import Tensor
 from msun_lite.config import read_config
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
-from msun_lite.errors import one_line_errors
+from msun_lite.errors import UserError, one_line_errors
 from msun_lite.evaluate import BATCH
 from msun_lite.loaders import Batch, eval_loader
 from msun_lite.model import MSUN
@@ -75,6 +75,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=str, required=True, help="File to write the result to.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
     options = parse(parser, argv)
+    if len(options.runs) < 2:
+        raise UserError(f"runs: expected two or more, got {options.runs[0]} alone")
     config = replace(read_config(find_pretrained(options.runs[0]) / "config.yaml"), data_root=options.data_root)
     check_output(options.json)
     data = load_data(replace(config, cache=False), train=False)
