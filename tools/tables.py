@@ -73,7 +73,8 @@ def beyond() -> dict[str, dict]:
         "BatchNorm per scale": "msun-per_scale",
         "+ random sizes, ratio, distillation": "msun-per_scale-random-ratio-distil",
         "the same, taught by the larger scales": "msun-per_scale-random-ratio-larger",
-        "the same without the constraint: lite-plus": "plus",
+        "the same without the constraint": "msun-per_scale-random-ratio-larger-free",
+        "the same from Vanilla's weights: lite-plus": "plus",
         "MSUN from Vanilla, 5 epochs": "msun-warm",
     }
     return {name: averaged(over_seeds(RESULTS / "lite", run)) for name, run in names.items()}
