@@ -105,6 +105,14 @@ def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
     assert all(mean(over_mst.at(size)) > 0 for size in over_mst.sizes)
     assert all(mean(over_vanilla.at(size)) > 0 for size in others)
     assert abs(mean(over_vanilla.at(largest))) < 0.5  # level, and far below what may be chance
+    rival = over_seeds(tables.RESULTS / "lite", "mst-plus")
+    assert Lead(rival, better).clear() == [32]
+    assert Lead(better, rival).clear() == [16, largest]
+    own = json.loads((tables.RESULTS / "lite" / "batchnorm-plus.json").read_text())["top1"]
+    for size, of_rival in own["mst-plus-seed0"].items():
+        assert 0 < own["lite-plus"][size]["mixed"] - of_rival["own"] < 1
+    flops = [next(iter(runs.values()))["mean_flops"] for runs in (better, rival)]
+    assert round(1 / (1 - flops[0] / flops[1])) == 7
 
 
 def test_networks_disagree_on_as_many_photographs_as_their_records_allow():
@@ -144,7 +152,8 @@ def test_what_the_readme_says_of_the_ablations_is_what_the_records_say():
     assert mean(Lead(found[BEYOND]["no constraint, BatchNorm per scale"], plain).mean()) > 0
     for stages in ("two stages in the subnets", "three stages in the subnets"):
         lead = Lead(found["Tables V and VI"][stages], plain)
-        assert mean(lead.at(lead.sizes[0])) < -3 and round(mean(lead.at(lead.sizes[-1]))) == 2
+        assert mean(lead.at(lead.sizes[0])) < -3
+        assert round(mean(lead.at(lead.sizes[-1]))) == 2
     for number in ("four subnets", "five subnets"):
         assert mean(Lead(found["Tables V and VI"][number], plain).mean()) < 0
     averages = json.loads((tables.RESULTS / "ablate" / "batchnorm.json").read_text())["top1"]

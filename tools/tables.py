@@ -67,7 +67,7 @@ def _replace(text: str, name: str, table: str) -> str:
 
 
 def beyond() -> dict[str, dict]:
-    """Return the means of the runs of `lite` that go beyond the paper, after the plain MSUN, by the names shown."""
+    """Return the means of the runs of `lite` that go beyond the paper, beside the plain MSUN, by the names shown."""
     names = {
         "MSUN": "msun",
         "BatchNorm per scale": "msun-per_scale",
@@ -75,6 +75,7 @@ def beyond() -> dict[str, dict]:
         "the same, taught by the larger scales": "msun-per_scale-random-ratio-larger",
         "the same without the constraint": "msun-per_scale-random-ratio-larger-free",
         "the same from Vanilla's weights: lite-plus": "plus",
+        "MST with the training of lite-plus": "mst-plus",
         "MSUN from Vanilla, 5 epochs": "msun-warm",
     }
     return {name: averaged(over_seeds(RESULTS / "lite", run)) for name, run in names.items()}
