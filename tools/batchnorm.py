@@ -1,7 +1,7 @@
 """How much of a method's loss at a scale is the fault of shared BatchNorm statistics.
 
     python tools/batchnorm.py --json book/results/lite/batchnorm.json                          # the shipped networks
-    python tools/batchnorm.py lite-plus runs/lite/mst-plus --json book/results/lite/batchnorm-plus.json
+    python tools/batchnorm.py lite-plus runs/lite/mst-plus-seed0 --json book/results/lite/batchnorm-plus.json
     python tools/batchnorm.py runs/ablate/msun-seed0 ... --json book/results/ablate/batchnorm.json
 
 Training normalises each scale's batch by that batch's own statistics, but the running averages used in evaluation mix
