@@ -47,6 +47,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {close[0]}?" if close else ""
 
 
+def shown(text: object) -> str:
+    """Return a name from outside as it can be printed anywhere: on one line, and without codes that a terminal obeys.
+
+    Characters that do not print are written as Python escapes them (`\\n`, `\\x1b`), bytes that are not UTF-8 as
+    `\\xe9`.
+    """
+    return "".join(character if character.isprintable() else _escaped(character) for character in str(text))
+
+
+def _escaped(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # how Python's file names carry a byte that is not UTF-8
+        return f"\\x{ord(character) - 0xDC00:02x}"
+    return character.encode("unicode_escape").decode()
+
+
 def first_line(error: Exception) -> str:
     """Return the first line of what an error of another library says, its kind if it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -63,7 +78,7 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         try:
             return main(*args, **kwargs) or 0
         except UserError as error:
-            print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
