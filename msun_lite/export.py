@@ -8,8 +8,8 @@ graph from images [B, 3, scale, scale], normalised, B free, to logits [B, classe
 """
 
 import json
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -77,7 +77,8 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
     devices = {parameter.device for parameter in model.parameters()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+        unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+        unfinished.mkdir()
     except OSError as error:
         raise UserError(f"{path}: the folder cannot be made: {error}") from None
     try:
@@ -88,7 +89,6 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
             spec = {**model.description, "format": format}
             (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
             _check(model, Exported(unfinished))
-        unfinished.chmod(0o755)
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -3,8 +3,8 @@
 import contextlib
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -16,26 +16,24 @@ from msun_lite.errors import DataError, FailedDownload, UserError
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that takes the name `path` only once it is whole and on the disk.
+    """Open a file that takes the name `path` only once it is whole and on the disk; the umask says who may read it.
 
     Raises:
         UserError: if it cannot be written (a full disk, no permission); what was at `path` stays.
     """
-    temporary = None
+    temporary = path.with_name(f"{_prefix(path)}{secrets.token_hex(4)}")
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=_prefix(path), dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError as error:
         kept = "; the previous one is kept" if path.exists() else ""
         raise UserError(f"{path}: cannot be written: {error}{kept}") from None
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what has kept it from being written is the news
+            temporary.unlink(missing_ok=True)
 
 
 def _prefix(path: Path) -> str:

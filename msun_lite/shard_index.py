@@ -7,10 +7,11 @@ names the shards with their sizes and checksums, `index.npy` beside it says wher
 
 import hashlib
 import io
+import itertools
 import json
 import re
 import tarfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -30,6 +31,10 @@ IMAGES = tuple(extension[1:] for extension in IMG_EXTENSIONS)
 PICKLES = ("pkl", "pickle", "pyd", "pth", "pt")
 """Members that other readers would unpickle: nothing that holds them can be trusted."""
 MOST_CLASSES = 100_000
+LABELS = ("cls", "json")
+"""Members that hold a class, the first one that is there."""
+NAMED = 5
+"""Members of a sample that an error names."""
 LONGEST_NAME = 255
 LONGEST_LABEL = 1 << 20
 """Bytes of a .cls or .json member that are read at most."""
@@ -117,29 +122,44 @@ def scan(path: Path, name: str, split: str, sha256: bool = False, shown: str | N
     """
     shown = shown or str(path)
     with open_tar(path, shown, compressed=False) as tar:
-        samples = _samples([_row(tar, shown, key, sample) for key, sample in _grouped(tar, shown)])
+        samples = _samples([_row(tar, shown, key, sample) for key, sample in _grouped(tar, shown) if _of_use(sample)])
     shard = Shard(name, split, path.stat().st_size, checksum(path) if sha256 else None, len(samples))
     return shard, samples
 
 
 def _grouped(tar: tarfile.TarFile, shown: str) -> Iterator[tuple[str, dict[str, tarfile.TarInfo]]]:
-    """Yield each sample's key and its members by extension, as WebDataset groups them."""
-    current, sample = None, {}
+    """Yield each sample's key and its members by extension.
+
+    Members of one key may stand apart. Where a name comes twice, as in archives that were joined, those that follow
+    each other are a sample, as WebDataset has it.
+    """
+    found = list(_keyed(tar, shown))
+    if len({(key, extension) for key, extension, _ in found}) == len(found):
+        first = {key: place for place, (key, *_) in reversed(list(enumerate(found)))}
+        found.sort(key=lambda item: first[item[0]])
+    for key, group in itertools.groupby(found, key=lambda item: item[0]):
+        sample = {}
+        for _, extension, member in group:
+            if extension in sample:
+                raise DataError(f"{shown}: expected the member {member.name!r} once, found it twice")
+            sample[extension] = member
+        yield key, sample
+
+
+def _keyed(tar: tarfile.TarFile, shown: str) -> Iterator[tuple[str, str, tarfile.TarInfo]]:
+    """Yield the members of samples, each with its key and its extension as WebDataset parts them."""
     for member in members(tar, shown):
         parts = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]*)", member.name, re.DOTALL)
         if parts is None or member.isdir() or re.match(r"__[^/]*__($|/)", member.name):
             continue  # a folder, or WebDataset's own notes
         key, extension = parts[1], parts[2].lower()
         _refuse_pickle(tar, shown, member, extension)
-        if key != current:
-            if sample:
-                yield current, sample
-            current, sample = key, {}
-        if extension in sample:
-            raise DataError(f"{shown}: expected the member {member.name!r} once, found it twice")
-        sample[extension] = member
-    if sample:
-        yield current, sample
+        yield key, extension, member
+
+
+def _of_use(sample: Collection[str]) -> bool:
+    """Return whether there is an image or a class among the extensions: else it is a README or another note."""
+    return any(extension.rpartition(".")[2] in (*IMAGES, *LABELS) for extension in sample)
 
 
 def _refuse_pickle(tar: tarfile.TarFile, shown: str, member: tarfile.TarInfo, extension: str) -> None:
@@ -151,7 +171,8 @@ def _refuse_pickle(tar: tarfile.TarFile, shown: str, member: tarfile.TarInfo, ex
 def _row(tar: tarfile.TarFile, shown: str, key: str, sample: dict[str, tarfile.TarInfo]) -> tuple[bytes, int, int, int]:
     images = [member for extension, member in sample.items() if extension in IMAGES]
     if len(images) != 1:
-        raise DataError(f"{shown}: expected one image ({', '.join(IMAGES)}) for the key {key!r}, got {list(sample)}")
+        expected = f"expected one image ({', '.join(IMAGES)}) for the key {key!r}"
+        raise DataError(f"{shown}: {expected}, got {_listed(sample)}{_if_dots(sample)}")
     name = images[0].name.encode("utf-8", "surrogateescape")
     if len(name) > LONGEST_NAME:
         raise DataError(f"{shown}: expected names of at most {LONGEST_NAME} bytes, got the key {key[:50]!r}...")
@@ -160,14 +181,26 @@ def _row(tar: tarfile.TarFile, shown: str, key: str, sample: dict[str, tarfile.T
 
 def _label(tar: tarfile.TarFile, shown: str, key: str, sample: dict[str, tarfile.TarInfo]) -> int:
     """Return the class of a sample."""
-    kind = next((kind for kind in ("cls", "json") if kind in sample), None)
+    kind = next((kind for kind in LABELS if kind in sample), None)
     if kind is None:
-        raise DataError(f"{shown}: expected a class (.cls or .json) for the key {key!r}, got {list(sample)}")
+        raise DataError(f"{shown}: expected a class (.cls or .json) for the key {key!r}, got {_listed(sample)}")
     text = tar.extractfile(sample[kind]).read(LONGEST_LABEL)
     label = {"cls": _cls_label, "json": _json_label}[kind](text)
     if type(label) is not int or not 0 <= label < MOST_CLASSES:
         raise DataError(f"{shown}: expected a class from 0 to {MOST_CLASSES - 1} for the key {key!r}, got {label!r}")
     return label
+
+
+def _listed(sample: Collection[str]) -> str:
+    named = ", ".join(f".{extension}" for extension in itertools.islice(sample, NAMED))
+    return f"{named}, ..." if len(sample) > NAMED else named
+
+
+def _if_dots(sample: Collection[str]) -> str:
+    """Return what may be wrong with the names of a sample without an image."""
+    if any("." in extension and extension.rpartition(".")[2] in IMAGES for extension in sample):
+        return ": a key ends at the first dot of a file's name, so write its other dots in another way, as _ say"
+    return ""
 
 
 def _cls_label(text: bytes) -> object:

@@ -11,7 +11,6 @@ downloaded whole when one of their images is needed.
 
 import contextlib
 import io
-import tarfile
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from msun_lite.archives import is_member
 from msun_lite.downloads import DownloadCache, MissingFile, read_url
 from msun_lite.errors import DataError
 from msun_lite.progress import progress
@@ -178,15 +178,16 @@ class ShardSource(ImageSource):
             path = self.store.path(shard)
             try:
                 with path.open("rb") as file:
-                    file.seek(offset - tarfile.BLOCKSIZE)
-                    block = file.read(tarfile.BLOCKSIZE + size)
+                    expected = is_member(file, name, offset, size)
+                    file.seek(offset)
+                    content = file.read(size)
             except FileNotFoundError:
                 continue  # another process made room for its download just now
             except OSError as error:
                 raise DataError(f"{path}: cannot be read: {error}") from None
-            if not _is_member(block, name, size):
-                raise DataError(f"{self.store.name}/{shard.name}: expected {name} at byte {offset}, as {INDEX} has it")
-            return block[tarfile.BLOCKSIZE :]
+            if expected and len(content) == size:
+                return content
+            raise DataError(f"{self.store.name}/{shard.name}: expected {name} at byte {offset}, as {INDEX} has it")
         raise DataError(f"{path}: the shard is gone")
 
     def order(self, generator: torch.Generator) -> list[int]:
@@ -197,16 +198,6 @@ class ShardSource(ImageSource):
             indices = torch.cat(numbers)
             order += indices[torch.randperm(len(indices), generator=generator)].tolist()
         return order
-
-
-def _is_member(block: bytes, name: str, size: int) -> bool:
-    """Return whether `block` is a member's header and content; long names are not in the header itself."""
-    try:
-        header = tarfile.TarInfo.frombuf(block[: tarfile.BLOCKSIZE], "utf-8", "surrogateescape")
-    except tarfile.HeaderError:
-        return False
-    whole = len(block) == tarfile.BLOCKSIZE + size
-    return whole and header.isreg() and header.size == size and (header.name == name or len(name.encode()) > 100)
 
 
 def open_shards(pattern: str, cache: DownloadCache) -> tuple[ShardSet, LocalShards | WebShards]:

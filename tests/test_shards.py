@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from array import array
@@ -181,6 +182,68 @@ def test_shards_written_by_the_webdataset_library_are_read(tmp_path, streamed):
 SAMPLE = {"0.jpg": _jpeg(), "0.cls": b"0"}
 
 
+def _named(name):
+    return {f"{name}{index}.{end}": c for index in range(2) for end, c in (("jpg", _jpeg()), ("cls", b"%d" % index))}
+
+
+def _levels(source):
+    return [source.read(index).float().mean().round().item() for index in range(len(source))]
+
+
+@pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
+@pytest.mark.parametrize("name", ["café/", "w" * 150, "d" * 90 + "/" + "é" * 70, os.fsdecode(b"caf\xe9")])
+def test_names_that_have_headers_of_their_own_are_read(tmp_path, streamed, form, name):
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"{split}.tar", "w", format=form) as archive:
+            for member, content in _named(name).items():
+                info = tarfile.TarInfo(member)
+                info.size, info.mtime = len(content), 0.5
+                info.pax_headers = {"SCHILY.xattr.user.note": "x" * 3000}
+                archive.addfile(info, io.BytesIO(content))
+    data = streamed(f"{tmp_path}/{{train,val}}.tar")
+    assert (_levels(data.train), list(data.val.labels)) == ([0, 0], [0, 1])
+    path = tmp_path / "train.tar"
+    content = path.read_bytes()
+    path.write_bytes(content.replace(os.fsencode(f"{name}0.jpg"), os.fsencode(f"{name}9.jpg")))
+    with pytest.raises(DataError, match=r"0\.jpg at byte \d+, as index\.npy has it"):
+        data.train.read(0)
+
+
+def test_shards_with_accents_of_the_webdataset_library_train(tmp_path, tiny):
+    for split in ("train", "val"):
+        with webdataset.ShardWriter(str(tmp_path / f"{split}-%03d.tar"), maxcount=4, verbose=0) as writer:
+            for index in range(8):
+                writer.write({"__key__": f"Übung/café {index}", "jpg": _jpeg(index), "cls": index % 2})
+    folder = train(tiny(data=f"wds:{tmp_path}/{{train,val}}-{{000..001}}.tar", cache=False, batch_size=4, epochs=1))
+    assert json.loads((folder / "summary.json").read_text())["data"]["train"] == 8
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("a", "a")])
+def test_no_image_of_joined_archives_is_lost(tar, streamed, tmp_path, names):
+    parts = [tar(f"{number}.tar", _named(name)).read_bytes() for number, name in enumerate(names)]
+    (tmp_path / "train.tar").write_bytes(b"".join(parts))
+    tar("val.tar", SAMPLE)
+    data = streamed(f"{tmp_path}/{{train,val}}.tar")
+    assert (_levels(data.train), list(data.train.labels)) == ([0] * 4, [0, 1, 0, 1])
+
+
+def test_what_follows_an_archive_and_is_none_is_refused(tar, streamed, tmp_path):
+    path = tar("train.tar", SAMPLE)
+    tar("val.tar", SAMPLE)
+    path.write_bytes(path.read_bytes() + b"x" * 600)
+    with pytest.raises(DataError, match=r"train\.tar: expected a whole, .*invalid header at byte 10240"):
+        streamed(f"{tmp_path}/{{train,val}}.tar")
+
+
+def test_members_of_a_sample_may_stand_apart(tar, streamed, tmp_path):
+    images = {f"{number}.jpg": _jpeg(20 * number) for number in (2, 0, 1)}
+    labels = {f"{number}.cls": b"%d" % number for number in range(3)}
+    tar("train.tar", {**labels, **images, "README.md": b"see", **{f"{number}.txt": b"a" for number in range(3)}})
+    tar("val.tar", SAMPLE)
+    data = streamed(f"{tmp_path}/{{train,val}}.tar")
+    assert (_levels(data.train), list(data.train.labels)) == ([0, 20, 40], [0, 1, 2])
+
+
 def test_classes_of_val_that_training_lacks_are_refused_where_there_is_training(tar, streamed, tiny, tmp_path):
     for name, labels in (("train", (0, 2)), ("val", (0, 5, 6))):
         tar(f"{name}.tar", {f"{n}.{end}": c for n in labels for end, c in (("jpg", _jpeg()), ("cls", b"%d" % n))})
@@ -216,6 +279,8 @@ def _pickled():
         ({"7.jpg": _jpeg()}, "expected a class .* key '7'"),
         ({"7.cls": b"1"}, "expected one image .* key '7'"),
         ({"7.jpg": _jpeg(), "7.png": b"", "7.cls": b"1"}, "expected one image .* key '7'"),
+        ({"7.1.jpg": b"", "7.1.cls": b"0"}, "key '7', got .1.jpg, .1.cls: a key ends at the first dot"),
+        ({f"7.{n}.png": b"" for n in range(9)}, r"got .0.png, .1.png, .2.png, .3.png, .4.png, \.\.\.: a key ends"),
         ({"7" * 300 + ".jpg": _jpeg(), "7" * 300 + ".cls": b"1"}, "names of at most 255"),
     ],
 )
