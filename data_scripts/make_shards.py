@@ -31,13 +31,13 @@ import torch
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
 from msun_lite.data import class_folders
-from msun_lite.errors import DataError, UserError, one_line_errors, within
+from msun_lite.errors import DataError, UserError, one_line_errors, shown, within
 from msun_lite.files import atomic_write, checksum, whole_folder, write_text
+from msun_lite.images import UnreadableImage, decode
 from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import progress
 from msun_lite.shard_index import INDEX, MANIFEST, SPLITS, Shard, ShardSet, join, read_folder, scan, write_manifest
 from msun_lite.shard_patterns import PREFIX, expand, split_of
-from msun_lite.sources import UnreadableImage, decode
 
 QUALITY = 95
 """JPEG quality of images made smaller."""
@@ -136,7 +136,7 @@ def encode(path: Path, size: int | None) -> tuple[bytes, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UnreadableImage(f"{path}: {error}") from None
+        raise UnreadableImage(shown(f"{path}: {error}")) from None
     image = decode(io.BytesIO(content), str(path))
     if size is None or min(image.shape[1:]) <= size:
         extension = path.suffix[1:].lower()

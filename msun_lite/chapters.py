@@ -12,9 +12,7 @@ from pathlib import Path
 import torch
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from msun_lite.analyse import Analysis
 from msun_lite.config import METHODS, TrainConfig, read_config
@@ -123,9 +121,9 @@ class Chapter:
             normalisation,
         )
 
-    def sample(self, image: Image.Image) -> Sample:
-        """Return one image of any size and shape, centre-cropped as validation images are; its label is unknown, -1."""
-        view = EvalView(MemorySource([pil_to_tensor(image)], [-1]), self.config.test_size, self.config.crop_ratio)
+    def sample(self, image: Tensor) -> Sample:
+        """Return one image, uint8 [3, H, W], centre-cropped as validation images are; its label is unknown, -1."""
+        view = EvalView(MemorySource([image], [-1]), self.config.test_size, self.config.crop_ratio)
         normalisation = next(iter(self.models.values())).spec["normalisation"]
         pixels, label = view[0]
         images = to_float(pixels[None], torch.device("cpu"), normalisation)

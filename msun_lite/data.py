@@ -17,11 +17,12 @@ from msun_lite.downloads import DownloadCache
 from msun_lite.errors import DataError
 from msun_lite.files import listing_fingerprint
 from msun_lite.imagenette import imagenette_folder
+from msun_lite.images import UnreadableImage
 from msun_lite.progress import note, progress
 from msun_lite.shard_index import SPLITS
 from msun_lite.shard_patterns import PREFIX
 from msun_lite.shards import ShardSource, open_shards
-from msun_lite.sources import FileSource, ImageSource, MemorySource, SceneSource, UnreadableImage
+from msun_lite.sources import FileSource, ImageSource, MemorySource, SceneSource
 
 
 @dataclass(frozen=True)

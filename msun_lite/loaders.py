@@ -21,7 +21,8 @@ from msun_lite.config import TrainConfig
 from msun_lite.devices import CPU, device_type
 from msun_lite.distributed import ALONE, World, share_of
 from msun_lite.errors import UserError
-from msun_lite.sources import ImageSource, Subset, UnreadableImage
+from msun_lite.images import UnreadableImage
+from msun_lite.sources import ImageSource, Subset
 from msun_lite.stopping import STOP_SIGNALS
 
 

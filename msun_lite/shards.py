@@ -24,6 +24,7 @@ from torch import Tensor
 from msun_lite.archives import is_member
 from msun_lite.downloads import DownloadCache, MissingFile, read_url
 from msun_lite.errors import DataError
+from msun_lite.images import decode
 from msun_lite.progress import progress
 from msun_lite.shard_index import (
     INDEX,
@@ -38,7 +39,7 @@ from msun_lite.shard_index import (
     write_manifest,
 )
 from msun_lite.shard_patterns import PREFIX, expand, split_of
-from msun_lite.sources import ImageSource, decode
+from msun_lite.sources import ImageSource
 
 BLOCK = 16
 """Shards whose images are shuffled together: a pass over the data reads so many at a time."""

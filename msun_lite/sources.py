@@ -2,23 +2,13 @@
 
 import functools
 from collections.abc import Sequence
-from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from msun_lite import scenes
-
-FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded. Pillow knows more, some of it by starting other programs."""
-
-
-class UnreadableImage(Exception):
-    """An image that cannot be decoded; the message names it and says why."""
+from msun_lite.images import decode
 
 
 class ImageSource:
@@ -102,28 +92,3 @@ class SceneSource(ImageSource):
     def read(self, index: int) -> Tensor:
         """Return scene `index` as uint8 [3, size, size]."""
         return self.images[index]
-
-
-def decode(file: str | Path | BinaryIO, name: str | None = None) -> Tensor:
-    """Decode an image of any colour mode to RGB: uint8 [3, H, W].
-
-    Grey, palette, CMYK and alpha images are converted, 16-bit grey is scaled to 8 bits.
-
-    Args:
-        file: its path, or an open file.
-        name: what the error calls it, where that is not the path.
-
-    Raises:
-        UnreadableImage: if the file is missing, empty, truncated or no image.
-    """
-    try:
-        with Image.open(file, formats=FORMATS) as image:
-            if image.mode.startswith("I"):
-                image = image.convert("I").point(lambda level: level / 256).convert("L")
-            elif "transparency" in image.info:
-                image = image.convert("RGBA")
-            return pil_to_tensor(image if image.mode == "RGB" else image.convert("RGB"))  # convert always copies
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        # Pillow names the file once more, an open one by its address, which is another at every reading.
-        reason = "cannot identify image file" if isinstance(error, UnidentifiedImageError) else error
-        raise UnreadableImage(f"{name or file}: {reason}") from None

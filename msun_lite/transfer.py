@@ -25,7 +25,6 @@ from pathlib import Path
 from statistics import median
 
 import torch
-from PIL import Image
 
 from msun_lite.config import TrainConfig, read_config
 from msun_lite.cost import flops, parameters
@@ -36,6 +35,7 @@ from msun_lite.engine import Trainer
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.evaluate import BATCH, measure
 from msun_lite.files import write_text
+from msun_lite.images import image_size
 from msun_lite.layers import classifiers
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
@@ -45,7 +45,7 @@ from msun_lite.pretrained import find_pretrained
 from msun_lite.probe import Features, accuracy, cached, compute, fit
 from msun_lite.records import RunFolder, environment, write_json
 from msun_lite.scales import route
-from msun_lite.sources import FORMATS, FileSource
+from msun_lite.sources import FileSource
 from msun_lite.stopping import StopRequest
 from msun_lite.train import as_word, is_finished
 from msun_lite.transfer_config import TransferConfig, make_transfer_parser, read_transfer_config
@@ -203,13 +203,7 @@ def native_size(data: DataSet) -> int:
         DataError: if none of them can be read.
     """
     paths = data.val.paths[:: -(-len(data.val) // SAMPLED)]
-    sides = []
-    for path in paths:
-        try:
-            with Image.open(path, formats=FORMATS) as image:
-                sides.append(min(image.size))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-            continue  # reading all of it will name it
+    sides = [min(size) for path in paths if (size := image_size(path)) is not None]
     if not sides:
         raise DataError(f"{data.name}: expected images, not one of {len(paths)} can be read, such as {paths[0]}")
     return round(median(sides))

@@ -17,10 +17,12 @@ from IPython.display import HTML, display
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from msun_lite.chapter_figures import prediction_figure
 from msun_lite.chapters import Chapter
 from msun_lite.figures import NAMES, STYLE
+from msun_lite.images import UnreadableImage, decode
 
 QUALITY = 60
 """Quality of WebP pictures, 0 to 100: letters stay clear, and a cloud of points weighs a third less than at 80."""
@@ -160,7 +162,7 @@ def own_image(chapter: Chapter) -> ipywidgets.VBox:
             return
         try:
             image = read_upload(upload.value)
-        except (OSError, ValueError) as error:
+        except UnreadableImage as error:
             message.value, shown.value = html.escape(f"expected an image, got: {error}"), ""
             return
         frame = image_frame(chapter, image, control.value)
@@ -171,14 +173,18 @@ def own_image(chapter: Chapter) -> ipywidgets.VBox:
     return ipywidgets.VBox([message, upload, control, shown], layout=ipywidgets.Layout(max_width=WIDTH))
 
 
-def read_upload(value: tuple | dict) -> Image.Image:
-    """Return the image in an upload widget's value: a tuple of files in ipywidgets 8, a dict in 7."""
-    file = next(iter(value.values())) if isinstance(value, dict) else value[0]
-    return Image.open(io.BytesIO(bytes(file["content"]))).convert("RGB")
+def read_upload(value: tuple | dict) -> Tensor:
+    """Return the image in an upload widget's value, uint8 [3, H, W]: a tuple of files in ipywidgets 8, a dict in 7.
+
+    Raises:
+        UnreadableImage: if it is none.
+    """
+    name, file = next(iter(value.items())) if isinstance(value, dict) else (value[0]["name"], value[0])
+    return decode(io.BytesIO(bytes(file["content"])), name)
 
 
-def image_frame(chapter: Chapter, image: Image.Image, size: int) -> Frame:
-    """Return an image of any shape as the networks get it at a size, with what each makes of it."""
+def image_frame(chapter: Chapter, image: Tensor, size: int) -> Frame:
+    """Return an image, uint8 [3, H, W], as the networks get it at a size, with what each makes of it."""
     sample = chapter.sample(image)
     rows = {name: chapter.probabilities(name, sample.images, size)[0].tolist() for name in chapter.models}
     best = {name: max(range(len(row)), key=row.__getitem__) for name, row in rows.items()}

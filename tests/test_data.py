@@ -15,8 +15,9 @@ from msun_lite.distributed import World
 from msun_lite.errors import DataError, FailedDownload
 from msun_lite.evaluate import measure
 from msun_lite.imagenette import get_imagenette
+from msun_lite.images import UnreadableImage, decode
 from msun_lite.loaders import EpochSampler, EvalView, TrainView, collate, eval_loader, train_loader
-from msun_lite.sources import ImageSource, UnreadableImage, decode
+from msun_lite.sources import ImageSource
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1", "I;16", "RGB"])

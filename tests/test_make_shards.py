@@ -193,3 +193,15 @@ def test_wrong_options_are_one_line_and_leave_nothing(photos, tmp_path, monkeypa
     assert len(error) == 1
     assert message in error[0]
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+@pytest.mark.parametrize("size", ["16", "999"])
+def test_images_stay_upright_whether_made_smaller_or_not(photos, tmp_path, tiny, size):
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    for path in (photos / "val").rglob("*.png"):
+        with Image.open(path) as image:
+            image.resize((30, 20)).save(path, exif=sideways)
+    assert _make(photos, tmp_path / "out", "--size", size) == 0
+    height, width = load_data(tiny(data=f"wds:{tmp_path / 'out'}")).val.read(0).shape[1:]
+    assert height / width == 1.5

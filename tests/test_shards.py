@@ -18,11 +18,12 @@ from msun_lite.data import load_data
 from msun_lite.distributed import World
 from msun_lite.errors import DataError
 from msun_lite.evaluate import measure
+from msun_lite.images import UnreadableImage
 from msun_lite.loaders import EpochSampler, ShareSampler, TrainView, collate, eval_loader, train_loader
 from msun_lite.shard_index import Shard, ShardSet, _samples
 from msun_lite.shard_patterns import expand, split_of
 from msun_lite.shards import BLOCK, ShardSource
-from msun_lite.sources import ImageSource, UnreadableImage
+from msun_lite.sources import ImageSource
 from msun_lite.train import train
 
 

@@ -9,7 +9,7 @@ import torch
 from data_scripts.get_transfer import main
 from msun_lite import downloads, paper
 from msun_lite.errors import DataError, UserError
-from msun_lite.sources import UnreadableImage
+from msun_lite.images import UnreadableImage
 from msun_lite.transfer_fetch import ARCHIVES, fetch_set
 from msun_lite.transfer_readers import CALTECH_TEST, EMOTIONS
 from msun_lite.transfer_sets import SETS, open_set

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import ipywidgets
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
@@ -106,9 +107,19 @@ def png(side=90, mode="RGB"):
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA"])
 def test_an_upload_is_read_from_both_versions_of_ipywidgets(mode):
-    for value in (({"content": memoryview(png(mode=mode))},), {"a.png": {"content": png(mode=mode)}}):
-        assert read_upload(value).size == (90, 120)
-        assert read_upload(value).mode == "RGB"
+    for value in (({"name": "a.png", "content": memoryview(png(mode=mode))},), {"a.png": {"content": png(mode=mode)}}):
+        assert read_upload(value).shape == (3, 120, 90)
+        assert (read_upload(value)[0] == 128).all()
+
+
+def test_an_upload_is_seen_upright_and_in_its_own_depth():
+    buffer, grey = io.BytesIO(), np.full((4, 6), 40_000, np.uint16)
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    Image.fromarray(grey).save(buffer, "PNG", exif=sideways)
+    pixels = read_upload(({"name": "a.png", "content": memoryview(buffer.getvalue())},))
+    assert pixels.shape == (3, 6, 4)
+    assert (pixels == 40_000 >> 8).all()
 
 
 def test_your_own_image_goes_through_every_network_at_the_chosen_size(chapter):
