@@ -78,10 +78,17 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         try:
             return main(*args, **kwargs) or 0
         except UserError as error:
-            print(f"error: {shown(' '.join(str(error).split()))}", file=sys.stderr)
+            _report(f"error: {shown(' '.join(str(error).split()))}")
             return 2
         except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
+            _report("interrupted")
             return 130
 
     return wrapped
+
+
+def _report(line: str) -> None:
+    """Print to standard error, below the progress bars if there were any."""
+    if progress := sys.modules.get("msun_lite.progress"):
+        progress.end_bars()
+    print(line, file=sys.stderr)

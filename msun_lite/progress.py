@@ -1,22 +1,49 @@
-"""Progress bars: live on a terminal and in a notebook, a line now and then in a log file.
+"""Progress bars: live on a terminal and in a notebook, a line of its own now and then in a log file.
 
 With the environment variable MSUN_LITE_PROGRESS=off there are none: the book is built so.
 """
 
 import os
 import sys
+import weakref
 
 from tqdm.auto import tqdm
 
 LOG_SECONDS = 20
 """Seconds between two lines of a progress bar that goes to a file."""
 
+_bars = weakref.WeakSet()
+
+
+class _Log:
+    """Standard error where it is a file: each state of a bar is a line, without what moves a cursor."""
+
+    @property
+    def encoding(self) -> str | None:
+        return sys.stderr.encoding
+
+    def write(self, text: str) -> None:
+        if line := text.replace("\x1b[A", "").strip():
+            sys.stderr.write(f"{line}\n")
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
 
 def progress(iterable=None, disable: bool = False, **options) -> tqdm:
     """Return a tqdm bar over `iterable`; `options` are tqdm's."""
     live = sys.stderr.isatty() or "ipykernel" in sys.modules
     off = disable or os.environ.get("MSUN_LITE_PROGRESS") == "off"
-    return tqdm(iterable, mininterval=0.1 if live else LOG_SECONDS, disable=off, **options)
+    there = {"mininterval": 0.1} if live else {"mininterval": LOG_SECONDS, "file": _Log()}
+    bar = tqdm(iterable, disable=off, **there, **options)
+    _bars.add(bar)
+    return bar
+
+
+def end_bars() -> None:
+    """Close the bars that an error has left open, so that what is printed next begins on a line of its own."""
+    for bar in list(_bars):
+        bar.close()
 
 
 note = tqdm.write
