@@ -8,7 +8,6 @@ With the largest scale alone it is the ordinary CNN of Eq. 3, F(x) = g(f_N(x_N))
 methods `vanilla` and `mst` train: one class, one way to load, to measure and to explain.
 """
 
-import copy
 import hashlib
 import json
 from collections.abc import Sequence
@@ -19,25 +18,24 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import CheckpointError, UserError, one_of, within
+from msun_lite.building import Parts, parts_of_backbone, parts_of_module
+from msun_lite.errors import CheckpointError, UserError, one_of
 from msun_lite.export import AtScale, export
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, own_norms
-from msun_lite.pretrained import find_plain, find_pretrained, load_plain, read_safetensors
+from msun_lite.pretrained import find_pretrained, read_safetensors
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.spec import (
-    IMAGENET_NORMALISATION,
     UNIFY,
     adopted,
     behaviour,
     check_spec,
     make_spec,
+    normalised,
     read_spec,
     stems_from_json,
-    stems_to_json,
 )
-from msun_lite.surgery import Stem, choose_stems, count_classes, cut, dry_run, fit_stem, keep_features, map_shape
+from msun_lite.surgery import Stem, dry_run, map_shape
 
 
 class MSUN(
@@ -86,7 +84,7 @@ class MSUN(
         if unify == "none" and norm != "shared":
             raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {norm}")
         self.spec = {**(spec or {})}
-        self.spec["normalisation"] = self.spec.get("normalisation") or IMAGENET_NORMALISATION
+        self.spec |= normalised(self.spec)
         self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
         self.unified = unified
         if norm == "per_scale":
@@ -133,7 +131,7 @@ class MSUN(
             CheckpointError: if the weights do not fit.
         """
         options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names)
-        return cls._build(make_spec(arch, check_scales(scales), *options), stems, weights)
+        return cls._assemble(parts_of_backbone(make_spec(arch, check_scales(scales), *options), stems, weights))
 
     @classmethod
     def vanilla(
@@ -145,7 +143,7 @@ class MSUN(
         `from_backbone`; `blocks` only says after how many stages the features are taken. Those of timm/NAME, and of
         others not in `backbones.CUTTABLE`, are the images themselves.
         """
-        return cls._build(make_spec(arch, (scale,), num_classes, **options), weights=weights)
+        return cls._assemble(parts_of_backbone(make_spec(arch, (scale,), num_classes, **options), weights=weights))
 
     @classmethod
     def from_module(
@@ -170,14 +168,8 @@ class MSUN(
         Raises:
             UserError: if the model cannot be cut there, or cannot take images of these scales.
         """
-        f, g = cut(copy.deepcopy(model), split)
-        scales = check_scales(scales)
-        spec = make_spec(type(model).__name__, scales, count_classes(model, scales[-1]), None, **options)
-        stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
-        subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
-        private = {scale: copy.deepcopy(g) for scale in stems}
-        spec = {**spec, "split": split, "stems": stems_to_json(stems)}
-        return cls._assemble({**subnets, scales[-1]: f}, {**private, scales[-1]: g}, spec)
+        parts = parts_of_module(model, split, check_scales(scales), stems, **options)
+        return cls._assemble(parts)
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
@@ -188,41 +180,14 @@ class MSUN(
             UserError: if a value in it cannot be used.
         """
         check_spec(spec)
-        return cls._build(spec, stems_from_json(spec["stems"]))
+        return cls._assemble(parts_of_backbone(spec, stems_from_json(spec["stems"])))
 
     @classmethod
-    def _build(cls, spec: dict, stems: str | dict[int, Stem] = "coarse", weights: str | None = None) -> "MSUN":
-        """Build the model of a description, its plain CNN's weights fresh or as `pretrained.find_plain` has them."""
-        arch, scales = spec["arch"], spec["scales"]
-        recipe, largest = find_recipe(arch), scales[-1]
-        within("num_classes", spec["classes"], least=1)
-        cnn = recipe.build(spec["classes"])
-        if weights is not None:
-            found = find_plain(arch, weights)
-            fresh = load_plain(cnn, found, weights)
-            normalisation = spec["normalisation"] or found.normalisation
-            spec = {**spec, "normalisation": normalisation, "weights": {"source": weights, "fresh": fresh}}
-        if len(scales) == 1 and arch not in CUTTABLE:
-            return cls({largest: nn.Identity()}, cnn, **behaviour(spec), spec=spec)._check_scales()
-        split = find_split(arch, spec["blocks"])
-        f, g = cut(cnn, split)
-        stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
-        subnets, private = {}, {}
-        classes = spec["classes"] if spec["unify"] == "none" else 1  # a g that is thrown away may be small
-        for scale, stem in stems.items():
-            lower, private[scale] = cut(recipe.build(classes), split) if weights is None else copy.deepcopy((f, g))
-            subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
-        spec = {**spec, "stems": stems_to_json(stems)}
-        return cls._assemble({**subnets, largest: f}, {**private, largest: g}, spec)
-
-    @classmethod
-    def _assemble(cls, lower: dict[int, nn.Module], upper: dict[int, nn.Module], spec: dict) -> "MSUN":
-        """Put a model together of each scale's f and g; where g is shared, of the largest scale's alone."""
-        largest = spec["scales"][-1]
-        unified = PerScale(upper) if spec["unify"] == "none" else upper[largest]
-        for g in unified.values() if spec["unify"] == "none" else (unified,):
-            keep_features(g, lower[largest], largest)
-        return cls(lower, unified, **behaviour(spec), spec=spec)._check_scales()
+    def _assemble(cls, parts: Parts) -> "MSUN":
+        """Put a model together of its parts."""
+        spec = parts.spec
+        unified = PerScale(parts.upper) if spec["unify"] == "none" else parts.upper[spec["scales"][-1]]
+        return cls(parts.lower, unified, **behaviour(spec), spec=spec)._check_scales()
 
     def _check_scales(self) -> "MSUN":
         """Return the model, or raise a `UserError` for a scale that it cannot take to the end; nothing is computed."""

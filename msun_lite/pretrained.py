@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from msun_lite.backbones import TIMM, import_timm
 from msun_lite.errors import CheckpointError, UserError
-from msun_lite.spec import read_spec
+from msun_lite.spec import read_spec, sourced
 
 SHIPPED = Path(__file__).parent / "weights"
 """Where the weights that come with the package lie, a folder each."""
@@ -26,7 +26,7 @@ DEFAULT = "DEFAULT"
 
 @dataclass
 class PlainWeights:
-    """The state of a plain network, and the normalisation it was trained with if that is not ImageNet's."""
+    """The state of a plain network, and the normalisation it was trained with if that is known (`spec.sourced`)."""
 
     state: dict[str, Tensor]
     normalisation: dict | None = None
@@ -81,7 +81,7 @@ def find_plain(arch: str, weights: str) -> PlainWeights:
         CheckpointError: if a file is damaged or of another kind.
     """
     if Path(weights).is_file():
-        return PlainWeights(_read_plain_file(Path(weights)))
+        return PlainWeights(_read_plain_file(Path(weights)), _usual_normalisation(arch))
     if any((folder / "model.json").is_file() for folder in (Path(weights), SHIPPED / weights)):
         return _of_vanilla_run(find_pretrained(weights), arch)
     return _of_timm(arch, weights) if arch.startswith(TIMM) else _of_torchvision(arch, weights)
@@ -144,7 +144,36 @@ def _of_vanilla_run(folder: Path, arch: str) -> PlainWeights:
         key.removeprefix(prefixes[0]).removeprefix(prefixes[1]): value
         for key, value in read_safetensors(folder / "model.safetensors").items()
     }
-    return PlainWeights(state, spec.get("normalisation"))
+    return PlainWeights(state, _of_spec(spec, folder))
+
+
+def _of_spec(spec: dict, folder: Path) -> dict | None:
+    """Return the normalisation of a run."""
+    return sourced(**spec["normalisation"], source=f"the run {folder.name}") if spec.get("normalisation") else None
+
+
+def _usual_normalisation(arch: str) -> dict | None:
+    """Return the normalisation that an architecture's published weights have: that of weights that do not say."""
+    if arch.startswith(TIMM):
+        config = import_timm().get_pretrained_cfg(arch.removeprefix(TIMM))
+        return config and sourced(config.mean, config.std, f"timm's configuration of {config.architecture}")
+    try:
+        return _torchvision_normalisation(torchvision.models.get_model_weights(arch).DEFAULT)
+    except ValueError:
+        return None
+
+
+def _torchvision_normalisation(weights: torchvision.models.WeightsEnum) -> dict:
+    transform = weights.transforms()
+    return sourced(transform.mean, transform.std, f"torchvision's {weights}")
+
+
+def normalisation_of(model: nn.Module) -> dict | None:
+    """Return the normalisation that a network carries with it, as timm's do; None if it carries none."""
+    config = getattr(model, "pretrained_cfg", None)
+    if not isinstance(config, dict) or not {"mean", "std", "architecture"} <= config.keys():
+        return None
+    return sourced(config["mean"], config["std"], f"timm's configuration of {config['architecture']}")
 
 
 def _of_torchvision(arch: str, weights: str) -> PlainWeights:
@@ -160,7 +189,8 @@ def _of_torchvision(arch: str, weights: str) -> PlainWeights:
         state = torchvision.models.get_model(arch, weights=published[weights]).state_dict()
     except (OSError, RuntimeError) as error:  # no network, a full disk, a wrong checksum
         raise UserError(f"weights: {published[weights].url} cannot be had: {error}") from None
-    return PlainWeights({key: value for key, value in state.items() if not key.startswith("AuxLogits.")})
+    state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
+    return PlainWeights(state, _torchvision_normalisation(published[weights]))
 
 
 def _of_timm(arch: str, weights: str) -> PlainWeights:
@@ -170,5 +200,4 @@ def _of_timm(arch: str, weights: str) -> PlainWeights:
         model = import_timm().create_model(arch.removeprefix(TIMM), pretrained=True)
     except Exception as error:  # the hub's client raises many kinds
         raise UserError(f"weights: those of {arch} cannot be had: {str(error).splitlines()[0]}") from None
-    published = {name: list(model.pretrained_cfg[name]) for name in ("mean", "std")}
-    return PlainWeights(model.state_dict(), published)
+    return PlainWeights(model.state_dict(), normalisation_of(model))

@@ -27,6 +27,39 @@ IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0
 """Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
 
 
+def sourced(mean: Sequence[float], std: Sequence[float], source: str) -> dict:
+    """Return what a description says of a normalisation: the numbers, and where they are from."""
+    return {"normalisation": {"mean": list(mean), "std": list(std)}, "normalisation_source": source}
+
+
+def normalised(spec: dict, found: dict | None = None) -> dict:
+    """Return a description with the normalisation that it has, else `found` (see `sourced`), else ImageNet's."""
+    if spec.get("normalisation"):
+        return spec
+    return {**spec, **(found or sourced(**IMAGENET_NORMALISATION, source="ImageNet's"))}
+
+
+def renormalised(spec: dict, mean: Sequence[float] | None, std: Sequence[float] | None) -> dict:
+    """Return a description with another mean, standard deviation or both, as the options --mean and --std ask for."""
+    given = {name: list(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
+    if not given:
+        return spec
+    kept = [] if len(given) == 2 else [f"the rest {source_of(spec)}"]
+    source = ", ".join([*(f"--{name}" for name in given), *kept])
+    return {**spec, **sourced(**{**spec["normalisation"], **given}, source=source)}
+
+
+def source_of(spec: dict) -> str:
+    """Return where the normalisation of a description is from."""
+    return spec.get("normalisation_source") or "model.json"
+
+
+def normalisation_line(spec: dict) -> str:
+    """Return what a command says of the normalisation that it works with."""
+    mean, std = (",".join(f"{value:g}" for value in spec["normalisation"][name]) for name in ("mean", "std"))
+    return f"images are normalised by mean {mean} and std {std}: {source_of(spec)}"
+
+
 def make_spec(
     arch: str,
     scales: Sequence[int],
@@ -52,6 +85,7 @@ def make_spec(
         "unify": unify,
         "norm": norm,
         "normalisation": normalisation,
+        "normalisation_source": "given" if normalisation else None,
     }
 
 
@@ -125,6 +159,7 @@ SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "routing": (f"one of {', '.join(SIZE_ROUTINGS)}", lambda value: value in SIZE_ROUTINGS),
     "antialias": ("true or false", lambda value: isinstance(value, bool)),
     "normalisation": ("a mean and a standard deviation of three numbers each", _is_normalisation),
+    "normalisation_source": ("a text", lambda value: value is None or isinstance(value, str)),
 }
 """What the values in a model.json must be that the network's parts take unseen."""
 
@@ -155,4 +190,5 @@ def adopted(path: Path, own: dict) -> dict:
     for name in STRUCTURE:
         if name in own and name in found and own[name] != found[name]:
             raise CheckpointError(f"{path}: made for another model: {name}: expected {own[name]}, got {found[name]}")
-    return {name: found[name] for name in ADOPTED if found.get(name) is not None}
+    taken = {name: found[name] for name in ADOPTED if found.get(name) is not None}
+    return taken | ({"normalisation_source": source_of(found)} if "normalisation" in taken else {})

@@ -1,0 +1,73 @@
+"""What an MSUN is put together of: a CNN is built or taken as it is, cut, and fitted to each scale."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from msun_lite.backbones import CUTTABLE, find_recipe, find_split
+from msun_lite.errors import within
+from msun_lite.pretrained import find_plain, load_plain, normalisation_of
+from msun_lite.spec import make_spec, normalised, stems_to_json
+from msun_lite.surgery import Stem, choose_stems, count_classes, cut, fit_stem, keep_features
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The parts of a model: scale -> f, scale -> g where each has its own, else that of the largest, and model.json."""
+
+    lower: dict[int, nn.Module]
+    upper: dict[int, nn.Module]
+    spec: dict
+
+
+def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weights: str | None = None) -> Parts:
+    """Return the parts of the model that a description has, its CNN's weights fresh or as `find_plain` has them.
+
+    For errors see `MSUN.from_backbone`.
+    """
+    arch, scales = spec["arch"], spec["scales"]
+    recipe, largest = find_recipe(arch), scales[-1]
+    within("num_classes", spec["classes"], least=1)
+    cnn = recipe.build(spec["classes"])
+    if weights is not None:
+        found = find_plain(arch, weights)
+        fresh = load_plain(cnn, found, weights)
+        spec = {**normalised(spec, found.normalisation), "weights": {"source": weights, "fresh": fresh}}
+    if len(scales) == 1 and arch not in CUTTABLE:
+        return Parts({largest: nn.Identity()}, {largest: cnn}, spec)
+    split = find_split(arch, spec["blocks"])
+    f, g = cut(cnn, split)
+    stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
+    subnets, private = {}, {}
+    classes = spec["classes"] if spec["unify"] == "none" else 1  # a g that is thrown away may be small
+    for scale, stem in stems.items():
+        lower, private[scale] = cut(recipe.build(classes), split) if weights is None else copy.deepcopy((f, g))
+        subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
+    spec = {**spec, "stems": stems_to_json(stems)}
+    return _keeping_features({**subnets, largest: f}, {**private, largest: g}, spec)
+
+
+def parts_of_module(
+    model: nn.Module, split: str, scales: Sequence[int], stems: str | dict[int, Stem] = "coarse", **options
+) -> Parts:
+    """Return the parts of an MSUN that starts from a network of one's own, which is copied.
+
+    For the arguments and errors see `MSUN.from_module`.
+    """
+    f, g = cut(copy.deepcopy(model), split)
+    spec = make_spec(type(model).__name__, scales, count_classes(model, scales[-1]), None, **options)
+    stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
+    subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
+    private = {scale: copy.deepcopy(g) for scale in stems}
+    spec = {**normalised(spec, normalisation_of(model)), "split": split, "stems": stems_to_json(stems)}
+    return _keeping_features({**subnets, scales[-1]: f}, {**private, scales[-1]: g}, spec)
+
+
+def _keeping_features(lower: dict[int, nn.Module], upper: dict[int, nn.Module], spec: dict) -> Parts:
+    """Return the parts, of which no g that serves works on its features in place."""
+    largest = spec["scales"][-1]
+    for g in upper.values() if spec["unify"] == "none" else (upper[largest],):
+        keep_features(g, lower[largest], largest)
+    return Parts(lower, upper, spec)
