@@ -1,7 +1,24 @@
 """MSUN Lite: Multi-scale Unified Networks, taught and reproduced (arXiv 2403.18294)."""
 
-from msun_lite.images import decode
-from msun_lite.model import MSUN
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from msun_lite.images import decode
+    from msun_lite.model import MSUN
 
 __all__ = ["MSUN", "decode"]
 __version__ = "0.1.0"
+
+_HOMES = {"MSUN": "msun_lite.model", "decode": "msun_lite.images"}
+
+
+def __getattr__(name: str):
+    """Import a public name when it is asked for: with it comes torch, for which a command's --help need not wait."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

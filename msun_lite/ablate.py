@@ -10,31 +10,35 @@ folder is called. Finished runs are kept: called again, the command goes on wher
 folder for each network and seed, and of each table a .md, a .json and a figure, written anew after every seed.
 """
 
-import shlex
 import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("ablate"))
+
+import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
+from jsonargparse import Namespace
+
 from msun_lite.ablation_tables import table_markdown, table_record
 from msun_lite.ablations import ROMAN, TABLES, Ablation, as_tested, run_name
-from msun_lite.config import TrainConfig, make_parser, read_config
+from msun_lite.config import TrainConfig, read_config
 from msun_lite.distributed import refuse_several
-from msun_lite.errors import UserError, one_line_errors, one_of
+from msun_lite.errors import UserError, one_of
 from msun_lite.evaluate import evaluate
 from msun_lite.figures import save_figure
 from msun_lite.files import write_text
 from msun_lite.model import MSUN
-from msun_lite.options import parse
 from msun_lite.records import RunFolder, read_json, write_json
 from msun_lite.reproduce import carry_on
 from msun_lite.train import FREE_ON_RESUME, as_word
 from msun_lite.training_figures import claims_figure
-
-FIXED = ("method", "resume", "seed", "constraint", "blocks", "unify")
-"""Options that are no options of this command: Tables V and VI are about them."""
 
 
 def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
@@ -43,7 +47,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     Args:
         table: a key of `TABLES`.
         seeds: of the trainings, each network once by each.
-        options: options of `TrainConfig` but those in `FIXED`; `out` is the folder for all.
+        options: options of `TrainConfig` but those in `commands.ABLATED`; `out` is the folder for all.
 
     Raises:
         UserError: for options that cannot be used, or a folder that holds another run by the same name.
@@ -116,28 +120,16 @@ def write_table(table: str, runs: dict[str, dict[int, dict]], folder: Path) -> N
     save_figure(claims_figure(record["claims"]), path)
 
 
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = make_parser(
-        "python -m msun_lite.ablate",
-        "Train the networks of one of the paper's ablations and write its table.",
-        {*FIXED, "out"},
-    )
-    out_help = "Folder for all runs and tables; runs/ablate-PRESET by default. Nothing is written outside it but data."
-    parser.add_argument("--out", type=str | None, default=None, help=out_help)
-    parser.add_argument("--table", type=str, required=True, help="4, 5, 6, open or beyond the paper.")
-    parser.add_argument("--seeds", type=list[int], default=[0], help="Seeds of the trainings, as 0,1,2.")
-    options = parse(parser, argv).as_dict()
-    options.pop("config", None)
+def run(options: Namespace, command: str) -> None:
+    """Train and tabulate what the options of the command say."""
     table, seeds = options.pop("table"), options.pop("seeds")
     one_of("table", table, list(TABLES))
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: expected one or more, each once, got {seeds}")
     refuse_several("ablate")
-    ablate(table, seeds, options)
-    return 0
+    ablate(table, seeds, options.as_dict())
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("ablate", argv)

@@ -8,8 +8,13 @@ Each study is saved as it ends, into analysis.json and analysis.npz of the run f
 interruption and leaves out what is there. The pictures beside them are drawn from these two files by `figures`.
 """
 
-import shlex
 import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("analyse"))
+
 import time
 import zipfile
 from dataclasses import dataclass
@@ -17,29 +22,29 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from msun_lite.cka import LEAST
+from msun_lite.commands import STUDIES
 from msun_lite.data import DataSet, load_data
 from msun_lite.devices import full_precision, pick_device
 from msun_lite.distributed import refuse_several
-from msun_lite.errors import CheckpointError, UserError, one_line_errors
+from msun_lite.errors import CheckpointError, UserError
 from msun_lite.explain import check_target, import_extra
 from msun_lite.figures import analysis_figures, map_figure, save_figure
 from msun_lite.files import atomic_write
 from msun_lite.imagenette import CLASS_NAMES
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
-from msun_lite.options import OneLineParser, parse
 from msun_lite.records import environment, read_json, write_json
 from msun_lite.scales import resize
 from msun_lite.sources import Subset
 from msun_lite.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
-from msun_lite.subjects import Subject, add_subject_options, check_classes, find_config, find_subject
+from msun_lite.subjects import Subject, check_classes, find_config, find_subject
 from msun_lite.tables import attention_table, cka_table, resizing_table, space_table
 
-STUDIES = ("cka", "gradcam", "pca", "resizing")
 BATCH = 250
 """Most images a batch; for CKA it is also the n of the biased estimator."""
 ORDER_SEED = 0
@@ -218,20 +223,6 @@ def _batch_size(count: int) -> int:
     return size
 
 
-def _parser() -> OneLineParser:
-    description = "Why a network fails or holds at small sizes: CKA, Grad-CAM, feature space, resizing."
-    parser = OneLineParser(prog="python -m msun_lite.analyse", description=description)
-    add_subject_options(parser)
-    parser.add_argument("--what", type=str, default=",".join(STUDIES), help=f"Studies, of {', '.join(STUDIES)}.")
-    parser.add_argument("--images", type=int | None, default=None, help="Validation images, drawn at random; or all.")
-    parser.add_argument("--layer", type=str | None, default=None, help="Grad-CAM's layer; the last stage by default.")
-    reference_help = "Run or shipped name whose attention at the largest size Grad-CAM is compared with too."
-    parser.add_argument("--reference", type=str | None, default=None, help=reference_help)
-    parser.add_argument("--out", type=str | None, default=None, help="Folder; the run's own, or runs/NAME, by default.")
-    parser.add_argument("--resume", type=bool, default=False, help="Leave out the studies that are there already.")
-    return parser
-
-
 def _studies(text: str) -> tuple[str, ...]:
     words = tuple(word.strip() for word in text.split(","))
     if unknown := [word for word in words if word not in STUDIES]:
@@ -257,25 +248,22 @@ def report(record: dict) -> str:
     return "\n\n".join(parts)
 
 
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    given = parse(_parser(), argv)
+def run(options: Namespace, command: str) -> None:
+    """Measure what the options of the command say, and print it."""
     refuse_several("analyse")
-    options = Options(_studies(given.what), given.images, given.layer, given.reference)
-    if {"gradcam", "pca"} & set(options.what):
+    wanted = Options(_studies(options.what), options.images, options.layer, options.reference)
+    if {"gradcam", "pca"} & set(wanted.what):
         import_extra("pytorch_grad_cam")
-    config = find_config(given)
-    subject = find_subject(given, config)
-    folder = Path(given.out or (subject.name if Path(subject.name).is_dir() else f"runs/{Path(subject.name).name}"))
+    config = find_config(options)
+    subject = find_subject(options, config)
+    folder = Path(options.out or (subject.name if Path(subject.name).is_dir() else f"runs/{Path(subject.name).name}"))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be made: {error}") from None
-    command = shlex.join(["python", "-m", "msun_lite.analyse", *(sys.argv[1:] if argv is None else argv)])
-    print(report(analyse(subject, options, folder, given.resume, command)))
-    return 0
+    print(report(analyse(subject, wanted, folder, options.resume, command)))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("analyse", argv)

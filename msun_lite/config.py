@@ -8,19 +8,23 @@ from typing import Literal
 
 import yaml
 
-from msun_lite.backbones import CUTTABLE, find_recipe, find_split
 from msun_lite.errors import UserError, one_of, within
-from msun_lite.losses import CONSTRAINTS, TEACHERS
-from msun_lite.norms import NORMS
 from msun_lite.options import OneLineParser, options_parser, read_yaml
-from msun_lite.scales import check_scales
-from msun_lite.spec import UNIFY
-from msun_lite.surgery import STEMS
 
 PRESETS = Path(__file__).parent / "presets"
 METHODS = ("vanilla", "mst", "msun")
 DEFAULT_PRESET = "quick"
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
+GROUPS = {
+    "the run": "preset",
+    "network and sizes": "arch",
+    "loss": "constraint",
+    "data": "data",
+    "training": "epochs",
+    "device and processes": "device",
+    "time, checkpoints and output": "max_minutes",
+}
+"""Title in --help -> the option that the group begins with; it goes on to where the next one begins."""
 
 
 @dataclass(kw_only=True)
@@ -168,6 +172,14 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
+        # Not at the top: reading options needs no torch, and --help does not wait for it.
+        from msun_lite.backbones import CUTTABLE, find_recipe, find_split
+        from msun_lite.losses import CONSTRAINTS, TEACHERS
+        from msun_lite.norms import NORMS
+        from msun_lite.scales import check_scales
+        from msun_lite.spec import UNIFY
+        from msun_lite.surgery import STEMS
+
         one_of("method", self.method, METHODS)
         one_of("stems", self.stems, STEMS)
         one_of("unify", self.unify, UNIFY)
@@ -251,4 +263,4 @@ def read_config(path: Path) -> TrainConfig:
 def make_parser(prog: str, description: str, skip: set[str] | None = None) -> OneLineParser:
     """Return a parser of all options of `TrainConfig` but `skip`, with --config and --print_config."""
     stored = None if "resume" in (skip or ()) else read_config
-    return options_parser(TrainConfig, prog, description, skip, presets=preset_options, stored=stored)
+    return options_parser(TrainConfig, GROUPS, prog, description, skip, presets=preset_options, stored=stored)

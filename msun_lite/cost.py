@@ -9,14 +9,20 @@ in another unit, 8 x (multiply-adds + outputs of BatchNorm), found by matching i
 Counting runs on the meta device: no arithmetic, no memory. Resizing is not counted.
 """
 
-import copy
-import shlex
 import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("cost"))
+
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 from tabulate import tabulate
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -25,9 +31,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from msun_lite import paper
 from msun_lite.config import check_sizes
 from msun_lite.devices import pick_device
-from msun_lite.errors import one_line_errors, within
+from msun_lite.errors import within
 from msun_lite.model import MSUN
-from msun_lite.options import OneLineParser, parse
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import SIZE_ROUTINGS, check_scales, resize_features, route
 from msun_lite.timing import measure_speed
@@ -279,29 +284,8 @@ def _with_spread(entry: dict) -> str:
     return f"{entry['median']:.1f} ({entry['min']:.1f} to {entry['max']:.1f})"
 
 
-def _parser() -> OneLineParser:
-    parser = OneLineParser(prog="python -m msun_lite.cost", description="Parameters, FLOPs and speed.")
-    parser.add_argument("--config", action="config", help="YAML file of options.")
-    parser.add_argument("--arch", type=str, default="resnet50", help="Backbone, as for training; also timm/NAME.")
-    parser.add_argument("--blocks", type=int, default=1, help="Stages in every subnet beside its stem, 0 to 3.")
-    parser.add_argument("--scales", type=list[int], default=[32, 128, 224], help="Scales in pixels, as 32,128,224.")
-    parser.add_argument("--sizes", type=list[int], default=[], help="Sizes; 13 between the scales by default.")
-    parser.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")
-    parser.add_argument("--stems", type=str, default="coarse", help="Stems below the largest scale: coarse or fine.")
-    parser.add_argument("--unify", type=str, default="largest", help="What g runs on: largest, native or none.")
-    parser.add_argument("--norm", type=str, default="shared", help="BatchNorm of g: shared or per_scale.")
-    parser.add_argument("--latency", type=bool, default=False, help="Also measure the time on this machine.")
-    parser.add_argument("--batch", type=int, default=16, help="Images a batch where throughput is measured.")
-    parser.add_argument("--rounds", type=int, default=7, help="Measurements of which the median is taken.")
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
-    return parser
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    options = parse(_parser(), argv)
+def run(options: Namespace, command: str) -> None:
+    """Count, and measure, what the options of the command say; write the record, print it."""
     scales = check_scales(options.scales)
     sizes = options.sizes or size_grid(scales)
     check_sizes(sizes)
@@ -317,12 +301,12 @@ def main(argv: list[str] | None = None) -> int:
     if options.latency:
         record["speed"] = measure_speed(model.eval(), vanilla.eval(), sizes, device, options.batch, options.rounds)
     record["env"] = environment(device, "fp32")
-    record["command"] = shlex.join(["python", "-m", "msun_lite.cost", *(sys.argv[1:] if argv is None else argv)])
-    print(report(record))
+    record["command"] = command
     if options.json:
         write_json(Path(options.json), record)
-    return 0
+    print(report(record))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("cost", argv)

@@ -12,13 +12,19 @@ scale for Vanilla and MST. With `--feeding native` a plain CNN gets the small im
 of Table I.
 """
 
-import shlex
 import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("evaluate"))
+
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 from torch.utils.data import DataLoader
 
 from msun_lite.config import TrainConfig
@@ -26,15 +32,14 @@ from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
 from msun_lite.devices import full_precision, to_float
 from msun_lite.distributed import ALONE, World, join
-from msun_lite.errors import UserError, one_line_errors, one_of
+from msun_lite.errors import UserError, one_of
 from msun_lite.layers import as_found
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
-from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import progress
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route
-from msun_lite.subjects import add_subject_options, check_classes, find_config, find_subject
+from msun_lite.subjects import check_classes, find_config, find_subject
 from msun_lite.tables import accuracy_table, subnet_table
 
 BATCH = 250
@@ -241,23 +246,8 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALON
     }
 
 
-def _parser() -> OneLineParser:
-    parser = OneLineParser(prog="python -m msun_lite.evaluate", description="Accuracy at every image size.")
-    add_subject_options(parser)
-    parser.add_argument("--routing", type=str | None, default=None, help="nearest, ceil, ratio or oracle.")
-    feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."
-    parser.add_argument("--feeding", type=str, default="upsampled", help=feeding_help)
-    antialias_help = "Low-pass images before making them smaller; as in the run's training by default."
-    parser.add_argument("--antialias", type=bool | None, default=None, help=antialias_help)
-    parser.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
-    return parser
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    options = parse(_parser(), argv)
-    command = shlex.join(["python", "-m", "msun_lite.evaluate", *(sys.argv[1:] if argv is None else argv)])
+def run(options: Namespace, command: str) -> None:
+    """Measure what the options of the command say; write the record, print it."""
     with join() as world:
         config = find_config(options, world)
         routing = options.routing or config.routing
@@ -270,18 +260,19 @@ def main(argv: list[str] | None = None) -> int:
         measured = evaluate(subject.model, config, routing, world, options.feeding)
         if world.first:
             _report({"run": subject.name, **measured, "command": command}, options.json)
-    return 0
 
 
 def _report(record: dict, path: str | None) -> None:
+    """Write a record, then print it: a terminal may be in the way, and the result is not to be lost by it."""
+    if path:
+        write_json(Path(path), record)
     print(accuracy_table({Path(record["run"]).name: record}))
     for size, why in record["refused"].items():
         print(f"{size} px cannot be fed as they are: {why}")
     if len(record["per_subnet"]) > 1:
         print(subnet_table(record))
-    if path:
-        write_json(Path(path), record)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("evaluate", argv)

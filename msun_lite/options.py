@@ -6,7 +6,7 @@ import itertools
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import yaml
@@ -66,14 +66,27 @@ def _plain_expectation(text: str) -> str:
     return f"expected {' or '.join(words.get(kind, kind) for kind in kinds)}" if kinds else text
 
 
-def options_parser(options: type, prog: str, description: str, skip: set[str] | None = None, **hooks) -> OneLineParser:
+def options_parser(
+    options: type, groups: dict[str, str], prog: str, description: str, skip: set[str] | None = None, **hooks
+) -> OneLineParser:
     """Return a parser of all fields of the dataclass `options` but `skip`, with --config and --print_config.
 
-    `hooks` are those of `OneLineParser`.
+    Args:
+        options: a dataclass.
+        groups: title -> the field that a group of options begins with in --help, in the order of the fields.
+        prog: what the command is called.
+        description: what it does.
+        skip: fields that are no options here.
+        hooks: those of `OneLineParser`.
     """
-    parser = OneLineParser(prog=prog, description=description, **hooks)
+    usage = f"{prog} [OPTIONS]"  # all of them would fill the screen before what they mean
+    parser = OneLineParser(prog=prog, usage=usage, description=description, **hooks)
     parser.add_argument("--config", action="config", help="YAML file of options, such as a run's config.yaml.")
-    parser.add_class_arguments(options, skip=skip or set())
+    names = [field.name for field in fields(options)]
+    bounds = [*(names.index(first) for first in groups.values()), len(names)]
+    for title, (begin, end) in zip(groups, itertools.pairwise(bounds), strict=True):
+        others = {*names[:begin], *names[end:]}
+        parser.add_argument_group(title).add_class_arguments(options, as_group=False, skip=others | (skip or set()))
     return parser
 
 

@@ -8,15 +8,21 @@ each method, report.md, accuracy.png and accuracy.svg.
 """
 
 import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("reproduce"))
+
 import time
 from pathlib import Path
 
-from msun_lite.config import METHODS, TrainConfig, make_parser
+from jsonargparse import Namespace
+
+from msun_lite.config import METHODS, TrainConfig
 from msun_lite.distributed import refuse_several
-from msun_lite.errors import one_line_errors
 from msun_lite.figures import NAMES, accuracy_figure, save_figure
 from msun_lite.files import write_text
-from msun_lite.options import parse
 from msun_lite.records import RunFolder, read_json
 from msun_lite.tables import accuracy_table, subnet_table
 from msun_lite.train import train
@@ -111,22 +117,12 @@ def _ends(record: dict) -> str:
     return f"{record['top1'][small]:.1f} % at {small} px to {record['top1'][large]:.1f} % at {large} px"
 
 
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = make_parser(
-        "python -m msun_lite.reproduce",
-        "Train Vanilla, MST and MSUN with the same options and compare them at every image size.",
-        skip={"method", "resume", "out"},
-    )
-    out_help = "Folder for the three runs and the report; runs/reproduce-PRESET by default."
-    parser.add_argument("--out", type=str | None, default=None, help=out_help)
-    options = parse(parser, argv)
-    options.pop("config", None)
+def run(options: Namespace, command: str) -> None:
+    """Train and compare what the options of the command say."""
     refuse_several("reproduce")
     reproduce(options.as_dict())
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("reproduce", argv)

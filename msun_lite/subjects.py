@@ -8,7 +8,6 @@ from msun_lite.devices import use_threads
 from msun_lite.distributed import ALONE, World
 from msun_lite.errors import DataError, UserError
 from msun_lite.model import MSUN
-from msun_lite.options import OneLineParser
 from msun_lite.pretrained import find_pretrained
 from msun_lite.records import RunFolder
 
@@ -20,26 +19,6 @@ class Subject:
     name: str
     model: MSUN
     config: TrainConfig
-
-
-def add_subject_options(parser: OneLineParser) -> None:
-    """Add the options that `find_subject` reads."""
-    run_help = "Run folder, or the name of shipped weights (lite-msun ...)."
-    parser.add_argument("run", type=str | None, nargs="?", default=None, help=run_help)
-    parser.add_argument("--arch", type=str | None, default=None, help="In place of a run: a plain CNN, as Vanilla.")
-    parser.add_argument("--weights", type=str, default="DEFAULT", help="Its weights: DEFAULT (published), or a file.")
-    parser.add_argument("--num_classes", type=int, default=1000, help="Its number of classes.")
-    parser.add_argument("--grid", type=str, default="imagenet", help="Preset with the sizes and data for --arch.")
-    parser.add_argument("--config", action="config", help="YAML file of options.")
-    parser.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default.")
-    parser.add_argument(
-        "--data_root", type=str | None, default=None, help="Folder of data sets; that of the run by default."
-    )
-    sizes_help = "Sizes in pixels, as 32,48,64; those of the run by default."
-    parser.add_argument("--sizes", type=list[int], default=[], help=sizes_help)
-    parser.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
-    parser.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")
-    parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; PyTorch's choice by default.")
 
 
 def find_config(options, world: World = ALONE) -> TrainConfig:

@@ -10,26 +10,33 @@ A run ends with a table of accuracy at every size and leaves config.yaml, metric
 model.safetensors, model.json and summary.json in its folder.
 """
 
+import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("train"))
+
 import dataclasses
 import shlex
-import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 
-from msun_lite.config import TrainConfig, make_config, make_parser, read_config
+from msun_lite.config import TrainConfig, make_config, read_config
 from msun_lite.data import fetch_data, load_data
 from msun_lite.devices import use_threads
 from msun_lite.distributed import World, join
 from msun_lite.engine import Trainer
-from msun_lite.errors import UserError, one_line_errors
+from msun_lite.errors import UserError
 from msun_lite.evaluate import check_images, evaluate_on
 from msun_lite.files import write_text
 from msun_lite.methods import make_model
 from msun_lite.metrics import check_packages
-from msun_lite.options import dump_yaml, parse
+from msun_lite.options import dump_yaml
 from msun_lite.records import RunFolder, write_json
 from msun_lite.stopping import StopRequest
 from msun_lite.tables import accuracy_table, subnet_table
@@ -188,15 +195,11 @@ def as_word(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = make_parser("python -m msun_lite.train", "Train one network by one method and measure it.")
-    options = parse(parser, argv)
-    options.pop("config", None)
+def run(options: Namespace, command: str) -> None:
+    """Train what the options of the command say."""
     train(TrainConfig(**options.as_dict()))
-    return 0
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("train", argv)

@@ -16,15 +16,22 @@ summary.json in its folder. Stopped, a fine-tuning goes on exactly where it was;
 the classifier, to the same result.
 """
 
+import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("transfer"))
+
 import dataclasses
 import shlex
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import torch
+from jsonargparse import Namespace
 
 from msun_lite.config import TrainConfig, read_config
 from msun_lite.cost import flops, parameters
@@ -32,7 +39,7 @@ from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, use_threads
 from msun_lite.distributed import refuse_several
 from msun_lite.engine import Trainer
-from msun_lite.errors import DataError, UserError, one_line_errors
+from msun_lite.errors import DataError, UserError
 from msun_lite.evaluate import BATCH, measure
 from msun_lite.files import write_text
 from msun_lite.images import image_size
@@ -40,7 +47,7 @@ from msun_lite.layers import classifiers
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
 from msun_lite.norms import PerScale
-from msun_lite.options import OneLineParser, dump_yaml, parse
+from msun_lite.options import dump_yaml
 from msun_lite.pretrained import find_pretrained
 from msun_lite.probe import Features, accuracy, cached, compute, fit
 from msun_lite.records import RunFolder, environment, write_json
@@ -48,7 +55,7 @@ from msun_lite.scales import route
 from msun_lite.sources import FileSource
 from msun_lite.stopping import StopRequest
 from msun_lite.train import as_word, is_finished
-from msun_lite.transfer_config import TransferConfig, make_transfer_parser, read_transfer_config
+from msun_lite.transfer_config import TransferConfig, read_transfer_config
 from msun_lite.transfer_sets import SETS, open_set
 from msun_lite.transfer_table import read_records, transfer_markdown, transfer_record
 
@@ -333,32 +340,18 @@ def _command(config: TransferConfig) -> str:
     return f"python -m msun_lite.transfer {shlex.join(words)}"
 
 
-def _parser() -> OneLineParser:
-    parser = make_transfer_parser(
-        "python -m msun_lite.transfer", "Transfer a network to another data set, by a linear probe or by fine-tuning."
-    )
-    runs_help = "Run folder or shipped weights to transfer; with --table, the folders of finished transfers."
-    parser.add_argument("runs", type=str, nargs="*", default=[], help=runs_help)
-    table_help = "Assemble finished transfers in the layout of Table III, beside the paper's figures."
-    parser.add_argument("--table", type=bool, default=False, help=table_help)
-    return parser
-
-
-@one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    options = parse(_parser(), argv).as_dict()
-    options.pop("config", None)
+def run(options: Namespace, command: str) -> None:
+    """Transfer, or tabulate finished transfers, as the options of the command say."""
     runs, table = options.pop("runs"), options.pop("table")
     refuse_several("transfer")
     if table:
         print(transfer_markdown(transfer_record(read_records(map(Path, runs)))))
-        return 0
-    if len(runs) > 1 or (runs and options["run"] not in (None, runs[0])):
+        return
+    if len(runs) > 1 or (runs and options.run not in (None, runs[0])):
         raise UserError(f"run: expected one run, or several finished ones with --table, got {' '.join(runs)}")
-    transfer(TransferConfig(**{**options, "run": runs[0] if runs else options["run"]}))
-    return 0
+    transfer(TransferConfig(**{**options.as_dict(), "run": runs[0] if runs else options.run}))
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("transfer", argv)

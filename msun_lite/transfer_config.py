@@ -7,9 +7,15 @@ from typing import Literal
 from msun_lite.config import PRECISIONS, TrainConfig
 from msun_lite.errors import UserError, one_of, within
 from msun_lite.options import OneLineParser, options_parser, read_yaml
-from msun_lite.scales import SIZE_ROUTINGS
 
 MODES = ("linear", "finetune")
+GROUPS = {
+    "the transfer": "run",
+    "data": "data_root",
+    "training": "epochs",
+    "device and processes": "device",
+}
+"""Title in --help -> the option that the group begins with; it goes on to where the next one begins."""
 
 
 @dataclass(kw_only=True)
@@ -91,6 +97,8 @@ class TransferConfig:
         one_of("mode", self.mode, MODES)
         one_of("precision", self.precision, PRECISIONS)
         if self.routing is not None:
+            from msun_lite.scales import SIZE_ROUTINGS  # not at the top: reading options needs no torch
+
             one_of("routing", self.routing, SIZE_ROUTINGS)
         within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
         for name in ("epochs", "lr"):
@@ -115,7 +123,7 @@ class TransferConfig:
 
 def make_transfer_parser(prog: str, description: str) -> OneLineParser:
     """Return a parser of all options of `TransferConfig`, with --config and --print_config."""
-    return options_parser(TransferConfig, prog, description, stored=read_transfer_config)
+    return options_parser(TransferConfig, GROUPS, prog, description, stored=read_transfer_config)
 
 
 def read_transfer_config(path: Path) -> TransferConfig:

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from msun_lite import ablate, analyse, cost, evaluate, reproduce, train, transfer
+from msun_lite.commands import ABLATED
 from msun_lite.config import METHODS, PRESETS, TrainConfig, make_config, make_parser, read_config
 from msun_lite.errors import UserError
 from msun_lite.options import dump_yaml, parse
@@ -129,10 +130,11 @@ def test_help_explains_every_option(module, options, capsys):
     text = " ".join(capsys.readouterr().out.split())
     assert "--print_config" in text
     if options:
-        hidden = {reproduce: {"method", "resume"}, ablate: set(ablate.FIXED)}.get(module, set())
+        hidden = {reproduce: {"method", "resume"}, ablate: set(ABLATED)}.get(module, set())
         for field in dataclasses.fields(TrainConfig):
             assert bool(re.search(rf"--{field.name}\b", text)) == (field.name not in hidden)
-            explained = re.search(rf"--{field.name} \S+ ([^-].{{15,}}?) \((required|type):", text)
+            spelt = rf"--{field.name} \S+ (--{field.name}\+ \S+ )?"
+            explained = re.search(rf"{spelt}[^-].{{15,}}? \((required|type):", text)
             assert bool(explained) == (field.name not in hidden), field.name
 
 

@@ -7,12 +7,13 @@ import torch
 
 from msun_lite import MSUN
 from msun_lite.backbones import RECIPES
+from msun_lite.commands import command_parser
 from msun_lite.cost import flops
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
 from msun_lite.distributed import World
 from msun_lite.errors import UserError
-from msun_lite.evaluate import _parser, accuracy_record, all_routings, evaluate, main, measure, refused_native, routed
+from msun_lite.evaluate import accuracy_record, all_routings, evaluate, main, measure, refused_native, routed
 from msun_lite.loaders import eval_loader
 from msun_lite.options import parse
 from msun_lite.scales import resize
@@ -119,7 +120,7 @@ def test_convolutions_are_measured_in_full_precision(tiny):
 
 
 def test_of_several_processes_the_first_one_says_how_large_the_crops_are(capsys):
-    options = parse(_parser(), ["lite-vanilla", "--sizes", "16,200", "--device", "cpu"])
+    options = parse(command_parser("evaluate"), ["lite-vanilla", "--sizes", "16,200", "--device", "cpu"])
     find_config(options, World(1, 2))
     assert capsys.readouterr().out == ""
     find_config(options, World(0, 2))
