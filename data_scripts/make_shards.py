@@ -18,6 +18,7 @@ import signal
 import sys
 import tarfile
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
+from msun_lite.class_folders import skipped_files
 from msun_lite.data import class_folders
 from msun_lite.errors import DataError, UserError, one_line_errors, shown, within
 from msun_lite.files import atomic_write, checksum, whole_folder, write_text
@@ -71,8 +73,8 @@ def _status(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def plan_shards(folder: Path, images: int, size: int | None) -> tuple[tuple[str, ...], list[Plan]]:
-    """Return the class names of a folder, and its shards of `images` each.
+def plan_shards(folder: Path, images: int, size: int | None) -> tuple[tuple[str, ...], list[Plan], Counter[str]]:
+    """Return the class names of a folder, its shards of `images` each, and what kinds of files are skipped.
 
     Validation images stay in order. Training images are mixed, so that a shard has images of many classes, by a hash
     of their paths: the same on any machine, with any version.
@@ -83,7 +85,7 @@ def plan_shards(folder: Path, images: int, size: int | None) -> tuple[tuple[str,
         for number, first in enumerate(range(0, len(samples), images)):
             chosen = tuple(samples[first : first + images])
             plans.append(Plan(f"{split}-{number:06d}.tar", split, first, chosen, size))
-    return tuple(train.classes), plans
+    return tuple(train.classes), plans, train.skipped + val.skipped
 
 
 def _mixed(folder: Path, sample: tuple[str, int]) -> str:
@@ -173,7 +175,9 @@ def make_shards(
     """
     if out.exists():
         raise UserError(f"{out}: exists already; remove it to make it anew, or verify it with --check")
-    classes, plans = plan_shards(folder, images, size)
+    classes, plans, skipped = plan_shards(folder, images, size)
+    if skipped:
+        print(shown(f"{folder}: {skipped_files(skipped)}"), flush=True)
     with whole_folder(out) as part:
         built = in_parallel(partial(build_shard, part), plans, workers, "making shards")
         unreadable = [message for *_, messages in built for message in messages]
@@ -181,7 +185,7 @@ def make_shards(
             named = "; ".join(unreadable[:NAMED]) + ("; ..." if len(unreadable) > NAMED else "")
             raise DataError(f"{len(unreadable)} unreadable image(s), expected none or --skip_unreadable: {named}")
         shards = join([(shard, samples) for shard, samples, _ in built], classes)
-        write_manifest(part, shards)
+        write_manifest(part, shards, skipped)
         wanted = {MANIFEST, INDEX, *(plan.name for plan in plans)}
         for stray in {path.name for path in part.iterdir()} - wanted:
             (part / stray).unlink()  # notes, and what an earlier call with other options has left

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
-from torchvision.datasets.folder import ImageFolder
 from torchvision.transforms.v2.functional import resize
 
 from msun_lite import scenes
+from msun_lite.class_folders import ClassFolder, read_class_folder, skipped_files
 from msun_lite.config import TrainConfig
 from msun_lite.distributed import ALONE, World
 from msun_lite.downloads import DownloadCache
-from msun_lite.errors import DataError
+from msun_lite.errors import DataError, shown
 from msun_lite.files import listing_fingerprint
 from msun_lite.imagenette import imagenette_folder
 from msun_lite.images import UnreadableImage
@@ -72,14 +72,16 @@ def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> 
 def _folders(config: TrainConfig, world: World) -> DataSet:
     folder = imagenette_folder(Path(config.data_root)) if config.data == "imagenette" else Path(config.data)
     train, val = class_folders(folder)
-    name = "imagenette" if config.data == "imagenette" else folder.resolve().name
+    name = "imagenette" if config.data == "imagenette" else shown(folder.resolve().name)
+    if left_out := train.skipped + val.skipped:
+        world.say(f"{name}: {skipped_files(left_out)}")
     sources = FileSource(train.samples), FileSource(val.samples)
     paths = sorted(path for split in (train, val) for path, _ in split.samples)
     fingerprint = world.on_first(lambda: listing_fingerprint(folder, paths))  # a million questions to a file system
     return DataSet(name, tuple(train.classes), *sources, fingerprint, BadImages(config.max_bad_images, world))
 
 
-def class_folders(folder: Path) -> tuple[ImageFolder, ImageFolder]:
+def class_folders(folder: Path) -> tuple[ClassFolder, ClassFolder]:
     """Return the training and the validation images of a folder with `train/` and `val/` class folders.
 
     Raises:
@@ -136,7 +138,7 @@ def _scenes(config: TrainConfig, train: bool) -> DataSet:
     return DataSet("scenes", tuple(scenes.CLASSES), sources["train"], sources["val"], fingerprint, BadImages(limit=0))
 
 
-def _class_folder(folder: Path, split: str) -> ImageFolder:
+def _class_folder(folder: Path, split: str) -> ClassFolder:
     """Return the class folders of one split, or raise a `DataError` that says what is missing."""
     if not folder.is_dir():
         raise DataError(
@@ -144,13 +146,10 @@ def _class_folder(folder: Path, split: str) -> ImageFolder:
         )
     if not (folder / split).is_dir():
         raise DataError(f"{folder}: expected class folders under {split}/, found no {split}/")
-    try:
-        return ImageFolder(str(folder / split))
-    except (OSError, RuntimeError) as error:
-        raise DataError(f"{folder / split}: expected a folder of images for each class, got: {error}") from None
+    return read_class_folder(folder / split)
 
 
-def _difference(train: ImageFolder, val: ImageFolder) -> str:
+def _difference(train: ClassFolder, val: ClassFolder) -> str:
     missing = sorted(set(train.classes) - set(val.classes))
     extra = sorted(set(val.classes) - set(train.classes))
     parts = [f"{len(missing)} missing in val ({', '.join(missing[:3])})"] if missing else []

@@ -114,7 +114,7 @@ def listing_fingerprint(folder: Path, paths: Iterable[str | Path]) -> str:
             size = os.stat(path).st_size
         except OSError:
             size = "missing"
-        digest.update(f"{Path(path).relative_to(folder).as_posix()} {size}\n".encode())
+        digest.update(f"{Path(path).relative_to(folder).as_posix()} {size}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:16]
 
 

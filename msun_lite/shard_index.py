@@ -11,23 +11,23 @@ import itertools
 import json
 import re
 import tarfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from msun_lite.archives import members, open_tar
 from msun_lite.errors import DataError
 from msun_lite.files import atomic_write, checksum, write_text
+from msun_lite.images import IMAGE_ENDINGS
 
 VERSION = 1
 MANIFEST, INDEX = "manifest.json", "index.npy"
 SPLITS = ("train", "val")
 COLUMNS = ("member", "label", "offset", "size")
-IMAGES = tuple(extension[1:] for extension in IMG_EXTENSIONS)
+IMAGES = tuple(sorted(IMAGE_ENDINGS))
 PICKLES = ("pkl", "pickle", "pyd", "pth", "pt")
 """Members that other readers would unpickle: nothing that holds them can be trusted."""
 MOST_CLASSES = 100_000
@@ -217,8 +217,8 @@ def _json_label(text: bytes) -> object:
     return content.get("label", content.get("cls"))
 
 
-def write_manifest(folder: Path, shards: ShardSet) -> None:
-    """Write `index.npy`, and then `manifest.json`, into the set's folder."""
+def write_manifest(folder: Path, shards: ShardSet, skipped: Mapping[str, int] | None = None) -> None:
+    """Write `index.npy`, and then `manifest.json`, into the set's folder; `skipped`: kind of file -> how many."""
     buffer = io.BytesIO()
     np.save(buffer, shards.samples, allow_pickle=False)
     with atomic_write(folder / INDEX) as file:
@@ -226,6 +226,7 @@ def write_manifest(folder: Path, shards: ShardSet) -> None:
     manifest = {
         "version": VERSION,
         "classes": shards.classes,
+        **({"skipped": dict(skipped)} if skipped else {}),
         "shards": [asdict(shard) for shard in shards.shards],
         "index": {"bytes": buffer.tell(), "sha256": hashlib.sha256(buffer.getvalue()).hexdigest()},
     }
