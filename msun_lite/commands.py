@@ -113,6 +113,9 @@ def _subject_parser(prog: str, summary: str) -> OneLineParser:
     )
     sizes_help = "Sizes in pixels, as 32,48,64; those of the run by default."
     group.add_argument("--sizes", type=list[int], default=[], help=sizes_help)
+    for name, of in (("mean", "Mean of images, as 0.5,0.5,0.5"), ("std", "Their standard deviation")):
+        meaning = f"{of}; as the network has it by default."
+        group.add_argument(f"--{name}", type=list[float] | None, default=None, help=meaning)
     group = parser.add_argument_group("device and processes")
     group.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
     group.add_argument("--workers", type=int, default=0, help="Processes that prepare images.")

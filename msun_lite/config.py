@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -103,6 +104,10 @@ class TrainConfig:
     """Evaluation: side of the centre crop over the shorter side of the resized image (0.875 for 224 of 256)."""
     flip: bool = True
     """Mirror training images left to right at random."""
+    mean: list[float] | None = None
+    """Mean of red, green and blue, 0 to 1, as 0.5,0.5,0.5; that of the weights, or ImageNet's, by default."""
+    std: list[float] | None = None
+    """Standard deviation likewise."""
     max_bad_images: int = 10
     """Training stops when more images than this are unreadable; evaluation never leaves one out."""
 
@@ -213,6 +218,7 @@ class TrainConfig:
             within(name, getattr(self, name), least=0, below=2**63)
         if self.ema is not None:
             within("ema", self.ema, above=0, below=1)
+        check_normalisation(self.mean, self.std)
         within("label_smoothing", self.label_smoothing, least=0, below=1)
         within("crop_min", self.crop_min, above=0, most=1)
         within("crop_ratio", self.crop_ratio, above=0, most=1)
@@ -222,6 +228,15 @@ def check_sizes(sizes: list[int]) -> None:
     """Raise a `UserError` unless `sizes` are positive and rising, one or more."""
     if not sizes or any(size < 1 for size in sizes) or sorted(set(sizes)) != list(sizes):
         raise UserError(f"sizes: expected rising positive numbers of pixels, got {list(sizes)}")
+
+
+def check_normalisation(mean: list[float] | None, std: list[float] | None) -> None:
+    """Raise a `UserError` unless a mean and a standard deviation are three numbers each, or None."""
+    for name, values in (("mean", mean), ("std", std)):
+        if values is not None and (len(values) != 3 or not all(map(math.isfinite, values))):
+            raise UserError(f"{name}: expected three numbers, of red, green and blue in 0 to 1, got {values}")
+    if std is not None and min(std) <= 0:
+        raise UserError(f"std: expected three numbers above 0, got {std}")
 
 
 def preset_options(preset: str | None) -> dict:

@@ -254,7 +254,7 @@ def run(options: Namespace, command: str) -> None:
         one_of("routing", routing, ROUTINGS)
         one_of("feeding", options.feeding, FEEDINGS)
         check_output(options.json)
-        subject = find_subject(options, config)
+        subject = find_subject(options, config, world)
         if options.antialias is not None:
             subject.model.antialias = options.antialias
         measured = evaluate(subject.model, config, routing, world, options.feeding)

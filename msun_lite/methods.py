@@ -11,6 +11,7 @@ from msun_lite.config import TrainConfig
 from msun_lite.losses import distillation, overall_loss, pair_distances
 from msun_lite.model import MSUN, in_batches
 from msun_lite.scales import resize, served_sizes
+from msun_lite.spec import renormalised
 
 RANDOM_GROUPS = 4
 """Random sizes in a batch at each scale, with `random_sizes`; half of the batch keeps the scale itself."""
@@ -36,9 +37,12 @@ def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     count = len(class_names)
     options = {"antialias": config.antialias, "class_names": class_names, "weights": config.weights}
     if config.method != "msun":
-        return MSUN.vanilla(config.arch, config.scales[-1], count, blocks=config.blocks, **options)
-    options |= {name: getattr(config, name) for name in ("stems", "routing", "unify", "norm")}
-    return MSUN.from_backbone(config.arch, config.scales, config.blocks, count, **options)
+        model = MSUN.vanilla(config.arch, config.scales[-1], count, blocks=config.blocks, **options)
+    else:
+        options |= {name: getattr(config, name) for name in ("stems", "routing", "unify", "norm")}
+        model = MSUN.from_backbone(config.arch, config.scales, config.blocks, count, **options)
+    model.spec = renormalised(model.spec, config.mean, config.std)
+    return model
 
 
 class Objective(nn.Module):

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
@@ -49,6 +50,9 @@ class OneLineParser(ArgumentParser):
         if unknown := re.match(r"Option '(.+)' is not accepted", message):
             names = [action.dest for action in self._actions]
             raise UserError(f"unknown option {unknown[1]!r}{did_you_mean(unknown[1], names)}")
+        listed = re.match(r'Parser key "(.+?)": .*(?:Got|Given) value: (.*)', message)
+        if listed and (kind := _elements(self, listed[1])) in LISTS:
+            raise UserError(f"{listed[1]}: expected {LISTS[kind]}, got {listed[2]!r}")
         if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: (.*)', message):
             kinds = [kind for kind in re.findall(r"'(\w+)'", wrong[2]) if kind != "NoneType"]
             raise UserError(f"{wrong[1]}: expected {' or '.join(kinds)}, got {wrong[3]!r}")
@@ -62,8 +66,21 @@ def _plain_expectation(text: str) -> str:
     if choices := re.search(r"Literal\[(.*?)\]", text):
         return f"expected one of {choices[1].replace(chr(39), '')}"
     kinds = dict.fromkeys(re.findall(r"Expected an? <class '(\w+)'>", text))
-    words = {"list": "whole numbers such as 32,48,64"}  # all lists among the options are of such
-    return f"expected {' or '.join(words.get(kind, kind) for kind in kinds)}" if kinds else text
+    return f"expected {' or '.join(kinds)}" if kinds else text
+
+
+LISTS = {int: "whole numbers such as 32,48,64", float: "numbers such as 0.5,0.5,0.5"}
+"""What the elements of the options that are lists may be, and how they are written."""
+
+
+def _elements(parser: ArgumentParser, name: str) -> type | None:
+    """Return the type of the elements of an option that is a list, None of one that is none."""
+    for action in parser._actions:
+        if action.dest == name:
+            hint = getattr(action, "_typehint", None)
+            kinds = [kind for kind in (hint, *get_args(hint)) if get_origin(kind) is list]
+            return get_args(kinds[0])[0] if kinds else None
+    return None
 
 
 def options_parser(
@@ -154,12 +171,18 @@ def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
         name, equals, value = word.partition("=")
         if isinstance(defaults.get(word), bool) and after.startswith("--"):
             word = f"{word}=true"
-        elif isinstance(defaults.get(before), list | tuple) and re.fullmatch(r"[\d,]+", word):
+        elif _is_list(parser, before, word):
             word = f"[{word}]"
-        elif isinstance(defaults.get(name), list | tuple) and equals and re.fullmatch(r"[\d,]+", value):
+        elif equals and _is_list(parser, name, value):
             word = f"{name}=[{value}]"
         words.append(word)
     return words
+
+
+def _is_list(parser: OneLineParser, option: str, value: str) -> bool:
+    """Return whether `value` is what `option` of the command line takes as a list: numbers and commas."""
+    kind = _elements(parser, option.removeprefix("--"))
+    return kind is not None and re.fullmatch(r"[\d,]+" if kind is int else r"[-+\d.,eE]+", value) is not None
 
 
 def read_yaml(path: Path) -> dict:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 
-from msun_lite.config import TrainConfig, make_config, read_config
+from msun_lite.config import TrainConfig, check_normalisation, make_config, read_config
 from msun_lite.data import DataSet
 from msun_lite.devices import use_threads
 from msun_lite.distributed import ALONE, World
@@ -10,6 +10,7 @@ from msun_lite.errors import DataError, UserError
 from msun_lite.model import MSUN
 from msun_lite.pretrained import find_pretrained
 from msun_lite.records import RunFolder
+from msun_lite.spec import normalisation_line, renormalised
 
 
 @dataclass(frozen=True)
@@ -39,19 +40,23 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
     else:
         config = make_config(options.grid, method="vanilla", arch=options.arch, **overrides)
     config.check()
+    check_normalisation(options.mean, options.std)
     world.pick_device(config.device)
     if config.test_size > config.scales[-1]:
         world.say(f"all sizes are made from centre crops of {config.test_size} px here, not {config.scales[-1]} px")
     return config
 
 
-def find_subject(options, config: TrainConfig) -> Subject:
+def find_subject(options, config: TrainConfig, world: World = ALONE) -> Subject:
     """Return the network that the options name, on the CPU, with the configuration of `find_config`."""
     use_threads(config.threads)
     if options.arch is None:
-        return Subject(options.run, MSUN.from_pretrained(options.run), config)
-    model = _published(options.arch, config.scales[-1], options.num_classes, options.weights)
-    return Subject(options.arch, model, config)
+        model = MSUN.from_pretrained(options.run)
+    else:
+        model = _published(options.arch, config.scales[-1], options.num_classes, options.weights)
+    model.spec = renormalised(model.spec, options.mean, options.std)
+    world.say(normalisation_line(model.spec))
+    return Subject(options.arch or options.run, model, config)
 
 
 def _published(arch: str, scale: int, num_classes: int, weights: str) -> MSUN:

@@ -38,6 +38,7 @@ from msun_lite.methods import make_model
 from msun_lite.metrics import check_packages
 from msun_lite.options import dump_yaml
 from msun_lite.records import RunFolder, write_json
+from msun_lite.spec import normalisation_line
 from msun_lite.stopping import StopRequest
 from msun_lite.tables import accuracy_table, subnet_table
 
@@ -91,6 +92,7 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     if config.weights is not None:
         fresh = ", ".join(model.spec["weights"]["fresh"]) or "nothing"
         world.say(f"starts from the weights {config.weights}; starting afresh: {fresh}")
+    world.say(normalisation_line(model.spec))
     trainer = Trainer(config, data, model, folder, world)
     _open(trainer)
     if trainer.fit(stop):

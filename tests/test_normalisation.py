@@ -1,11 +1,17 @@
 """Weights bring the normalisation they were trained with, whatever road they come by."""
 
+import pytest
 import timm
 import torch
 
 from msun_lite import MSUN
 from msun_lite.backbones import RECIPES
+from msun_lite.config import make_parser
+from msun_lite.evaluate import main as evaluate
+from msun_lite.options import parse
 from msun_lite.spec import IMAGENET_NORMALISATION, normalisation_line
+from msun_lite.train import main as train_command
+from msun_lite.train import train
 
 HALVES = {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
 
@@ -40,3 +46,28 @@ def test_weights_that_say_nothing_are_normalised_as_imagenet_is(tmp_path):
     torch.save(RECIPES["resnet_lite"].build(4).state_dict(), tmp_path / "w.pth")
     spec = MSUN.vanilla("resnet_lite", 16, 4, str(tmp_path / "w.pth")).spec
     assert (spec["normalisation"], spec["normalisation_source"]) == (IMAGENET_NORMALISATION, "ImageNet's")
+
+
+def test_the_command_line_has_the_last_word(tiny, tmp_path, capsys):
+    options = parse(make_parser("", ""), ["--mean", "0.1,0.2,0.3"])
+    config = tiny(epochs=1, method="vanilla", mean=options.mean)
+    folder = train(config)
+    spec = MSUN.from_pretrained(folder).spec
+    assert spec["normalisation"] == {**IMAGENET_NORMALISATION, "mean": [0.1, 0.2, 0.3]}
+    assert spec["normalisation_source"] == "--mean, the rest ImageNet's"
+    assert capsys.readouterr().out.count("normalised by mean 0.1,0.2,0.3 and std 0.229,0.224,0.225: --mean") == 1
+    assert evaluate([str(folder), "--std", "0.2,0.2,0.2", "--sizes", "16", "--json", str(tmp_path / "x.json")]) == 0
+    assert "normalised by mean 0.1,0.2,0.3 and std 0.2,0.2,0.2: --std, the rest" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--mean", "0.5,0.5"], "mean: expected three numbers, of red, green and blue in 0 to 1, got [0.5, 0.5]"),
+        (["--std", "0.5,0,0.5"], "std: expected three numbers above 0, got [0.5, 0.0, 0.5]"),
+        (["--mean", "half"], "mean: expected numbers such as 0.5,0.5,0.5, got 'half'"),
+    ],
+)
+def test_what_is_no_normalisation_is_refused_by_name(words, message, capsys):
+    assert train_command([*words, "--out", "nowhere"]) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
