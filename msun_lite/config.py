@@ -11,6 +11,7 @@ import yaml
 
 from msun_lite.errors import UserError, one_of, within
 from msun_lite.options import OneLineParser, options_parser, read_yaml
+from msun_lite.shard_patterns import PREFIX, expand
 
 PRESETS = Path(__file__).parent / "presets"
 METHODS = ("vanilla", "mst", "msun")
@@ -204,6 +205,8 @@ class TrainConfig:
             raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {self.norm}")
         if self.joint and (self.unify, self.norm) != ("largest", "shared"):
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
+        if self.data.startswith(PREFIX):
+            expand(self.data.removeprefix(PREFIX))
         check_scales(self.scales)
         check_sizes(self.sizes)
         within("batch_size", self.batch_size, least=2)  # BatchNorm needs two

@@ -2,6 +2,7 @@
 
 import difflib
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 
@@ -41,6 +42,20 @@ def within(name: str, value: float, least=None, above=None, most=None, below=Non
             raise UserError(f"{name}: expected {word} {bound}, got {value}")
 
 
+SECRETS = (
+    (re.compile(r"(?<=://)(?:[^/\s]*|[^/\s:]*:(?!\d+(?:[/\s]|$))\S*)@"), "***@"),
+    (re.compile(r"(://[^\s?]*)\?\S+?(?=[:;,)'\"]*(?:\s|$))"), r"\1?***"),
+)
+"""What of an address is nobody else's business: user and password, and the query, which may be a signature."""
+
+
+def without_secrets(text: str) -> str:
+    """Return a text with the secrets of all addresses in it replaced by ***."""
+    for secret, replacement in SECRETS:
+        text = secret.sub(replacement, text)
+    return text
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `, did you mean X?` for the known word that is most like a mistyped one; nothing if none is like it."""
     close = difflib.get_close_matches(word, list(known), n=1)
@@ -78,7 +93,7 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         try:
             return main(*args, **kwargs) or 0
         except UserError as error:
-            _report(f"error: {shown(' '.join(str(error).split()))}")
+            _report(f"error: {shown(without_secrets(' '.join(str(error).split())))}")
             return 2
         except KeyboardInterrupt:
             _report("interrupted")

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from msun_lite.archives import members, open_tar
+from msun_lite.archives import members, open_tar, page_start
 from msun_lite.errors import DataError
 from msun_lite.files import atomic_write, checksum, write_text
 from msun_lite.images import IMAGE_ENDINGS
@@ -254,6 +254,8 @@ def read_manifest(text: bytes, shown: str, find_index: Callable[[str, int], Path
     Raises:
         DataError: if they are no manifest and index, or do not fit each other.
     """
+    if page := page_start(text):
+        raise DataError(f"{shown}: expected a manifest of data_scripts/make_shards.py, got {page}")
     try:
         manifest = json.loads(text)
         if manifest["version"] != VERSION:

@@ -9,13 +9,15 @@ from urllib.parse import urlsplit
 
 from braceexpand import UnbalancedBracesError, braceexpand
 
-from msun_lite.errors import DataError
+from msun_lite.errors import DataError, without_secrets
 
 PREFIX = "wds:"
 MOST_SHARDS = 100_000
 COMPRESSED = (".gz", ".tgz", ".xz", ".bz2", ".zst")
 WORDS = {"train": "train", "val": "val", "validation": "val"}
 """Word in a shard's name -> split."""
+SERVER = r"(\[[^]/?#@]+\]|[^/?#@:]+)(:\d+)?"
+"""Name or number of a web server, and its port."""
 
 
 def expand(pattern: str) -> tuple[str, list[str]]:
@@ -26,7 +28,8 @@ def expand(pattern: str) -> tuple[str, list[str]]:
     Raises:
         DataError: for another scheme than http and https, compressed shards, the same shard twice, or no pattern.
     """
-    addresses = _braces(pattern)
+    shown = f"{PREFIX}{without_secrets(pattern)}"
+    addresses = _braces(pattern, shown)
     for address in addresses:
         _check_address(address)
     if len(addresses) == 1 and not addresses[0].endswith(".tar"):
@@ -36,11 +39,11 @@ def expand(pattern: str) -> tuple[str, list[str]]:
     try:
         base = _folder(addresses)
     except ValueError as error:
-        raise DataError(f"{PREFIX}{pattern}: expected shards below one folder or on one server: {error}") from None
+        raise DataError(f"{shown}: expected shards below one folder or on one server: {error}") from None
     names = [posixpath.relpath(address, base) for address in addresses]
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
-        raise DataError(f"{PREFIX}{pattern}: expected each shard once, got {twice} more than once")
+        raise DataError(f"{shown}: expected each shard once, got {twice} more than once")
     return base, names
 
 
@@ -56,23 +59,24 @@ def _folder(addresses: Sequence[str]) -> str:
     return root + posixpath.commonpath([posixpath.dirname(urlsplit(address).path) for address in addresses]).rstrip("/")
 
 
-def _braces(pattern: str) -> list[str]:
+def _braces(pattern: str, shown: str) -> list[str]:
     try:
         addresses = list(itertools.islice(braceexpand(pattern), MOST_SHARDS + 1))
     except (UnbalancedBracesError, ValueError) as error:
-        raise DataError(f"{PREFIX}{pattern}: expected a brace pattern: {error}") from None
+        raise DataError(f"{shown}: expected a brace pattern: {error}") from None
     if len(addresses) > MOST_SHARDS:
-        raise DataError(f"{PREFIX}{pattern}: expected at most {MOST_SHARDS} shards")
+        raise DataError(f"{shown}: expected at most {MOST_SHARDS} shards")
     return addresses
 
 
 def _check_address(address: str) -> None:
     """Raise a `DataError` unless it is a path, or a plain address of a web server."""
-    scheme = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", address)
-    if not address or (scheme and not re.fullmatch(r"https?://[^/?#]+(/[^?#]*)?", address)):
-        raise DataError(f"{PREFIX}{address}: refused, expected a path or a plain http or https address")
+    scheme, shown = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", address), f"{PREFIX}{without_secrets(address)}"
+    if not address or (scheme and not re.fullmatch(rf"https?://{SERVER}(/[^?#]*)?", address)):
+        hint = "; user and password belong in ~/.netrc" if "@" in address else ""
+        raise DataError(f"{shown}: refused, expected a path or a plain http or https address{hint}")
     if address.endswith(COMPRESSED):
-        raise DataError(f"{PREFIX}{address}: expected uncompressed shards, ending with .tar")
+        raise DataError(f"{shown}: expected uncompressed shards, ending with .tar")
 
 
 def split_of(name: str) -> str:

@@ -21,9 +21,10 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from msun_lite.archives import is_member
+from msun_lite.archives import is_member, page_start
 from msun_lite.downloads import DownloadCache, MissingFile, read_url
 from msun_lite.errors import DataError
+from msun_lite.files import checksum
 from msun_lite.images import decode
 from msun_lite.progress import progress
 from msun_lite.shard_index import (
@@ -80,6 +81,10 @@ class LocalShards:
         """Return where a shard is."""
         return self.folder / shard.name
 
+    def discard(self, path: Path) -> bool:
+        """Return that a file is not to be had anew: it is the user's."""
+        return False
+
 
 class WebShards:
     """Shards of a web server, kept in a folder of bounded size while they are in use."""
@@ -90,18 +95,30 @@ class WebShards:
 
     def read_set(self, names: Sequence[str]) -> ShardSet:
         """Return the named shards as the manifest describes them (all without names), or as a scan finds them."""
-        manifest, index = self._url(MANIFEST), self._url(INDEX)
+        manifest = self._url(MANIFEST)
         try:
             text = read_url(manifest)
-        except MissingFile:
+        except MissingFile as error:
             if not names:
-                raise
+                pattern = f"{PREFIX}{self.name}/{{train,val}}-{{0000..0009}}.tar"
+                raise MissingFile(
+                    f"{error}; shards without a manifest are named by a pattern such as {pattern}"
+                ) from None
+            text = None
+        if text is None or (names and page_start(text)):
             shards = self._scanned(names)
         else:
-            found = read_manifest(text, manifest, lambda sha256, size: self.cache.fetch(index, sha256, size))
-            shards = _chosen(found, names, manifest)
+            shards = _chosen(read_manifest(text, manifest, self._index), names, manifest)
         self._check_limit(shards)
         return shards
+
+    def _index(self, sha256: str, size: int) -> Path:
+        """Return the local copy of the index, fetched anew if its content has changed since it came."""
+        path = self.cache.fetch(self._url(INDEX), sha256, size)
+        if checksum(path) != sha256:
+            path.unlink(missing_ok=True)
+            path = self.cache.fetch(self._url(INDEX), sha256, size)
+        return path
 
     def _scanned(self, names: Sequence[str]) -> ShardSet:
         """Return what is in shards without a manifest, each downloaded once; the answer is kept for the next time."""
@@ -112,14 +129,16 @@ class WebShards:
         except OSError as error:
             raise DataError(f"{folder}: the folder cannot be made: {error}") from None
         with FileLock(folder / ".lock"):
-            if not (folder / MANIFEST).is_file():
-                bar = progress(names, desc="downloading and scanning shards", unit="shard", leave=False)
-                shards = join([self._scan(name) for name in bar])
-                write_manifest(folder, shards)
-                for shard in shards.shards:
-                    with contextlib.suppress(FileNotFoundError):  # it had to make room for others
-                        url = self._url(shard.name)
-                        self.cache.place(url).rename(self.cache.place(url, shard.sha256))
+            if (folder / MANIFEST).is_file():
+                with contextlib.suppress(DataError):  # damaged since: scanned once more
+                    return read_folder(folder)
+            bar = progress(names, desc="downloading and scanning shards", unit="shard", leave=False)
+            shards = join([self._scan(name) for name in bar])
+            write_manifest(folder, shards)
+            for shard in shards.shards:
+                with contextlib.suppress(FileNotFoundError):  # it had to make room for others
+                    url = self._url(shard.name)
+                    self.cache.place(url).rename(self.cache.place(url, shard.sha256))
         return read_folder(folder)
 
     def _scan(self, name: str) -> tuple[Shard, np.ndarray]:
@@ -143,6 +162,11 @@ class WebShards:
     def path(self, shard: Shard) -> Path:
         """Return the local copy of a shard, downloaded if need be."""
         return self.cache.fetch(self._url(shard.name), shard.sha256, shard.bytes)
+
+    def discard(self, path: Path) -> bool:
+        """Remove a local copy that has been damaged since it came, and return that there can be a new one."""
+        path.unlink(missing_ok=True)
+        return True
 
     def _url(self, name: str) -> str:
         return f"{self.name}/{quote(name, safe='/%')}"
@@ -175,7 +199,7 @@ class ShardSource(ImageSource):
         return decode(io.BytesIO(content), f"{self.store.name}/{shard.name}: {name}")
 
     def _read_member(self, shard: Shard, name: str, offset: int, size: int) -> bytes:
-        for _ in range(OPENINGS):
+        for opening in range(OPENINGS):
             path = self.store.path(shard)
             try:
                 with path.open("rb") as file:
@@ -188,6 +212,8 @@ class ShardSource(ImageSource):
                 raise DataError(f"{path}: cannot be read: {error}") from None
             if expected and len(content) == size:
                 return content
+            if opening == 0 and self.store.discard(path):
+                continue
             raise DataError(f"{self.store.name}/{shard.name}: expected {name} at byte {offset}, as {INDEX} has it")
         raise DataError(f"{path}: the shard is gone")
 

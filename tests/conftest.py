@@ -84,10 +84,12 @@ class Server:
 
     Args:
         folder: what it serves.
-        faults: file name -> what to do with the next requests: a status code, `half` of the file, or `damage` in it.
+        faults: file name -> what to do with the next requests: a status code, `half` of the file, `damage` in it, or
+            bytes to send in its place.
         requests: names of the files that were asked for.
         url: its address, with no slash at the end.
         ranges: what of a file was asked for, where it was not all: `bytes=100-`.
+        users: how who asked made himself known, where he did.
     """
 
     folder: Path
@@ -95,6 +97,7 @@ class Server:
     requests: list[str]
     url: str
     ranges: list[str]
+    users: list[str]
 
 
 @pytest.fixture
@@ -103,12 +106,13 @@ def serve():
     running = []
 
     def start(folder):
-        server = Server(folder, {}, [], "", [])
+        server = Server(folder, {}, [], "", [], [])
 
         class Handler(SimpleHTTPRequestHandler):
             def do_GET(self):
-                name = self.path.rpartition("/")[2]
+                name = self.path.partition("?")[0].rpartition("/")[2]
                 server.requests.append(name)
+                server.users += [self.headers["Authorization"]] if "Authorization" in self.headers else []
                 fault = server.faults[name].pop(0) if server.faults.get(name) else None
                 if isinstance(fault, int):
                     self.send_error(fault)
@@ -117,11 +121,11 @@ def serve():
                 elif fault is None:
                     super().do_GET()
                 else:
-                    content = bytearray((folder / self.path[1:]).read_bytes())
+                    content = bytearray(fault if isinstance(fault, bytes) else (folder / self.path[1:]).read_bytes())
                     self.send_response(200)
                     self.send_header("Content-Length", str(len(content)))
                     self.end_headers()
-                    content[len(content) // 2] ^= 1
+                    content[len(content) // 2] ^= fault == "damage"
                     self.wfile.write(content[: len(content) // 2] if fault == "half" else content)
 
             def send_rest(self, wanted):

@@ -1,6 +1,7 @@
 import hashlib
 import multiprocessing
 import os
+import re
 import socket
 import time
 
@@ -9,8 +10,8 @@ import torch
 
 from msun_lite import downloads
 from msun_lite.data import load_data
-from msun_lite.downloads import DownloadCache, MissingFile, read_url
-from msun_lite.errors import DataError
+from msun_lite.downloads import DownloadCache, MissingFile, download, read_url
+from msun_lite.errors import DataError, without_secrets
 from msun_lite.loaders import TrainView, train_loader
 from msun_lite.train import main
 
@@ -61,6 +62,109 @@ def test_foreign_shards_from_the_web_are_downloaded_and_scanned_once(web, shards
     assert len(_cached(tmp_path)) == 5
 
 
+PAGE = b"<html><body>No such file</body></html>"
+
+
+@pytest.mark.parametrize(
+    "answer", [403, 401, 410, PAGE, b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>"]
+)
+def test_shards_are_scanned_whatever_a_server_answers_for_a_manifest_that_is_not_there(web, shards, answer):
+    server, load = web
+    (shards / "manifest.json").unlink()
+    server.faults["manifest.json"] = [answer]
+    assert len(load("/{train-{000000..000002},val-{000000..000001}}.tar").train) == 12
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (404, r"does not have it \(404\); shards without a manifest are named by a pattern such as wds:http://127"),
+        (403, "does not give it: HTTP Error 403: .*; shards without a manifest are named by"),
+        (PAGE, "expected a manifest of .*, got a web page that begins with '<html>"),
+    ],
+)
+def test_a_manifest_that_is_not_there_is_one_line_where_no_shards_are_named(web, answer, message):
+    server, load = web
+    server.faults["manifest.json"] = [answer]
+    with pytest.raises(DataError, match=rf"^{server.url}/manifest\.json: .*{message}"):
+        load()
+
+
+def test_a_page_in_the_place_of_a_shard_is_said_to_be_one(web, shards):
+    server, load = web
+    (shards / "manifest.json").unlink()
+    server.faults["val-000000.tar"] = [PAGE] * 4
+    with pytest.raises(DataError, match=r"val-000000\.tar: .* expected the file, got a web page that begins with"):
+        load("/{train-000000,val-000000}.tar")
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("how", ["empty", "cut", "damaged"])
+def test_copies_that_were_damaged_since_they_came_are_fetched_anew(web, shards, tmp_path, named, how):
+    server, load = web
+    if named:
+        (shards / "manifest.json").unlink()
+    pattern = "/{train-{000000..000002},val-{000000..000001}}.tar" if named else ""
+    right = [load(pattern).val.read(index) for index in range(6)]
+    for path in (tmp_path / "data" / "shards-cache").rglob("*.[tnj]*"):
+        content = path.read_bytes()
+        damaged = bytes(len(content)) if how == "damaged" else content[: len(content) // 2]
+        path.write_bytes(b"" if how == "empty" else damaged)
+    asked = len(server.requests)
+    source = load(pattern).val
+    assert all(torch.equal(source.read(index), image) for index, image in enumerate(right))
+    assert {"val-000000.tar", "val-000001.tar"} <= set(server.requests[asked:])
+
+
+def test_user_and_password_are_taken_from_netrc_and_shown_nowhere(serve, tmp_path, monkeypatch, capfd):
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "a.tar").write_bytes(b"1")
+    server = serve(tmp_path / "www")
+    download(f"{server.url}/a.tar?signature=secret", tmp_path / "other.tar")
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login me password secret\nmachine other login you password x\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    download(f"{server.url}/a.tar?signature=secret", tmp_path / "a.tar")
+    assert server.users == ["Basic bWU6c2VjcmV0"]
+    server.faults["a.tar"] = [403]
+    with pytest.raises(MissingFile, match=r"a\.tar\?\*\*\*: the download failed, the server does not give it") as error:
+        download(f"{server.url}/a.tar?signature=secret", tmp_path / "b.tar")
+    assert "secret" not in "".join([str(error.value), *capfd.readouterr()])
+
+
+ADDRESSES = (
+    "https://me:secret@host/a",
+    "https://me:sec@ret@host:80/a",
+    "https://me:s/ecret@host/a",
+    "https://me:s?ecret@host/a",
+    "http://me@host",
+)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_with_a_password_is_refused_before_anything_keeps_or_shows_it(address, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for pattern in (address, f"{{train,{address}}}.tar", f"{address}/{{train"):
+        assert main(["--data", f"wds:{pattern}", "--out", str(tmp_path / "run")]) == 2
+        said = capfd.readouterr().err
+        assert "***@" in said or "brace" in said
+        assert not {"secret", "sec", "ret@", "me:"} & set(re.findall(r"\w+[@:]?", said))
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DataError, match=r"://\*\*\*@host.*: refused|expected an address"):
+        download(address, tmp_path / "a")
+
+
+def test_only_the_secrets_of_an_address_are_hidden():
+    for plain in (
+        "http://host:80/@me/a",
+        "wds:https://host/{a,b}.tar",
+        "what?",
+        "a@b: no such file",
+        "http://[::1]:8/",
+    ):
+        assert without_secrets(plain) == plain
+    assert without_secrets("https://u:p@h/a?X-Amz=1: (see http://h?b)") == "https://***@h/a?***: (see http://h?***)"
+
+
 def test_a_scan_that_stopped_goes_on_with_what_it_has(web, shards):
     server, load = web
     (shards / "manifest.json").unlink()
@@ -87,7 +191,11 @@ def test_a_broken_download_is_tried_again(web, fault, tmp_path):
         ("half", r" 4 times, the last time: expected \d+ bytes, got \d+"),
         ("damage", " 4 times, the last time: expected the sha256"),
         (404, ", the server does not have it"),
-        (403, ": .*403"),
+        (403, ", the server does not give it: .*403"),
+        (
+            b"<!DOCTYPE html>\n<html>Log in",
+            " 4 times, .*: expected the file, got a web page that begins with '<!DOCTYPE",
+        ),
     ],
 )
 def test_a_download_that_stays_broken_is_one_line_with_the_address(web, tmp_path, fault, message):
