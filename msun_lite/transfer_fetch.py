@@ -11,9 +11,9 @@ import zlib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from msun_lite.archives import unpack
+from msun_lite.archives import page_in, unpack
 from msun_lite.downloads import download
-from msun_lite.errors import DataError, UserError
+from msun_lite.errors import DataError, UserError, first_line
 from msun_lite.files import checksum, empty, whole_folder
 from msun_lite.imagenette import tarfile_name
 from msun_lite.transfer_sets import SETS, OfficialFile, TransferSet, read_set
@@ -95,8 +95,9 @@ def _take(archive: Path, member: str, to: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened, opened.open(member) as inside, to.open("wb") as file:
             shutil.copyfileobj(inside, file)
-    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError) as error:
-        raise DataError(f"{archive}: expected a whole zip archive with {member} in it, got: {error}") from None
+    except (zipfile.BadZipFile, KeyError, zlib.error, EOFError, RuntimeError) as error:  # the last: what it cannot read
+        expected = f"expected a whole zip archive with {member} in it"
+        raise DataError(f"{archive}: {expected}, got: {page_in(archive) or first_line(error)}") from None
 
 
 def _gunzip(packed: Path, to: Path) -> None:
@@ -104,4 +105,4 @@ def _gunzip(packed: Path, to: Path) -> None:
         with gzip.open(packed) as inside, to.open("wb") as file:
             shutil.copyfileobj(inside, file)
     except (gzip.BadGzipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{packed}: expected a whole gzip file, got: {error}") from None
+        raise DataError(f"{packed}: expected a whole gzip file, got: {page_in(packed) or first_line(error)}") from None

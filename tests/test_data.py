@@ -349,6 +349,32 @@ def test_half_of_an_archive_is_not_gone_on_with_from_another_address(tmp_path, w
     assert sorted(path.name for path in (folder / "train").iterdir()) == ["n02", "n03"]
 
 
+def test_imagenette_from_archives_that_were_joined_is_whole(tmp_path, tar):
+    members = {name.replace("n02", "caf\u00e9"): content for name, content in _members(tmp_path).items()}
+    parts = [{name: content for name, content in members.items() if f"/{split}/" in name} for split in ("train", "val")]
+    joined = b"".join(tar(f"{number}.tgz", part).read_bytes() for number, part in enumerate(parts))
+    (tmp_path / "both.tgz").write_bytes(joined)
+    folder = get_imagenette(tmp_path / "data", str(tmp_path / "both.tgz"))
+    assert sorted(path.parent.name for path in folder.rglob("*.JPEG")) == ["café", "café", "n01", "n01"]
+
+
+@pytest.mark.parametrize("there", ["here", "on the web"])
+def test_a_page_in_place_of_an_archive_is_said_to_be_one(tmp_path, web, there):
+    server, url = web
+    (tmp_path / "web" / url.rpartition("/")[2]).write_bytes(b"<!doctype html>\n<title>Too many requests</title>")
+    source = url if there == "on the web" else str(tmp_path / "web" / url.rpartition("/")[2])
+    with pytest.raises(DataError, match=r"\.tgz: .*got:? a web page that begins with '<!doctype html> <title>Too many"):
+        get_imagenette(tmp_path / "data", source)
+    assert not list((tmp_path / "data").rglob("*.tgz*"))
+
+
+def test_an_archive_that_a_crash_left_empty_is_downloaded_again(tmp_path, web):
+    folder = tmp_path / "data" / "imagenette.part" / ".archives"
+    folder.mkdir(parents=True)
+    imagenette._download(web[1], folder).write_bytes(b"")
+    assert len(list(get_imagenette(tmp_path / "data", web[1]).rglob("*.JPEG"))) == 4
+
+
 @pytest.mark.parametrize("how", ["truncated", "damaged", "no archive", "wrong content", "missing", "no tars"])
 def test_a_bad_source_leaves_no_half_built_folder(tmp_path, tar, how, capsys):
     source = tar("source.tgz", _members(tmp_path) if how != "wrong content" else {"a/b.txt": b"x"})

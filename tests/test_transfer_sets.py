@@ -110,6 +110,7 @@ def test_the_official_files_are_taken_from_elsewhere(name, where, official, tmp_
         ("damage", "expected the md5 [0-9a-f]{32}, got [0-9a-f]{32}|expected a whole tar archive"),
         ("half", r"failed 3 times, the last time: expected \d+ bytes, got \d+"),
         (404, r"the server does not have it \(404\)"),
+        (b"<html>Quota exceeded", "failed 3 times, the last time: expected the file, got a web page that begins with"),
     ],
 )
 @pytest.mark.parametrize("name", DOWNLOADED)
