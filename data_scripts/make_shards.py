@@ -101,7 +101,7 @@ def build_shard(folder: Path, plan: Plan) -> tuple[Shard, np.ndarray, list[str]]
     """
     path, note = folder / plan.name, folder / f"{plan.name}.json"
     try:
-        stored = json.loads(note.read_text())
+        stored = json.loads(note.read_text(encoding="utf-8"))
         unreadable = stored["unreadable"]
         kept = stored["plan"] == plan.digest() and stored["sha256"] == checksum(path)
     except (OSError, ValueError, LookupError, TypeError):

@@ -98,7 +98,7 @@ def verify(archives: Path, notes: Path) -> None:
 
 def _read_notes(path: Path) -> dict:
     try:
-        notes = json.loads(path.read_text())
+        notes = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return notes if isinstance(notes, dict) else {}

@@ -35,6 +35,7 @@ from msun_lite.evaluate import evaluate
 from msun_lite.figures import save_figure
 from msun_lite.files import write_text
 from msun_lite.model import MSUN
+from msun_lite.progress import note, show
 from msun_lite.records import RunFolder, read_json, write_json
 from msun_lite.reproduce import carry_on
 from msun_lite.train import FREE_ON_RESUME, as_word
@@ -65,15 +66,15 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
         for number, (row, chosen) in enumerate(rows.items(), start=1):
             config = TrainConfig(**chosen, seed=seed)
             folder = next((path for path, one in stored.items() if _same(one, config)), out / run_name(config))
-            print(f"table {table}, seed {seed}, {number} of {len(rows)}: {row}, in {folder}", flush=True)
+            note(f"table {table}, seed {seed}, {number} of {len(rows)}: {row}, in {folder}")
             summary = carry_on(folder, {**chosen, "seed": seed}, deadline)
             if summary is None:
-                print(f"stopped; call the same command again to go on in {out}")
+                note(f"stopped; call the same command again to go on in {out}")
                 return False
             runs[row][seed] = as_tested(summary, _measured(folder, TABLES[table][row], config))
         write_table(table, runs, out)
     written = out / f"{stem(table)}.md"
-    print(f"\n{written.read_text()}\ntable: {written}   figure: {written.with_suffix('.png')}")
+    show(f"\n{written.read_text(encoding='utf-8')}\ntable: {written}   figure: {written.with_suffix('.png')}")
     return True
 
 

@@ -38,6 +38,7 @@ from msun_lite.files import atomic_write
 from msun_lite.imagenette import CLASS_NAMES
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
+from msun_lite.progress import note, show
 from msun_lite.records import environment, read_json, write_json
 from msun_lite.scales import resize
 from msun_lite.sources import Subset
@@ -128,7 +129,7 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
             settings |= {"target": options.layer, "reference_run": options.reference}
             settings["reference_weights"] = fingerprint(reference) if reference else None
         if resume and there.get(study, {}).get("settings") == settings:
-            print(f"{study}: there already")
+            note(f"{study}: there already")
             continue
         start = time.perf_counter()
         with full_precision():
@@ -136,7 +137,7 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
         made = {"seconds": round(time.perf_counter() - start, 1), "seed": ORDER_SEED, "command": command}
         made["env"] = environment(device, "fp32")
         analysis.add(about, study, {**record, "settings": settings, **made}, arrays)
-        print(f"{study}: {made['seconds']:.0f} s")
+        note(f"{study}: {made['seconds']:.0f} s")
     draw(analysis, images, model, data)
     return analysis.read()
 
@@ -261,7 +262,7 @@ def run(options: Namespace, command: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: the folder cannot be made: {error}") from None
-    print(report(analyse(subject, wanted, folder, options.resume, command)))
+    show(report(analyse(subject, wanted, folder, options.resume, command)))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from msun_lite.config import make_parser
 from msun_lite.errors import UserError, did_you_mean, one_line_errors
 from msun_lite.options import OneLineParser, parse
+from msun_lite.progress import show
 from msun_lite.transfer_config import make_transfer_parser
 
 ABLATED = ("method", "resume", "seed", "constraint", "blocks", "unify")
@@ -53,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` begins with, or list them all."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
-        print(_overview())
+        show(_overview())
         return 0
     if argv[0] not in COMMANDS:
         expected = f"expected one of {', '.join(COMMANDS)}{did_you_mean(argv[0], COMMANDS)}"

@@ -249,7 +249,7 @@ def preset_options(preset: str | None) -> dict:
     if not path.is_file():
         known = ", ".join(sorted(found.stem for found in PRESETS.glob("*.yaml")))
         raise UserError(f"preset: unknown preset {preset!r}, expected one of {known}")
-    return yaml.safe_load(path.read_text()) | {"preset": preset}
+    return yaml.safe_load(path.read_text(encoding="utf-8")) | {"preset": preset}
 
 
 def make_config(preset: str = DEFAULT_PRESET, **options) -> TrainConfig:

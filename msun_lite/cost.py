@@ -33,6 +33,7 @@ from msun_lite.config import check_sizes
 from msun_lite.devices import pick_device
 from msun_lite.errors import within
 from msun_lite.model import MSUN
+from msun_lite.progress import show
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import SIZE_ROUTINGS, check_scales, resize_features, route
 from msun_lite.timing import measure_speed
@@ -304,7 +305,7 @@ def run(options: Namespace, command: str) -> None:
     record["command"] = command
     if options.json:
         write_json(Path(options.json), record)
-    print(report(record))
+    show(report(record))
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from msun_lite.devices import pick_device
 from msun_lite.errors import UserError
+from msun_lite.progress import note
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class World:
     def say(self, text: str) -> None:
         """Print a line, once for all processes."""
         if self.first:
-            print(text, flush=True)
+            note(text)
 
     def sum(self, tensor: Tensor) -> Tensor:
         """Return the sum of the processes' tensors, which must be of one shape and type."""

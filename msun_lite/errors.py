@@ -1,10 +1,14 @@
 """Errors that the user can mend: one clear line on standard error, exit code 2, no traceback."""
 
+import contextlib
 import difflib
 import functools
+import io
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TextIO
 
 
 class UserError(ValueError):
@@ -85,11 +89,13 @@ def first_line(error: Exception) -> str:
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a command's `main`: a `UserError` becomes one line and the returned exit code 2.
 
-    An interrupt that the command did not handle itself gives 130, as shells expect.
+    An interrupt that the command did not handle itself gives 130, as shells expect. Characters that the terminal cannot
+    show are escaped, and a reader that goes away early (`| head`) stops nothing.
     """
 
     @functools.wraps(main)
     def wrapped(*args, **kwargs) -> int:
+        _escape_what_cannot_be_shown()
         try:
             return main(*args, **kwargs) or 0
         except UserError as error:
@@ -98,12 +104,33 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         except KeyboardInterrupt:
             _report("interrupted")
             return 130
+        finally:
+            with outlive_reader(sys.stdout):
+                sys.stdout.flush()
 
     return wrapped
+
+
+def _escape_what_cannot_be_shown() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's is another, and shows all
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def outlive_reader(stream: TextIO) -> Iterator[None]:
+    """Write to `stream` inside; once its reader has gone away, what is written there is dropped, without an error."""
+    try:
+        yield
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())  # also for what Python writes when it ends
+        os.close(nowhere)
 
 
 def _report(line: str) -> None:
     """Print to standard error, below the progress bars if there were any."""
     if progress := sys.modules.get("msun_lite.progress"):
         progress.end_bars()
-    print(line, file=sys.stderr)
+    with outlive_reader(sys.stderr):
+        print(line, file=sys.stderr, flush=True)

@@ -36,7 +36,7 @@ from msun_lite.errors import UserError, one_of
 from msun_lite.layers import as_found
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN
-from msun_lite.progress import progress
+from msun_lite.progress import note, progress, show
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route
 from msun_lite.subjects import check_classes, find_config, find_subject
@@ -266,11 +266,11 @@ def _report(record: dict, path: str | None) -> None:
     """Write a record, then print it: a terminal may be in the way, and the result is not to be lost by it."""
     if path:
         write_json(Path(path), record)
-    print(accuracy_table({Path(record["run"]).name: record}))
+    show(accuracy_table({Path(record["run"]).name: record}))
     for size, why in record["refused"].items():
-        print(f"{size} px cannot be fed as they are: {why}")
+        note(f"{size} px cannot be fed as they are: {why}")
     if len(record["per_subnet"]) > 1:
-        print(subnet_table(record))
+        show(subnet_table(record))
 
 
 def main(argv: list[str] | None = None) -> int:

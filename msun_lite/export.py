@@ -53,7 +53,7 @@ class Exported:
     def __init__(self, folder: str | Path):
         folder = Path(folder)
         try:
-            self.spec = json.loads((folder / "model.json").read_text())
+            self.spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
             load = _load_torch if self.spec["format"] == "torch" else _load_onnx
             suffix = SUFFIXES[self.spec["format"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -87,7 +87,7 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
             for scale in model.scales:
                 write(AtScale(model, scale).eval(), scale, unfinished / f"scale-{scale}.{SUFFIXES[format]}")
             spec = {**model.description, "format": format}
-            (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n")
+            (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
             _check(model, Exported(unfinished))
         unfinished.rename(path)
     finally:

@@ -41,11 +41,11 @@ class MetricsLog:
 
         id_file = self.folder.path / "wandb-id.txt"  # a run that goes on stays one run there, too
         if not id_file.exists():
-            id_file.write_text(wandb.util.generate_id())
+            id_file.write_text(wandb.util.generate_id(), encoding="utf-8")
         return wandb.init(
             project=self.config.wandb,
             name=self.folder.path.name,
-            id=id_file.read_text(),
+            id=id_file.read_text(encoding="utf-8"),
             resume="allow",
             dir=str(self.folder.path),
             config=vars(self.config),

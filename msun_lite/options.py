@@ -1,8 +1,10 @@
 """How every command reads its options: the words of the command line, YAML files, and errors in one line."""
 
+import codecs
 import contextlib
 import io
 import itertools
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -11,11 +13,14 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
+from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_settings
 
 from msun_lite.errors import UserError, did_you_mean
 
 set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+BACKSLASHES = "YAML takes a backslash as it is without quotes, but as an escape within double ones"
+"""What is to know where a Windows path was written into a YAML file."""
 
 
 class OneLineParser(ArgumentParser):
@@ -135,7 +140,8 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
             parser.set_defaults(options | ({"max_minutes": None} if "max_minutes" in options else {}))
     # jsonargparse prints a hint after some errors; the one line is ours.
     with contextlib.redirect_stderr(io.StringIO()):
-        return parser.parse_args([*(f"--config={file}" for file in files), *words])
+        # Not the files themselves: jsonargparse reads them in the locale's encoding, whatever they are in.
+        return parser.parse_args([*([f"--config={json.dumps(in_files)}"] if files else []), *words])
 
 
 def _take_files(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -186,17 +192,24 @@ def _is_list(parser: OneLineParser, option: str, value: str) -> bool:
 
 
 def read_yaml(path: Path) -> dict:
-    """Return the options in a YAML file.
+    """Return the options in a YAML file: in UTF-8, or with its byte order mark UTF-16, whatever the locale is.
 
     Raises:
         UserError: if it is missing, no YAML, or no mapping from options to values.
     """
+    content = b""
     try:
-        options = yaml.safe_load(path.read_text())
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: expected a YAML file of options, got: {error}") from None
+        content = path.read_bytes()
+        utf16 = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        options = get_loader("yaml")(content.decode("utf-16" if utf16 else "utf-8-sig"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        hint = f"; {BACKSLASHES}" if b"\\" in content else ""
+        raise UserError(f"{path}: expected a YAML file of options, got: {error}{hint}") from None
     if not isinstance(options, dict):
         raise UserError(f"{path}: expected a YAML file of options, got {type(options).__name__}")
+    for name, value in options.items():
+        if isinstance(value, str) and not value.isprintable():
+            raise UserError(f"{path}: {name}: expected text on one line, got {value!r}; {BACKSLASHES}")
     return options
 
 

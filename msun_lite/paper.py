@@ -18,7 +18,7 @@ SCALES, BLOCKS = [32, 128, 224], 1
 
 @cache
 def _tables() -> dict:
-    return json.loads((Path(__file__).parent / "paper.json").read_text())["tables"]
+    return json.loads((Path(__file__).parent / "paper.json").read_text(encoding="utf-8"))["tables"]
 
 
 def rows(table: str, **where) -> list[dict]:

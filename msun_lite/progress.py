@@ -9,6 +9,8 @@ import weakref
 
 from tqdm.auto import tqdm
 
+from msun_lite.errors import outlive_reader, shown
+
 LOG_SECONDS = 20
 """Seconds between two lines of a progress bar that goes to a file."""
 
@@ -24,10 +26,12 @@ class _Log:
 
     def write(self, text: str) -> None:
         if line := text.replace("\x1b[A", "").strip():
-            sys.stderr.write(f"{line}\n")
+            with outlive_reader(sys.stderr):
+                sys.stderr.write(f"{line}\n")
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with outlive_reader(sys.stderr):
+            sys.stderr.flush()
 
 
 def progress(iterable=None, disable: bool = False, **options) -> tqdm:
@@ -46,5 +50,17 @@ def end_bars() -> None:
         bar.close()
 
 
-note = tqdm.write
-"""Print a line without breaking a bar that is on the screen."""
+def note(text: str) -> None:
+    """Print a line without breaking a bar that is on the screen, names in it as `shown`."""
+    _print(shown(text))
+
+
+def show(text: str) -> None:
+    """Print a text of several lines, such as a table; as `note`."""
+    _print("\n".join(map(shown, text.split("\n"))))
+
+
+def _print(text: str) -> None:
+    with outlive_reader(sys.stdout):
+        tqdm.write(text, file=sys.stdout)
+        sys.stdout.flush()

@@ -63,7 +63,7 @@ class RunFolder:
     def append_metrics(self, row: dict) -> None:
         """Add one epoch's line to metrics.jsonl, or raise a `UserError` if the disk does not take it."""
         try:
-            with self.metrics.open("a") as file:
+            with self.metrics.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise UserError(f"{self.metrics}: cannot be written: {error}") from None
@@ -73,7 +73,7 @@ class RunFolder:
         if not self.metrics.exists():
             return []
         rows = []
-        for line in self.metrics.read_text().splitlines():
+        for line in self.metrics.read_text(encoding="utf-8").splitlines():
             try:
                 rows.append(json.loads(line))
             except json.JSONDecodeError:
@@ -107,7 +107,7 @@ def write_json(path: Path, content: dict) -> None:
 def read_json(path: Path) -> dict:
     """Read a JSON object, or raise a `CheckpointError` that names the file."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: expected a JSON file, got: {error}") from None
     if not isinstance(content, dict):
@@ -137,7 +137,7 @@ def device_name(device: torch.device) -> str:
         return str(device)
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
+        for line in cpuinfo.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):
                 return f"cpu: {line.split(':', 1)[1].strip()}"
     return f"cpu: {platform.processor() or platform.machine()}"
@@ -155,5 +155,5 @@ def commit() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, encoding="utf-8", check=True)
     return done.stdout.strip()

@@ -23,6 +23,7 @@ from msun_lite.config import METHODS, TrainConfig
 from msun_lite.distributed import refuse_several
 from msun_lite.figures import NAMES, accuracy_figure, save_figure
 from msun_lite.files import write_text
+from msun_lite.progress import note, show
 from msun_lite.records import RunFolder, read_json
 from msun_lite.tables import accuracy_table, subnet_table
 from msun_lite.train import train
@@ -49,7 +50,7 @@ def reproduce(options: dict) -> dict[str, dict]:
     for method, chosen in runs.items():
         record = carry_on(out / method, chosen, deadline)
         if record is None:
-            print(f"stopped; call the same command again to go on in {out}")
+            note(f"stopped; call the same command again to go on in {out}")
             return records
         records[method] = record
     _report(records, out)
@@ -75,7 +76,7 @@ def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None
     try:
         train(TrainConfig(**{**options, **values}))
     except KeyboardInterrupt:
-        print(f"or, for all runs, call the same command again to go on in {folder.parent}")
+        note(f"or, for all runs, call the same command again to go on in {folder.parent}")
         raise
     return read_json(run.summary) if run.summary.exists() else None
 
@@ -108,8 +109,8 @@ MSUN's subnets one by one, and the rules that choose among them (`oracle` knows 
 * Commit {env["commit"]}; data fingerprint {data["fingerprint"]}; command `{command}`.
 """
     write_text(out / "report.md", text)
-    print(f"\n{accuracy_table(named)}\n\n{subnet_table(records['msun'])}\n")
-    print(f"report: {out / 'report.md'}   figure: {out / 'accuracy.png'}   ({seconds / 60:.1f} minutes)")
+    show(f"\n{accuracy_table(named)}\n\n{subnet_table(records['msun'])}\n")
+    note(f"report: {out / 'report.md'}   figure: {out / 'accuracy.png'}   ({seconds / 60:.1f} minutes)")
 
 
 def _ends(record: dict) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
+from msun_lite.errors import shown
 from msun_lite.seeds import some_seeds
 
 RESAMPLING_NAMES = {
@@ -138,4 +139,5 @@ def _spread(entry: dict) -> str:
 
 
 def _table(header: list[str], rows: list[list[str]], style: str) -> str:
+    rows = [[shown(cell) for cell in row] for row in rows]
     return tabulate(rows, header, tablefmt=style, disable_numparse=True, stralign="right")

@@ -37,6 +37,7 @@ from msun_lite.files import write_text
 from msun_lite.methods import make_model
 from msun_lite.metrics import check_packages
 from msun_lite.options import dump_yaml
+from msun_lite.progress import show
 from msun_lite.records import RunFolder, write_json
 from msun_lite.spec import normalisation_line
 from msun_lite.stopping import StopRequest
@@ -175,9 +176,9 @@ def _finish(trainer: Trainer) -> None:
         "command": _command(config),
     }
     write_json(folder.summary, summary)
-    print(accuracy_table({config.method: summary}))
+    show(accuracy_table({config.method: summary}))
     if len(record["per_subnet"]) > 1:
-        print(subnet_table(summary))
+        show(subnet_table(summary))
 
 
 def _command(config: TrainConfig) -> str:

@@ -50,6 +50,7 @@ from msun_lite.norms import PerScale
 from msun_lite.options import dump_yaml
 from msun_lite.pretrained import find_pretrained
 from msun_lite.probe import Features, accuracy, cached, compute, fit
+from msun_lite.progress import note, show
 from msun_lite.records import RunFolder, environment, write_json
 from msun_lite.scales import route
 from msun_lite.sources import FileSource
@@ -122,7 +123,7 @@ def transfer(config: TransferConfig) -> Path:
     """
     config.check()
     folder = RunFolder(config.out)
-    with StopRequest() as stop, stop.planned(print, folder.config, _go_on(folder)):
+    with StopRequest() as stop, stop.planned(note, folder.config, _go_on(folder)):
         _transfer(config, folder, stop)
     return folder.path
 
@@ -130,7 +131,7 @@ def transfer(config: TransferConfig) -> Path:
 def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> None:
     pick_device(config.device)
     if is_finished(folder, config, read_transfer_config, FREE_ON_RESUME):
-        print(f"{folder.path}: finished already")
+        note(f"{folder.path}: finished already")
         return
     use_threads(config.threads)
     found = find_pretrained(config.run)
@@ -140,11 +141,11 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
     model = with_new_classifier(source, task.data.classes, config.routing)
     scale = route(task.size, model.scales, model.routing)
     served = f"{task.data.name} at {task.size} px, served by the subnet of {scale} px"
-    print(f"{Path(config.run).name}: {served}", flush=True)
+    note(f"{Path(config.run).name}: {served}")
     move, params = Move(config, folder, task, model, scale, fingerprint(source)), parameters(model)
     measured = _probe(move) if config.mode == "linear" else _finetune(move, stop)
     if measured is None:
-        print(f"stopped, everything saved; go on with: {_go_on(folder)}")
+        note(f"stopped, everything saved; go on with: {_go_on(folder)}")
         if not stop.by_scheduler:
             raise KeyboardInterrupt
         return
@@ -171,7 +172,7 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
             "command": _command(config),
         },
     )
-    print(f"{folder.path}: {measured['top1']:.2f} % of {len(task.data.val)} test images")
+    note(f"{folder.path}: {measured['top1']:.2f} % of {len(task.data.val)} test images")
 
 
 def _go_on(folder: RunFolder) -> str:
@@ -288,10 +289,10 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
     _begin(move, trainer.disk_space())
     if config.resume and folder.has_checkpoint():
         trainer.load()
-        print(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {plan.epochs}")
+        note(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {plan.epochs}")
     else:
         if config.resume:
-            print(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
+            note(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
         trainer.save()
     if not trainer.fit(stop):
         return None
@@ -345,7 +346,7 @@ def run(options: Namespace, command: str) -> None:
     runs, table = options.pop("runs"), options.pop("table")
     refuse_several("transfer")
     if table:
-        print(transfer_markdown(transfer_record(read_records(map(Path, runs)))))
+        show(transfer_markdown(transfer_record(read_records(map(Path, runs)))))
         return
     if len(runs) > 1 or (runs and options.run not in (None, runs[0])):
         raise UserError(f"run: expected one run, or several finished ones with --table, got {' '.join(runs)}")

@@ -55,7 +55,7 @@ def stl10(folder: Path) -> Splits:
         labels = np.fromfile(inner / f"{split}_y.bin", dtype=np.uint8) - 1
         return _pixels(torch.from_numpy(columns).transpose(2, 3), labels)
 
-    return (inner / "class_names.txt").read_text().split(), read("train"), read("test")
+    return (inner / "class_names.txt").read_text(encoding="utf-8").split(), read("train"), read("test")
 
 
 def fashion(folder: Path) -> Splits:
@@ -92,7 +92,7 @@ def pets(folder: Path) -> Splits:
 
     def read(split: str) -> FileSource:
         samples = []
-        for line in (inner / "annotations" / f"{split}.txt").read_text().splitlines():
+        for line in (inner / "annotations" / f"{split}.txt").read_text(encoding="utf-8").splitlines():
             image, number, *_ = line.split()
             names[int(number)] = image.rpartition("_")[0].replace("_", " ")
             samples.append((str(inner / "images" / f"{image}.jpg"), int(number) - 1))
@@ -128,7 +128,8 @@ def rafdb(folder: Path) -> Splits:
     """Read the basic emotions of RAF-DB, faces aligned, from its authors' folder `basic`."""
     basic = folder / "basic"
     samples: dict[str, list[tuple[str, int]]] = {"train": [], "test": []}
-    for line in (basic / "EmoLabel" / "list_patition_label.txt").read_text().splitlines():  # their spelling
+    labels = basic / "EmoLabel" / "list_patition_label.txt"  # their spelling
+    for line in labels.read_text(encoding="utf-8").splitlines():
         image, label = line.split()
         name = f"{image.removesuffix('.jpg')}_aligned.jpg"
         samples[image.partition("_")[0]].append((str(basic / "Image" / "aligned" / name), int(label) - 1))

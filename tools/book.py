@@ -35,10 +35,10 @@ def fingerprint() -> str:
 def build(out: Path) -> int:
     """Build the book into `out`/_build/html and return the exit code."""
     cache, stamp, now = out / "_build" / ".jupyter_cache", out / "_build" / ".fingerprint", fingerprint()
-    if cache.exists() and (not stamp.exists() or stamp.read_text() != now):
+    if cache.exists() and (not stamp.exists() or stamp.read_text(encoding="utf-8") != now):
         shutil.rmtree(cache)
     stamp.parent.mkdir(parents=True, exist_ok=True)
-    stamp.write_text(now)
+    stamp.write_text(now, encoding="utf-8")
     program = Path(sys.executable).with_name("jupyter-book")
     options = [*OPTIONS, "--path-output", str(out)]
     environment = {**os.environ, "MSUN_LITE_PROGRESS": "off"}  # bars would stay in the pages as dead widgets

@@ -69,7 +69,7 @@ def run_chapter(interpreter: Path, chapter: str, cells: int) -> str:
     with tempfile.TemporaryDirectory() as session:
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(Path(session) / "msun-lite")], check=True)
         command = [str(interpreter), "-c", RUNNER, str(notebook), str(cells), session]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         raise UserError(f"{chapter}: {done.stderr.strip().splitlines()[-1]}")
     return done.stdout.strip()

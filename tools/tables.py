@@ -256,7 +256,7 @@ def analysis() -> str:
     nothing = gradcam["agreement"]["own"][str(few[0])]["correlation"]["undefined"]
     return (
         (ROOT / "tools" / "analysis.md.in")
-        .read_text()
+        .read_text(encoding="utf-8")
         .format(
             images=cka["settings"]["images"],
             largest=largest,
@@ -363,17 +363,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Write tables, figures and the index from the records.")
     parser.add_argument("--check", action="store_true", help="change nothing, exit with 1 if something differs")
     check = parser.parse_args().check
-    written = {ROOT / "README.md": readme((ROOT / "README.md").read_text()), **pages()}
+    written = {ROOT / "README.md": readme((ROOT / "README.md").read_text(encoding="utf-8")), **pages()}
     if check:
         stale = [
             str(path.relative_to(ROOT))
             for path, text in written.items()
-            if not path.exists() or path.read_text() != text
+            if not path.exists() or path.read_text(encoding="utf-8") != text
         ]
         print(f"differs from the records: {', '.join(stale)}" if stale else "everything agrees with the records")
         return 1 if stale else 0
     for path, text in written.items():
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
     draw()
     return 0
 

@@ -41,7 +41,7 @@ PACKAGES = {
 def unpack(package: str, folder: Path) -> Path:
     """Fetch an npm package and return the folder it is unpacked in."""
     packed = subprocess.run(
-        ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True
+        ["npm", "pack", "--silent", package], cwd=folder, check=True, capture_output=True, text=True, encoding="utf-8"
     ).stdout.split()[-1]
     with tarfile.open(folder / packed) as archive:
         archive.extractall(folder / packed.removesuffix(".tgz"), filter="data")
@@ -76,7 +76,9 @@ def main() -> int:
                     copy(font, EXTRA / FONTS / font.name)
     files = sorted(path for folder in (TARGET, EXTRA) for path in folder.rglob("*") if path.is_file())
     hashes = {path.relative_to(BOOK).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-    (TARGET / "versions.json").write_text(json.dumps({"packages": record, "files": hashes}, indent=2) + "\n")
+    (TARGET / "versions.json").write_text(
+        json.dumps({"packages": record, "files": hashes}, indent=2) + "\n", encoding="utf-8"
+    )
     print(f"{len(files)} files, {sum(path.stat().st_size for path in files) / 1e6:.1f} MB in {BOOK}")
     return 0
 
