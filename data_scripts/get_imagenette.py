@@ -11,6 +11,7 @@ from pathlib import Path
 from msun_lite.errors import one_line_errors
 from msun_lite.imagenette import get_imagenette, imagenette_folder
 from msun_lite.options import OneLineParser, parse
+from msun_lite.progress import note
 
 
 @one_line_errors
@@ -23,7 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     root = Path(options.data_root)
     folder = get_imagenette(root, options.source) if options.source else imagenette_folder(root)
     counts = {split: sum(1 for _ in (folder / split).rglob("*.JPEG")) for split in ("train", "val")}
-    print(f"{folder}: {counts['train']} training and {counts['val']} validation images")
+    note(f"{folder}: {counts['train']} training and {counts['val']} validation images")
     return 0
 
 

@@ -14,6 +14,7 @@ from tabulate import tabulate
 
 from msun_lite.errors import one_line_errors
 from msun_lite.options import OneLineParser, parse
+from msun_lite.progress import note, show
 from msun_lite.transfer_fetch import fetch_set
 from msun_lite.transfer_sets import SETS
 
@@ -48,10 +49,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(parser, argv)
     root = Path(options.data_root)
     if options.dataset is None:
-        print(listing(root))
+        show(listing(root))
         return 0
     folder, about = fetch_set(options.dataset, root, options.source), SETS[options.dataset]
-    print(f"{folder}: {about.train} training and {about.test} test images of {about.classes} classes")
+    note(f"{folder}: {about.train} training and {about.test} test images of {about.classes} classes")
     return 0
 
 

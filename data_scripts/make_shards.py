@@ -37,7 +37,7 @@ from msun_lite.errors import DataError, UserError, one_line_errors, shown, withi
 from msun_lite.files import atomic_write, checksum, whole_folder, write_text
 from msun_lite.images import UnreadableImage, decode
 from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import progress
+from msun_lite.progress import note, progress
 from msun_lite.shard_index import INDEX, MANIFEST, SPLITS, Shard, ShardSet, join, read_folder, scan, write_manifest
 from msun_lite.shard_patterns import PREFIX, expand, split_of
 
@@ -177,7 +177,7 @@ def make_shards(
         raise UserError(f"{out}: exists already; remove it to make it anew, or verify it with --check")
     classes, plans, skipped = plan_shards(folder, images, size)
     if skipped:
-        print(shown(f"{folder}: {skipped_files(skipped)}"), flush=True)
+        note(shown(f"{folder}: {skipped_files(skipped)}"), flush=True)
     with whole_folder(out) as part:
         built = in_parallel(partial(build_shard, part), plans, workers, "making shards")
         unreadable = [message for *_, messages in built for message in messages]
@@ -296,7 +296,7 @@ def main(argv: list[str] | None = None) -> int:
             options.workers,
             options.skip_unreadable,
         )
-    print(_summary(folder, shards) + (f"; {left_out} unreadable image(s) left out" if left_out else ""))
+    note(_summary(folder, shards) + (f"; {left_out} unreadable image(s) left out" if left_out else ""))
     return 0
 
 

@@ -23,7 +23,7 @@ from msun_lite.archives import members, open_tar
 from msun_lite.errors import DataError, UserError, one_line_errors
 from msun_lite.files import checksum, whole_folder, write_text
 from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import progress
+from msun_lite.progress import note, progress
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 MD5 = {
@@ -217,7 +217,7 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"expect: expected three numbers such as 1281167,50000,1000, got {options.expect}")
     prepare(Path(options.archives), Path(options.out), options.expect, options.skip_md5)
     train, val, classes = options.expect
-    print(f"{options.out}: {train} training and {val} validation images of {classes} classes")
+    note(f"{options.out}: {train} training and {val} validation images of {classes} classes")
     return 0
 
 
