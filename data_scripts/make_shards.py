@@ -177,7 +177,7 @@ def make_shards(
         raise UserError(f"{out}: exists already; remove it to make it anew, or verify it with --check")
     classes, plans, skipped = plan_shards(folder, images, size)
     if skipped:
-        note(shown(f"{folder}: {skipped_files(skipped)}"), flush=True)
+        note(f"{folder}: {skipped_files(skipped)}")
     with whole_folder(out) as part:
         built = in_parallel(partial(build_shard, part), plans, workers, "making shards")
         unreadable = [message for *_, messages in built for message in messages]
