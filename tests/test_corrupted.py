@@ -1,4 +1,4 @@
-"""A hundred damaged images of all formats: counted and named wherever they are read, and nothing ends in a traceback."""
+"""A hundred damaged images of all formats: counted and named wherever they are read, without a traceback."""
 
 import io
 import json
@@ -6,7 +6,6 @@ import random
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from data_scripts import make_shards
@@ -54,18 +53,19 @@ def corrupted(photos):
     return photos
 
 
+def _readable(path):
+    image_size(path)
+    try:
+        return decode(path).shape[0] == 3
+    except UnreadableImage as error:
+        message = str(error)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return False
+
+
 def _unreadable(folder):
-    found = []
-    for path in sorted(folder.rglob("damaged*")):
-        image_size(path)
-        try:
-            pixels = decode(path)
-            assert pixels.dtype == torch.uint8
-            assert pixels.shape[0] == 3
-        except UnreadableImage as error:
-            assert str(error).startswith(f"{path}: ")
-            assert "\n" not in str(error)
-            found.append(str(path))
+    found = [str(path) for path in sorted(folder.rglob("damaged*")) if not _readable(path)]
     assert COUNT / 2 < len(found) < COUNT  # some damage only changes the colours
     return found
 
