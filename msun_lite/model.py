@@ -22,7 +22,7 @@ from msun_lite.building import Parts, parts_of_backbone, parts_of_module
 from msun_lite.errors import CheckpointError, UserError, one_of
 from msun_lite.export import AtScale, export
 from msun_lite.files import atomic_write, write_text
-from msun_lite.norms import NORMS, PerScale, own_norms
+from msun_lite.norms import NORMS, PerScale, at_scale, own_norms
 from msun_lite.pretrained import find_pretrained, read_safetensors
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.spec import (
@@ -60,6 +60,8 @@ class MSUN(
 
     Shapes: images [B, 3, H, W] of any size, normalised; features [B, C, h, w] of the shape the
     largest subnet gives at its scale; logits [B, classes].
+
+    A call writes nothing into the model but BatchNorm's averages in training: threads may share a model in evaluation.
     """
 
     def __init__(
@@ -89,7 +91,6 @@ class MSUN(
         self.unified = unified
         if norm == "per_scale":
             own_norms(unified, self.scales)
-        self._owned = [module for module in unified.modules() if isinstance(module, PerScale)]
         self.feature_shape = map_shape(subnets[self.scales[-1]], self.scales[-1])
 
     @classmethod
@@ -203,9 +204,8 @@ class MSUN(
         """Return g of the features [B, C, h, w] that the subnet of `scale` gave: logits [B, classes]."""
         if self.unify != "native":
             features = resize_features(features, self.feature_shape)
-        for module in self._owned:
-            module.scale = scale
-        return self.unified(features)
+        differs = self.unify == "none" or self.norm == "per_scale"
+        return (at_scale(self.unified, scale) if differs else self.unified)(features)
 
     def forward_at(self, images: Tensor, scale: int) -> Tensor:
         """Return g(f_i(x_i)) [B, classes]: images [B, 3, H, W] of any size, through the subnet of `scale`."""
