@@ -185,6 +185,8 @@ def make_shards(
             named = "; ".join(unreadable[:NAMED]) + ("; ..." if len(unreadable) > NAMED else "")
             raise DataError(f"{len(unreadable)} unreadable image(s), expected none or --skip_unreadable: {named}")
         shards = join([(shard, samples) for shard, samples, _ in built], classes)
+        if unreadable:
+            skipped["unreadable"] = len(unreadable)
         write_manifest(part, shards, skipped)
         wanted = {MANIFEST, INDEX, *(plan.name for plan in plans)}
         for stray in {path.name for path in part.iterdir()} - wanted:

@@ -99,6 +99,9 @@ def _shards(config: TrainConfig, train: bool, world: World) -> DataSet:
     sources = [ShardSource(shards.only(lambda shard, split=split: shard.split == split), store) for split in SPLITS]
     if train:
         _check_labels(config.data, *sources, shards.classes)
+        if unused := sorted(set(range(len(shards.classes))) - set(sources[0].labels)):
+            made = f"the labels make {len(shards.classes)} classes, 0 to {len(shards.classes) - 1}"
+            world.say(f"{config.data}: {made}, but no training image has the label {_ranges(unused)}")
     bad_images = BadImages(config.max_bad_images, world)
     return DataSet(store.title, shards.classes, *sources, shards.fingerprint, bad_images)
 
@@ -108,6 +111,15 @@ def _check_labels(name: str, train: ImageSource, val: ImageSource, classes: Sequ
     if extra := sorted(set(val.labels) - set(train.labels)):
         named = ", ".join(classes[label] for label in extra[:3])
         raise DataError(f"{name}: expected the classes of val in train too, got {len(extra)} in val alone ({named})")
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Return sorted numbers in words, `1, 3 to 5`; not all of them if they are many."""
+    known = set(numbers)
+    starts = [number for number in numbers if number - 1 not in known]
+    ends = [number for number in numbers if number + 1 not in known]
+    parts = [str(start) if start == end else f"{start} to {end}" for start, end in zip(starts, ends, strict=True)]
+    return ", ".join(parts[:8]) + (", ..." if len(parts) > 8 else "")
 
 
 def in_memory(data: DataSet, config: TrainConfig, train: bool, world: World = ALONE) -> DataSet:

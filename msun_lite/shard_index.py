@@ -171,7 +171,7 @@ def _refuse_pickle(tar: tarfile.TarFile, shown: str, member: tarfile.TarInfo, ex
 def _row(tar: tarfile.TarFile, shown: str, key: str, sample: dict[str, tarfile.TarInfo]) -> tuple[bytes, int, int, int]:
     images = [member for extension, member in sample.items() if extension in IMAGES]
     if len(images) != 1:
-        expected = f"expected one image ({', '.join(IMAGES)}) for the key {key!r}"
+        expected = f"expected one image (.jpg, .png and others) for the key {key!r}"
         raise DataError(f"{shown}: {expected}, got {_listed(sample)}{_if_dots(sample)}")
     name = images[0].name.encode("utf-8", "surrogateescape")
     if len(name) > LONGEST_NAME:

@@ -117,6 +117,22 @@ def test_unreadable_images_are_left_out_and_counted_if_asked_to(photos, tmp_path
     assert (len(data.train), len(data.val)) == (11, 5)
 
 
+def test_what_no_image_is_made_of_is_in_the_manifest_by_kind(photos, tmp_path, capsys, tiny):
+    _damage(photos)
+    cat = photos / "train" / "cat"
+    (cat / ".ipynb_checkpoints").mkdir()
+    shutil.copy(cat / "1.png", cat / ".ipynb_checkpoints" / "1-checkpoint.png")
+    shutil.copy(cat / "1.png", os.fsencode(cat) + b"/caf\xe9.png")
+    (cat / "notes.txt").write_text("x")
+    Path(os.fsdecode(os.fsencode(cat) + b"/bad\xe9.jpg")).write_bytes(b"x")
+    assert _make(photos, tmp_path / "out") == 2
+    assert r"bad\xe9.jpg: cannot identify" in capsys.readouterr().err
+    assert _make(photos, tmp_path / "out", "--skip_unreadable") == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert (manifest["skipped"], manifest["classes"]) == ({".txt": 1, "unreadable": 4}, ["cat", "dog"])
+    assert len(load_data(tiny(data=f"wds:{tmp_path / 'out'}")).train) == 12
+
+
 def test_images_are_made_smaller_but_never_larger(photos, tmp_path, tiny):
     Image.new("L", (6, 9)).save(photos / "train" / "cat" / "0.png")
     assert _make(photos, tmp_path / "out", "--size", "10") == 0

@@ -5,6 +5,7 @@ import os
 import shutil
 import tarfile
 from array import array
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -254,6 +255,60 @@ def test_classes_of_val_that_training_lacks_are_refused_where_there_is_training(
     assert len(load_data(tiny(data=f"wds:{pattern}"), train=False).val) == 3
     tar("val.tar", SAMPLE)
     assert len(streamed(pattern).val) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ((1, 2, 3), "make 4 classes, 0 to 3, but no training image has the label 0"),
+        ((0, 1, 998), "make 999 classes, 0 to 998, but no training image has the label 2 to 997"),
+        ((1, 3, 6), "make 7 classes, 0 to 6, but no training image has the label 0, 2, 4 to 5"),
+        (range(1, 40, 2), "has the label 0, 2, 4, 6, 8, 10, 12, 14, ..."),
+        ((0, 1, 2), ""),
+    ],
+)
+def test_labels_that_no_training_image_has_are_said(tar, streamed, tmp_path, capsys, labels, said):
+    members = {f"{n}.{end}": c for n in labels for end, c in (("jpg", _jpeg()), ("cls", b"%d" % n))}
+    for split in ("train", "val"):
+        tar(f"{split}.tar", members)
+    assert len(streamed(f"{tmp_path}/{{train,val}}.tar").classes) == max(labels) + 1
+    out = capsys.readouterr().out
+    assert said in out
+    assert len(out.splitlines()) == bool(said)
+
+
+def _broken_images():
+    """Return thirty images, none of which can be decoded: cut, with bytes flipped, empty, or of nothing at all."""
+    images, random = [], np.random.default_rng(0)
+    for form in ("JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"):
+        buffer = io.BytesIO()
+        Image.fromarray(random.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(buffer, form)
+        whole = buffer.getvalue()
+        flipped = bytearray(whole)
+        for place in range(0, 60, 3):
+            flipped[place] ^= 0xFF
+        images += [whole[:30], whole[: len(whole) // 8], bytes(flipped), b"", random.bytes(len(whole))]
+    return images
+
+
+@pytest.mark.parametrize("cache", [False, True])
+def test_thirty_broken_images_in_shards_are_counted_and_named(tar, tiny, tmp_path, capfd, cache):
+    broken = {f"x{number:02d}.jpg": content for number, content in enumerate(_broken_images())}
+    healthy = {f"{number}.jpg": _jpeg(number) for number in range(90)}
+    labels = {f"{Path(name).stem}.cls": b"%d" % (place % 2) for place, name in enumerate([*broken, *healthy])}
+    tar("train.tar", {**broken, **labels, **healthy})
+    tar("val.tar", {"0.jpg": _jpeg(), "0.cls": b"0"})
+    options = {"data": f"wds:{tmp_path}/{{train,val}}.tar", "cache": cache, "batch_size": 20, "epochs": 1}
+    folder = train(tiny(**options, max_bad_images=30))
+    said = capfd.readouterr().out
+    assert all(f"train.tar: {name}: " in said for name in broken)
+    assert "left out unreadable image 30 (limit 30)" in said
+    assert len(json.loads((folder / "summary.json").read_text())["bad_images"]) == 30
+    with pytest.raises(DataError, match=r"30 unreadable image\(s\), expected at most 29: .*train\.tar: x"):
+        train(tiny(**options, max_bad_images=29, out=str(tmp_path / "again")))
+    tar("val.tar", {**broken, **labels, **healthy})
+    with pytest.raises(DataError, match=r"30 unreadable image\(s\) to evaluate, expected none: .*val\.tar: x00\.jpg: "):
+        train(tiny(**options, max_bad_images=30, out=str(tmp_path / "third")))
 
 
 def _pickled():
