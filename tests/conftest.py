@@ -15,6 +15,7 @@ from PIL import Image
 
 from data_scripts.make_shards import make_shards
 from msun_lite.config import make_config
+from msun_lite.data import load_data
 from msun_lite.engine import Trainer
 from msun_lite.stopping import StopRequest
 from tools.book import build
@@ -60,6 +61,12 @@ def shards(photos, tmp_path):
     """Return the folder of shards made of `photos`: three of 4 training images, two of at most 4 validation images."""
     make_shards(photos, tmp_path / "shards", images=4, size=None, workers=2, skip_unreadable=False)
     return tmp_path / "shards"
+
+
+@pytest.fixture
+def streamed(tiny):
+    """Return a function that opens shards without decoding them into memory."""
+    return lambda spec, **options: load_data(tiny(data=f"wds:{spec}", cache=False, **options))
 
 
 @pytest.fixture
