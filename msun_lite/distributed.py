@@ -8,6 +8,7 @@ RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT. Without these there i
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from msun_lite.devices import pick_device
-from msun_lite.errors import UserError
+from msun_lite.errors import UserError, first_line
 from msun_lite.progress import note
 
 
@@ -140,8 +141,24 @@ def join() -> Iterator[World]:
         raise UserError(f"WORLD_SIZE: {size} processes cannot be joined: {str(error).splitlines()[0]}") from None
     try:
         yield world
+    except RuntimeError as error:
+        if not _is_of_others(error):
+            raise
+        raise UserError(
+            f"process {world.rank} of {size} lost another one, whose own message says why it ended: {_reason(error)}"
+        ) from None
     finally:
         dist.destroy_process_group()
+
+
+def _reason(error: RuntimeError) -> str:
+    """Return what an error says first, without the line of PyTorch that says it."""
+    return re.sub(r"^\[\S+\] ", "", first_line(error)).partition(". ")[0]
+
+
+def _is_of_others(error: RuntimeError) -> bool:
+    """Return whether an error is that of a connection to another process, by gloo or by NCCL."""
+    return isinstance(error, dist.DistError) or "/gloo/" in str(error)
 
 
 def refuse_several(command: str) -> None:

@@ -16,7 +16,7 @@ from msun_lite.distributed import ALONE, World
 from msun_lite.errors import CheckpointError, DataError, UserError, first_line
 from msun_lite.evaluate import evaluate_on
 from msun_lite.files import write_text
-from msun_lite.loaders import Batch, TrainView, train_loader
+from msun_lite.loaders import Batch, TrainView, opened, train_loader
 from msun_lite.methods import Objective
 from msun_lite.metrics import MetricsLog
 from msun_lite.model import MSUN, load_state
@@ -28,6 +28,9 @@ from msun_lite.tally import PARTS, Tally, means
 
 CHECK_STEPS = 10
 """Steps between two looks at what a GPU has computed, each of which waits for it."""
+
+LEAST = 2
+"""Images that a part of a batch must have: BatchNorm knows no variance of one, where its map is a single pixel."""
 
 
 def learning_rate(step: int, steps_per_epoch: int, config: TrainConfig) -> float:
@@ -124,7 +127,7 @@ class Trainer:
         size, parts = self.config.batch_size, self.world.size * self.config.accumulate
         if self.steps_per_epoch == 0:
             raise DataError(f"batch_size: expected at most the {len(self.data.train)} training images, got {size}")
-        if size % parts or size < 2 * parts:  # BatchNorm needs two
+        if size % parts or size < LEAST * parts:
             raise UserError(
                 f"batch_size: expected a multiple of {self.world.size} process(es) x accumulate "
                 f"{self.config.accumulate}, two images each or more, got {size}"
@@ -154,8 +157,9 @@ class Trainer:
         """
         total, left = self.config.epochs * self.steps_per_epoch, self.config.epochs - self.epoch
         begun = self.step
-        batches = iter(train_loader(self.view, self.config, self.epoch, self.batch, left, self.world))
+        loader = train_loader(self.view, self.config, self.epoch, self.batch, left, self.world)
         with (
+            opened(loader) as batches,
             MetricsLog(self.config, self.folder, self.world) as metrics,
             stop.deferred(),
             progress(total=total, initial=self.step, unit="step", disable=not self.world.first) as bar,
@@ -186,8 +190,8 @@ class Trainer:
             self.waiting_seconds += time.perf_counter() - start
             unreadable = [message for part in parts for message in part.bad]
             images = [len(part.labels) for part in parts]
-            asked, due, bad, empty, total = self.world.totals(
-                asked, due and self.world.first, len(unreadable), images.count(0), sum(images)
+            asked, due, bad, small, total = self.world.totals(
+                asked, due and self.world.first, len(unreadable), sum(count < LEAST for count in images), sum(images)
             )
             if asked or due:
                 self.save()
@@ -196,8 +200,10 @@ class Trainer:
                 return False
             if bad:
                 self._note_unreadable(unreadable)
-            if not empty:
+            if not small:
                 self._step(parts, total)
+            elif bad:
+                self.world.say(f"left out step {self.step + 1}: too few images of its batch can be read")
             self.batch += 1
             if self.step % CHECK_STEPS == 0:
                 self._check_finite()
@@ -315,7 +321,11 @@ class Trainer:
         """Write the full state to the run folder's checkpoint.pt, unless something in it is not finite."""
         self._check_finite(weights=True)
         sums = self.world.sum(self.tally.sums)
-        self.world.on_first(lambda: self.checkpoints.save(self._state(sums)))
+        self.world.on_first(lambda: self._write(sums))
+
+    def _write(self, sums: Tensor) -> None:
+        self.folder.check_held()
+        self.checkpoints.save(self._state(sums))
 
     def _state(self, sums: Tensor) -> dict:
         """Return what a checkpoint has; `sums` are those of the epoch so far, over all processes."""

@@ -86,6 +86,14 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a computer or its GPU has no memory left."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)  # of PyTorch, which this file does without: commands that fail early start fast
+        and (type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error))
+    )
+
+
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a command's `main`: a `UserError` becomes one line and the returned exit code 2.
 
@@ -104,6 +112,11 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         except KeyboardInterrupt:
             _report("interrupted")
             return 130
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
+            _report(f"error: out of memory: {shown(first_line(error))}; expected a smaller batch to help")
+            return 2
         finally:
             with outlive_reader(sys.stdout):
                 sys.stdout.flush()

@@ -34,7 +34,7 @@ from msun_lite.devices import full_precision, to_float
 from msun_lite.distributed import ALONE, World, join
 from msun_lite.errors import UserError, one_of
 from msun_lite.layers import as_found
-from msun_lite.loaders import eval_loader
+from msun_lite.loaders import eval_loader, opened
 from msun_lite.model import MSUN
 from msun_lite.progress import note, progress, show
 from msun_lite.records import check_output, environment, write_json
@@ -81,9 +81,9 @@ def measure(
     scales = model.scales if scales is None else scales
     correct = torch.zeros(len(scales), len(sizes), dtype=torch.int64, device=device)
     bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
-    with as_found(model):
+    with as_found(model), opened(loader) as batches:
         model.eval()
-        for batch in progress(loader, **bar):
+        for batch in progress(batches, total=len(loader), **bar):
             unreadable += batch.bad
             if unreadable:
                 continue  # all that is left to do is to name them all
@@ -194,7 +194,9 @@ def check_images(data: DataSet, config: TrainConfig, world: World = ALONE) -> No
     """Read all validation images, each process its share; raise a `DataError` that names those that cannot be read."""
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world)
     bar = {"desc": "checking val", "unit": "batch", "leave": False, "disable": not world.first}
-    unreadable = [message for batch in progress(loader, **bar) for message in batch.bad]
+    with opened(loader) as batches:
+        shown = progress(batches, total=len(loader), **bar)
+        unreadable = [message for batch in shown for message in batch.bad]
     refuse_unreadable(sum(world.gather(unreadable), []))
 
 

@@ -5,10 +5,16 @@ scales from it on the device. What is random about an image depends on (seed, ep
 a process or on what was read before: an interrupted epoch goes on exactly.
 """
 
+import contextlib
 import itertools
+import multiprocessing
+import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
@@ -20,10 +26,13 @@ from torchvision.transforms.v2.functional import resized_crop
 from msun_lite.config import TrainConfig
 from msun_lite.devices import CPU, device_type
 from msun_lite.distributed import ALONE, World, share_of
-from msun_lite.errors import UserError
 from msun_lite.images import UnreadableImage
 from msun_lite.sources import ImageSource, Subset
 from msun_lite.stopping import STOP_SIGNALS
+from msun_lite.worker_errors import explained, lost
+
+PATIENCE = 3
+"""Seconds that workers get to finish what they are at when nobody wants their batches any more."""
 
 
 class TrainView(Dataset):
@@ -187,29 +196,76 @@ def _loader(view: Dataset, workers: int, device: str, **kwargs) -> DataLoader:
         collate_fn=collate,
         generator=generator,
         pin_memory=device == "cuda",
-        worker_init_fn=_ignore_stop_signals,
+        worker_init_fn=_prepare_worker,
         **kwargs,
     )
 
 
+@contextlib.contextmanager
+def opened(loader: DataLoader) -> Iterator[Iterator[Batch]]:
+    """Give the batches of a loader; its worker processes are gone afterwards, whatever happens inside.
+
+    Raises:
+        WorkerLost: if a worker ends before its time, which can interrupt whatever is under way.
+    """
+    batches = iter(loader)
+    try:
+        yield batches
+    except RuntimeError as error:
+        raise lost(error) or error from None
+    finally:
+        batches.close()
+
+
 class _Loader(DataLoader):
-    """A loader whose errors are one line, also when a worker process met them: PyTorch adds the worker's traceback."""
+    """A loader whose worker processes end with its batches, and whose errors say what to do; see `opened`."""
 
     def __iter__(self) -> Iterator[Batch]:
+        before = set(multiprocessing.active_children())
+        batches = super().__iter__()
+        workers = [child for child in multiprocessing.active_children() if child.daemon and child not in before]
+        failure, over = None, threading.Event()
+        if workers:
+            threading.Thread(target=_terminate_late, args=[workers, over], daemon=True).start()
         try:
-            yield from super().__iter__()
-        except UserError as error:
-            failure = type(error)(str(error).rpartition(f"{type(error).__name__}: ")[2].strip())
-            error.__traceback__ = None  # it holds on to the workers, and PyTorch would wait 5 seconds for each of them
-        else:
-            return
-        raise failure
+            yield from batches
+        except Exception as error:  # whatever reading or transforming an image may raise
+            failure = explained(error)
+            if workers:  # its traceback holds on to them, and theirs is in the message
+                failure = failure.with_traceback(None)
+        finally:
+            over.set()
+            del batches  # here PyTorch asks the workers to end, and waits for 5 seconds for each that is busy
+        if failure is not None:
+            raise failure
 
 
-def _ignore_stop_signals(worker: int) -> None:
-    """Leave the signals that a terminal or a cluster sends to the workers too to the main process: it stops cleanly."""
+def _terminate_late(workers: Sequence[BaseProcess], over: threading.Event) -> None:
+    """End the workers that are still busy `PATIENCE` seconds after it is `over`."""
+    over.wait()
+    time.sleep(PATIENCE)
+    for worker in workers:
+        worker.terminate()
+
+
+def _prepare_worker(worker: int) -> None:
+    """Let a worker end when the main process says so, and leave all other requests to stop to that: it stops cleanly.
+
+    A terminal or a cluster sends its signals to the workers too.
+    """
     for stop in STOP_SIGNALS:
-        signal.signal(stop, signal.SIG_IGN)
+        if stop != signal.SIGTERM:
+            signal.signal(stop, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # not on macOS, where a SIGTERM from anybody ends the worker
+        signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+        threading.Thread(target=_end_on_request, args=[multiprocessing.parent_process().pid], daemon=True).start()
+
+
+def _end_on_request(main: int) -> None:
+    """End this process as soon as the one with the number `main` sends it SIGTERM."""
+    while signal.sigwaitinfo([signal.SIGTERM]).si_pid != main:
+        pass
+    os._exit(0)  # any other code would count as a crash
 
 
 def mix(*numbers: int) -> int:

@@ -24,7 +24,7 @@ from msun_lite.engine import learning_rate
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.explain import penultimate
 from msun_lite.files import atomic_write, locked, remove_parts
-from msun_lite.loaders import mix
+from msun_lite.loaders import mix, opened
 from msun_lite.model import MSUN
 from msun_lite.progress import progress
 
@@ -58,8 +58,8 @@ def compute(model: MSUN, loader: DataLoader, scale: int, device: torch.device, m
     """
     model.eval()
     views, labels, unreadable = [], [], []
-    with penultimate(model) as caught:
-        for batch in progress(loader, desc="features", unit="batch", leave=False):
+    with penultimate(model) as caught, opened(loader) as batches:
+        for batch in progress(batches, total=len(loader), desc="features", unit="batch", leave=False):
             unreadable += batch.bad
             if not len(batch.labels):
                 continue

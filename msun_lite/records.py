@@ -1,10 +1,12 @@
 """The run folder: what a run writes, and the records that are read back from it."""
 
+import contextlib
 import json
 import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,6 +14,7 @@ import torchvision
 
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.files import remove_parts, write_text
+from msun_lite.run_lock import RunLock
 
 
 class RunFolder:
@@ -27,6 +30,32 @@ class RunFolder:
         self.model = self.path / "model.json"
         self.summary = self.path / "summary.json"
         self.best = self.path / "best"
+        self._lock: RunLock | None = None
+
+    @contextlib.contextmanager
+    def held(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Work alone on the folder inside, which is made if it is not there; `say` shows a line to the user.
+
+        Raises:
+            UserError: if another process works on it, see `run_lock`, or if it cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{self.path}: the run folder cannot be made: {error}") from None
+        lock = RunLock(self.path, say)
+        lock.acquire()
+        self._lock = lock
+        try:
+            yield
+        finally:
+            self._lock = None
+            lock.release()
+
+    def check_held(self) -> None:
+        """Raise a `UserError` if the folder was `held`, and another process has taken it since."""
+        if self._lock is not None:
+            self._lock.check()
 
     def create(self, space: int = 0) -> None:
         """Make the folder and clear what a kill left half-written.

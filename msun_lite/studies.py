@@ -17,6 +17,7 @@ from msun_lite.errors import UserError
 from msun_lite.evaluate import refused_native
 from msun_lite.explain import TOP_AREA, FeatureSpace, agreement, grad_cam, penultimate
 from msun_lite.layers import layers, located, stages
+from msun_lite.loaders import opened
 from msun_lite.model import MSUN
 from msun_lite.progress import progress
 from msun_lite.scales import RESAMPLINGS, resample, resize, route
@@ -49,9 +50,10 @@ class Images:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the batches, or raise a `DataError` at an unreadable image: none is ever left out."""
-        for batch in self.loader:
-            refuse_unreadable(batch.bad)
-            yield to_float(batch.images, self.device, self.normalisation), batch.labels.to(self.device)
+        with opened(self.loader) as batches:
+            for batch in batches:
+                refuse_unreadable(batch.bad)
+                yield to_float(batch.images, self.device, self.normalisation), batch.labels.to(self.device)
 
     def bar(self, study: str, parts: int) -> tqdm:
         """Return a progress bar that takes `parts` updates a batch."""

@@ -17,6 +17,7 @@ from msun_lite.commands import start
 if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
     sys.exit(start("train"))
 
+import contextlib
 import dataclasses
 import shlex
 import time
@@ -69,17 +70,21 @@ def train(config: TrainConfig) -> Path:
         StopRequest(config.max_minutes) as stop,
         join() as world,
         stop.planned(world.say, folder.config, _go_on(folder)),
+        contextlib.ExitStack() as held,
     ):
-        _train(config, folder, world, stop)
+        _train(config, folder, world, stop, held)
     return folder.path
 
 
-def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest) -> None:
+def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest, held: contextlib.ExitStack) -> None:
+    """Run what `config` describes; the folder is `held` once there is something in it that another could write to."""
     config = world.share(config)  # a run that goes on reads it from its folder, which the first process can reach
     world.pick_device(config.device)
     if world.on_first(lambda: is_finished(folder, config, read_config, FREE_ON_RESUME)):
         world.say(f"{folder.path}: finished already")
         return
+    if config.resume:
+        world.on_first(lambda: held.enter_context(folder.held(world.say)))
     use_threads(config.threads)
     make_model(config, ("one class", "another"))  # refuses what cannot be built before the data takes its time
     world.on_first(lambda: fetch_data(config))
@@ -95,6 +100,9 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
         world.say(f"starts from the weights {config.weights}; starting afresh: {fresh}")
     world.say(normalisation_line(model.spec))
     trainer = Trainer(config, data, model, folder, world)
+    if not config.resume:
+        world.on_first(lambda: held.enter_context(folder.held(world.say)))
+        world.on_first(lambda: is_finished(folder, config, read_config, FREE_ON_RESUME))  # nobody was faster
     _open(trainer)
     if trainer.fit(stop):
         _finish(trainer)
