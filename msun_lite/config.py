@@ -131,7 +131,8 @@ class TrainConfig:
     clip_norm: float | None = None
     """Largest norm of the gradient; no clipping by default."""
     ema: float | None = None
-    """Measure and save an exponential moving average of the weights, with this decay a step, not the last ones."""
+    """Measure and save an exponential moving average of the weights, with this decay a step, not the last ones. It
+    begins with a smaller decay, so that short runs do not end with their first weights."""
     seed: int = 0
     """Seed of the weights, the order of the images and their crops."""
 
@@ -178,6 +179,14 @@ class TrainConfig:
 
     def check(self) -> None:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
+        self.check_stored()
+        if self.warmup_epochs > self.epochs:
+            raise UserError(
+                f"warmup_epochs: expected at most as many as epochs, {self.epochs}, got {self.warmup_epochs}"
+            )
+
+    def check_stored(self) -> None:
+        """Raise a `UserError` for the first value that a run which was begun cannot have."""
         # Not at the top: reading options needs no torch, and --help does not wait for it.
         from msun_lite.backbones import CUTTABLE, find_recipe, find_split
         from msun_lite.losses import CONSTRAINTS, TEACHERS
@@ -233,6 +242,12 @@ def check_sizes(sizes: list[int]) -> None:
         raise UserError(f"sizes: expected rising positive numbers of pixels, got {list(sizes)}")
 
 
+def check_warmup(warmup_epochs: float, epochs: int) -> None:
+    """Raise a `UserError` if the warm-up is longer than the run."""
+    if warmup_epochs > epochs:
+        raise UserError(f"warmup_epochs: expected at most as many as epochs, {epochs}, got {warmup_epochs}")
+
+
 def check_normalisation(mean: list[float] | None, std: list[float] | None) -> None:
     """Raise a `UserError` unless a mean and a standard deviation are three numbers each, or None."""
     for name, values in (("mean", mean), ("std", std)):
@@ -254,13 +269,18 @@ def preset_options(preset: str | None) -> dict:
 
 def make_config(preset: str = DEFAULT_PRESET, **options) -> TrainConfig:
     """Return the checked configuration of a preset with `options` on top, as the chapters need it."""
+    config = _parsed(preset, options)
+    config.check()
+    return config
+
+
+def _parsed(preset: str, options: dict) -> TrainConfig:
+    """Return the configuration of a preset with `options` on top, each of its type."""
     parser = make_parser("make_config", "")
     with contextlib.redirect_stderr(io.StringIO()):
         checked = parser.parse_object({**preset_options(preset), **options})
     checked.pop("config", None)
-    config = TrainConfig(**checked.as_dict())
-    config.check()
-    return config
+    return TrainConfig(**checked.as_dict())
 
 
 def read_config(path: Path) -> TrainConfig:
@@ -273,7 +293,9 @@ def read_config(path: Path) -> TrainConfig:
         options = read_yaml(path)
         if "dataset" in options:
             raise UserError("expected the options of a training run, got those of a transfer")
-        return make_config(**options)
+        config = _parsed(options.pop("preset", DEFAULT_PRESET), options)
+        config.check_stored()
+        return config
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from msun_lite.averaging import moving_average
 from msun_lite.checkpoint import Checkpoints, check_position
 from msun_lite.config import TrainConfig
 from msun_lite.data import DataSet
@@ -83,9 +83,7 @@ class Trainer:
             self.model.parameters(), config.peak_lr, config.momentum, weight_decay=config.weight_decay
         )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
-        self.average = None
-        if config.ema is not None:
-            self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(config.ema), use_buffers=True)
+        self.average = None if config.ema is None else moving_average(self.model, config.ema)
         self.view = TrainView(data.train, config.scales[-1], config.seed, config.crop_min, config.flip)
         self.steps_per_epoch = len(data.train) // config.batch_size
         self._check_batch_size()

@@ -39,7 +39,7 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
         config = replace(read_config(RunFolder(find_pretrained(options.run)).config), **overrides)
     else:
         config = make_config(options.grid, method="vanilla", arch=options.arch, **overrides)
-    config.check()
+    config.check_stored()
     check_normalisation(options.mean, options.std)
     world.pick_device(config.device)
     if config.test_size > config.scales[-1]:

@@ -63,7 +63,7 @@ def train(config: TrainConfig) -> Path:
         UserError: for options, data or a checkpoint that cannot be used; see `errors`.
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
-    config.check()
+    config.check_stored() if config.resume else config.check()
     check_packages(config)
     folder = RunFolder(config.out)
     with (

@@ -33,7 +33,7 @@ from statistics import median
 import torch
 from jsonargparse import Namespace
 
-from msun_lite.config import TrainConfig, read_config
+from msun_lite.config import TrainConfig, check_warmup, read_config
 from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, use_threads
@@ -122,6 +122,8 @@ def transfer(config: TransferConfig) -> Path:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
     config.check()
+    if config.mode == "finetune" and not config.resume:
+        check_warmup(config.warmup_epochs, config.epochs)
     folder = RunFolder(config.out)
     with StopRequest() as stop, stop.planned(note, folder.config, _go_on(folder)):
         _transfer(config, folder, stop)

@@ -43,6 +43,10 @@ BAD = {
     "one batch": (["--unify", "none", "--joint"], "joint: expected unify largest and norm shared beside it, got none"),
     "stem": (["--stems", "big"], "stems: expected one of coarse, fine, got 'big'"),
     "no epochs": (["--epochs", "0"], "epochs: expected more than 0, got 0"),
+    "warm-up": (
+        ["--epochs", "2", "--warmup_epochs", "3"],
+        "warmup_epochs: expected at most as many as epochs, 2, got 3.0",
+    ),
     "smoothing": (["--label_smoothing", "1"], "label_smoothing: expected less than 1"),
     "crop": (["--crop_min", "1.5"], "crop_min: expected at most 1"),
     "device": (["--device", "gpu"], "device: expected auto, cpu or a device of this machine, got 'gpu'"),
@@ -255,3 +259,9 @@ def test_the_options_of_a_transfer_are_not_those_of_a_run(tmp_path):
 def test_a_mistyped_option_in_python_is_named():
     with pytest.raises(UserError, match="did you mean epochs"):
         make_config("quick", epochz=3)
+
+
+def test_a_run_that_was_begun_with_a_longer_warm_up_can_still_be_read(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("epochs: 1\nwarmup_epochs: 2\n")
+    assert read_config(path).warmup_epochs == 2

@@ -171,14 +171,15 @@ def test_a_moving_average_of_the_weights_is_what_is_measured_and_goes_on_exactly
     load_state(bare, average, whole)
 
 
-def test_the_average_is_the_exponential_one(tiny):
-    config = tiny(ema=0.75)
+def test_the_average_is_the_exponential_one_its_decay_warmed_up(tiny):
+    config = tiny(ema=0.25)
     trainer = Trainer(config, load_data(config), make_model(config, list("abcdefghij")), RunFolder(config.out))
     name, weight = next(iter(trainer.model.named_parameters()))
     expected = []
     for number, part in enumerate(train_loader(trainer.view, config, 0)):
         trainer._step([part], len(part.labels))
-        expected = weight.detach().clone() if number == 0 else 0.75 * expected + 0.25 * weight.detach()
+        decay = 2 / 11 if number == 1 else 0.25  # 3 / 12 and more from the second update on
+        expected = weight.detach().clone() if number == 0 else decay * expected + (1 - decay) * weight.detach()
     assert torch.allclose(dict(trainer.average.module.named_parameters())[name], expected, atol=1e-7)
 
 
