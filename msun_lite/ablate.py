@@ -55,7 +55,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     """
     if table == "5" and len(options["scales"]) != 3:
         raise UserError(f"scales: expected three for table 5, whose rows say how many, got {options['scales']}")
-    out = Path(options["out"] or f"runs/ablate-{options['preset']}")
+    out = Path(options["out"] or f"runs/ablate-{Path(options['preset']).stem}")
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
     rows = {row: {**options, **ablation.chosen(options["scales"])} for row, ablation in TABLES[table].items()}
     for row, seed in product(rows.values(), seeds):

@@ -39,7 +39,7 @@ from msun_lite.imagenette import CLASS_NAMES
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
 from msun_lite.progress import note, show
-from msun_lite.records import environment, read_json, write_json
+from msun_lite.records import check_folder, environment, read_json, write_json
 from msun_lite.scales import resize
 from msun_lite.sources import Subset
 from msun_lite.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
@@ -256,12 +256,11 @@ def run(options: Namespace, command: str) -> None:
     if {"gradcam", "pca"} & set(wanted.what):
         import_extra("pytorch_grad_cam")
     config = find_config(options)
+    name = Path(options.run or options.arch)
+    folder = Path(options.out) if options.out else name if name.is_dir() else Path("runs") / name.name
+    check_folder(folder)
     subject = find_subject(options, config)
-    folder = Path(options.out or (subject.name if Path(subject.name).is_dir() else f"runs/{Path(subject.name).name}"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: the folder cannot be made: {error}") from None
+    folder.mkdir(parents=True, exist_ok=True)
     show(report(analyse(subject, wanted, folder, options.resume, command)))
 
 

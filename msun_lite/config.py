@@ -1,13 +1,13 @@
 """Every option of a run, once: name, type, default, meaning; and the presets, named sets of them."""
 
 import contextlib
+import functools
 import io
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
-
-import yaml
 
 from msun_lite.errors import UserError, one_of, within
 from msun_lite.options import OneLineParser, options_parser, read_yaml
@@ -34,7 +34,7 @@ class TrainConfig:
     """The options of one training run."""
 
     preset: str = DEFAULT_PRESET
-    """Named set of options to start from: quick, lite, lite-plus, imagenette or imagenet."""
+    """Named set of options to start from: quick, lite, lite-plus, imagenette or imagenet; or a YAML file of options."""
     method: Literal["vanilla", "mst", "msun"] = "msun"
     """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale."""
     out: str | None = None
@@ -50,7 +50,8 @@ class TrainConfig:
     blocks: int = 1
     """Stages in every subnet beside its stem (the paper's B), 0 to 3."""
     scales: list[int] = (8, 32, 56)
-    """Sizes in pixels that own a subnet, rising, two or more. Training sees each of them (mst, msun)."""
+    """Sizes in pixels that own a subnet, rising, two or more. Training sees each of them (mst, msun); vanilla uses the
+    largest alone, so one is enough."""
     sizes: list[int] = tuple(range(8, 57, 4))
     """Sizes in pixels at which accuracy is measured."""
     stems: str = "coarse"
@@ -165,7 +166,7 @@ class TrainConfig:
         if self.constraint is None:
             self.constraint = "pair" if self.method == "msun" else "none"
         if self.out is None:
-            self.out = f"runs/{self.preset}-{self.method}-seed{self.seed}"
+            self.out = f"runs/{Path(self.preset).stem}-{self.method}-seed{self.seed}"
 
     @property
     def test_size(self) -> int:
@@ -216,7 +217,7 @@ class TrainConfig:
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
         if self.data.startswith(PREFIX):
             expand(self.data.removeprefix(PREFIX))
-        check_scales(self.scales)
+        check_scales(self.scales, at_least=1 if self.method == "vanilla" else 2)
         check_sizes(self.sizes)
         within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
         for name in ("epochs", "scenes_train", "scenes_val", "shards_gb", "lr", "checkpoint_minutes", "accumulate"):
@@ -258,27 +259,40 @@ def check_normalisation(mean: list[float] | None, std: list[float] | None) -> No
 
 
 def preset_options(preset: str | None) -> dict:
-    """Return the options of a preset by its name, of the default one for None."""
-    preset = DEFAULT_PRESET if preset is None else preset
-    path = PRESETS / f"{preset}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(found.stem for found in PRESETS.glob("*.yaml")))
-        raise UserError(f"preset: unknown preset {preset!r}, expected one of {known}")
-    return yaml.safe_load(path.read_text(encoding="utf-8")) | {"preset": preset}
+    """Return the options of a preset: by its name, of the default one for None, or those in a YAML file of one's own.
+
+    Such a file may name the preset that it goes on from as its own `preset`.
+    """
+    preset = DEFAULT_PRESET if preset is None else str(preset)
+    if preset in shipped_presets():
+        return read_yaml(PRESETS / f"{preset}.yaml") | {"preset": preset}
+    if not os.path.isfile(preset):
+        known = ", ".join(shipped_presets())
+        raise UserError(f"preset: unknown preset {preset!r}, expected one of {known}, or a YAML file of options")
+    options = read_yaml(Path(preset))
+    if (base := options.get("preset", DEFAULT_PRESET)) not in shipped_presets():
+        raise UserError(f"{preset}: preset: expected one of {', '.join(shipped_presets())}, got {base!r}")
+    return preset_options(base) | options | {"preset": preset}
+
+
+@functools.cache
+def shipped_presets() -> tuple[str, ...]:
+    """Return the names of the presets that come with the package."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.yaml")))
 
 
 def make_config(preset: str = DEFAULT_PRESET, **options) -> TrainConfig:
     """Return the checked configuration of a preset with `options` on top, as the chapters need it."""
-    config = _parsed(preset, options)
+    config = _parsed({**preset_options(preset), **options})
     config.check()
     return config
 
 
-def _parsed(preset: str, options: dict) -> TrainConfig:
-    """Return the configuration of a preset with `options` on top, each of its type."""
+def _parsed(options: dict) -> TrainConfig:
+    """Return the configuration of these options, each of its type."""
     parser = make_parser("make_config", "")
     with contextlib.redirect_stderr(io.StringIO()):
-        checked = parser.parse_object({**preset_options(preset), **options})
+        checked = parser.parse_object(options)
     checked.pop("config", None)
     return TrainConfig(**checked.as_dict())
 
@@ -293,7 +307,9 @@ def read_config(path: Path) -> TrainConfig:
         options = read_yaml(path)
         if "dataset" in options:
             raise UserError("expected the options of a training run, got those of a transfer")
-        config = _parsed(options.pop("preset", DEFAULT_PRESET), options)
+        # What the file lacks is as in the preset; one of one's own may be gone by now, or say something else.
+        base = preset_options(options.get("preset")) if options.get("preset") in (None, *shipped_presets()) else {}
+        config = _parsed(base | options)
         config.check_stored()
         return config
     except UserError as error:

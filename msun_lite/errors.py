@@ -2,6 +2,7 @@
 
 import contextlib
 import difflib
+import errno
 import functools
 import io
 import os
@@ -9,6 +10,9 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TextIO
+
+MACHINES_LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that no file is to blame for: a full disk or quota, too many open files, too little memory."""
 
 
 class UserError(ValueError):
@@ -97,6 +101,8 @@ def out_of_memory(error: BaseException) -> bool:
 def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
     """Wrap a command's `main`: a `UserError` becomes one line and the returned exit code 2.
 
+    So does what the system says of a file (a name that is too long for it, no permission) or of its own limits.
+
     An interrupt that the command did not handle itself gives 130, as shells expect. Characters that the terminal cannot
     show are escaped, and a reader that goes away early (`| head`) stops nothing.
     """
@@ -108,6 +114,12 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
             return main(*args, **kwargs) or 0
         except UserError as error:
             _report(f"error: {shown(without_secrets(' '.join(str(error).split())))}")
+            return 2
+        except OSError as error:
+            if error.filename is None and error.errno not in MACHINES_LIMITS:
+                raise
+            about = f"{error.filename}: " if error.filename is not None else ""
+            _report(f"error: {shown(about)}{error.strerror}")
             return 2
         except KeyboardInterrupt:
             _report("interrupted")

@@ -46,6 +46,13 @@ class OneLineParser(ArgumentParser):
         super().validate(namespace, **options)  # names what is missing as that
         super().validate(namespace, **{**options, "skip_unset": False})
 
+    def set_preset(self, preset: str | None) -> None:
+        """Give the options that a preset has other defaults."""
+        options, known = self.presets(preset), [action.dest for action in self._actions]
+        if unknown := [name for name in options if name not in known]:
+            raise UserError(f"{preset}: unknown option {unknown[0]!r}{did_you_mean(unknown[0], known)}")
+        self.set_defaults(options)
+
     def error(self, message: str, ex: Exception | None = None) -> None:
         """Raise the message as a `UserError`, with a suggestion for a mistyped option."""
         message = " ".join(str(message).split())
@@ -117,7 +124,8 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
 
     Of several --config files a later one wins; wherever they stand, what the command line itself says wins over them.
     With --resume the options stored in the run folder --out take the place of the preset's. Beside
-    jsonargparse's syntax, `--resume` stands for `--resume true` and `--scales 8,32` for a list.
+    jsonargparse's syntax, `--resume` stands for `--resume true`, `--scales 8,32` for a list and `--batch-size` for
+    `--batch_size`.
     """
     files, words = _take_files(_spell_out(parser, sys.argv[1:] if argv is None else argv))
     in_files = {}
@@ -132,7 +140,7 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     positionals = {action.dest for action in parser._actions if not action.option_strings}
     parser.set_defaults({name: value for name, value in in_files.items() if name in positionals})
     if parser.presets:
-        parser.set_defaults(parser.presets(given("preset")))
+        parser.set_preset(given("preset"))
     if parser.stored and str(given("resume")).lower() == "true" and given("out"):
         path = Path(str(given("out"))) / "config.yaml"
         if path.is_file():
@@ -168,8 +176,9 @@ def _values(words: list[str], option: str) -> list[str]:
 
 
 def _spell_out(parser: OneLineParser, argv: list[str]) -> list[str]:
-    """Return `argv` with bare switches given the value true, and comma lists their brackets."""
+    """Return `argv` with underscores for dashes in options, true after bare switches, and brackets around lists."""
     defaults = {f"--{name}": value for name, value in vars(parser.get_defaults()).items()}
+    argv = [_with_underscores(parser, word) for word in argv]
     words = []
     for position, word in enumerate(argv):
         after = argv[position + 1] if position + 1 < len(argv) else "--"
@@ -189,6 +198,14 @@ def _is_list(parser: OneLineParser, option: str, value: str) -> bool:
     """Return whether `value` is what `option` of the command line takes as a list: numbers and commas."""
     kind = _elements(parser, option.removeprefix("--"))
     return kind is not None and re.fullmatch(r"[\d,]+" if kind is int else r"[-+\d.,eE]+", value) is not None
+
+
+def _with_underscores(parser: OneLineParser, word: str) -> str:
+    """Return an option that is spelt `--batch-size` as `--batch_size`, any other word as it is."""
+    name, *value = word.split("=", 1)
+    known = {option for action in parser._actions for option in action.option_strings}
+    spelt = f"--{name[2:].replace('-', '_')}"
+    return "=".join([spelt, *value]) if name.startswith("--") and spelt in known else word
 
 
 def read_yaml(path: Path) -> dict:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 import torchvision
 
-from msun_lite.errors import CheckpointError, UserError
+from msun_lite.errors import CheckpointError, UserError, first_line
 from msun_lite.files import remove_parts, write_text
 from msun_lite.run_lock import RunLock
 
@@ -115,13 +116,29 @@ class RunFolder:
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def check_folder(path: Path) -> None:
+    """Raise a `UserError` unless `path` is a folder that can be written to, or can be made."""
+    whole = path.absolute()
+    there = next(folder for folder in (whole, *whole.parents) if os.path.lexists(folder))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass  # permissions alone do not tell whether a file can be made
+        for name in whole.relative_to(there).parts:
+            with contextlib.suppress(FileNotFoundError):  # all but a name that no file can have
+                (there / name).lstat()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected a folder that can be written to, got: {first_line(error)}") from None
+
+
 def check_output(path: str | None) -> None:
     """Raise a `UserError` if the file that a result shall go to cannot be made; None is no file."""
     if not path:
         return
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path}: expected a file in an existing folder, got a folder")
     try:
+        with contextlib.suppress(FileNotFoundError):
+            Path(path).lstat()
         with tempfile.TemporaryFile(dir=Path(path).absolute().parent):
             pass  # permissions alone do not tell whether a file can be made
     except OSError as error:

@@ -39,7 +39,7 @@ def reproduce(options: dict) -> dict[str, dict]:
     Returns:
         method -> its summary; the methods that `max_minutes` left no time for are missing.
     """
-    out = Path(options["out"] or f"runs/reproduce-{options['preset']}")
+    out = Path(options["out"] or f"runs/reproduce-{Path(options['preset']).stem}")
     runs = {method: {**options, "method": method} for method in METHODS}
     for method in ("vanilla", "mst"):
         runs[method]["constraint"] = None

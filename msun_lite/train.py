@@ -19,6 +19,7 @@ if __name__ == "__main__":  # here, as help and errors in options need not wait 
 
 import contextlib
 import dataclasses
+import os
 import shlex
 import time
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from pathlib import Path
 import torch
 from jsonargparse import Namespace
 
-from msun_lite.config import TrainConfig, make_config, read_config
+from msun_lite.config import DEFAULT_PRESET, TrainConfig, make_config, read_config, shipped_presets
 from msun_lite.data import fetch_data, load_data
 from msun_lite.devices import use_threads
 from msun_lite.distributed import World, join
@@ -39,7 +40,7 @@ from msun_lite.methods import make_model
 from msun_lite.metrics import check_packages
 from msun_lite.options import dump_yaml
 from msun_lite.progress import show
-from msun_lite.records import RunFolder, write_json
+from msun_lite.records import RunFolder, check_folder, write_json
 from msun_lite.spec import normalisation_line
 from msun_lite.stopping import StopRequest
 from msun_lite.tables import accuracy_table, subnet_table
@@ -128,6 +129,8 @@ def is_finished(folder: RunFolder, config, read: Callable[[Path], object], free:
         read: what reads the stored ones from config.yaml.
         free: the options that may differ when a run goes on.
     """
+    if not os.path.exists(folder.summary):
+        check_folder(folder.path)
     if not config.resume:
         if folder.config.exists():
             raise UserError(f"{folder.path}: holds a run already; add --resume to go on, or choose another --out")
@@ -190,11 +193,15 @@ def _finish(trainer: Trainer) -> None:
 
 
 def _command(config: TrainConfig) -> str:
-    """Return a command line that repeats the run, from its preset and what differs from it."""
-    base = dataclasses.asdict(make_config(config.preset, method=config.method, seed=config.seed))
-    words = ["--preset", config.preset, "--method", config.method, "--seed", str(config.seed)]
+    """Return a command line that repeats the run, from its preset and what differs from it.
+
+    A preset of one's own may change or go: the line starts from the default one in its place.
+    """
+    preset = config.preset if config.preset in shipped_presets() else DEFAULT_PRESET
+    base = dataclasses.asdict(make_config(preset, method=config.method, seed=config.seed))
+    words = ["--preset", preset, "--method", config.method, "--seed", str(config.seed)]
     for name, value in dataclasses.asdict(config).items():
-        if name not in FREE_ON_RESUME and base[name] != value:
+        if name not in (*FREE_ON_RESUME, "preset") and base[name] != value:
             words += [f"--{name}", as_word(value)]
     return f"python -m msun_lite.train {shlex.join(words)}"
 

@@ -53,6 +53,8 @@ BAD = {
     "missing config": (["--config", "nowhere.yaml"], "nowhere.yaml: expected a YAML file"),
     "missing data": (["--data", "nowhere"], "nowhere: no such data folder"),
     "nothing to resume": (["--resume"], "expected a run to resume"),
+    "mistyped with dashes": (["--batch-sise", "8"], "unknown option --batch-sise, did you mean --batch_size?"),
+    "folder as preset": (["--preset", "tests"], "preset: unknown preset 'tests', expected one of"),
 }
 
 
@@ -265,3 +267,66 @@ def test_a_run_that_was_begun_with_a_longer_warm_up_can_still_be_read(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text("epochs: 1\nwarmup_epochs: 2\n")
     assert read_config(path).warmup_epochs == 2
+
+
+def test_options_may_be_spelt_with_dashes():
+    config = _parse("--batch-size", "16", "--scenes-seed=3", "--random-sizes", "--out", "runs/my-run")
+    assert (config.batch_size, config.scenes_seed, config.random_sizes, config.out) == (16, 3, True, "runs/my-run")
+
+
+def test_a_file_of_options_can_be_a_preset(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text("preset: lite\nepochs: 3\nlr: 1e-3\n")
+    config = _parse("--preset", "mine.yaml", "--seed", "2", "--epochs", "4")
+    assert config == dataclasses.replace(
+        make_config("lite", seed=2, epochs=4, lr=1e-3), preset="mine.yaml", out="runs/mine-msun-seed2"
+    )
+    (tmp_path / "config.yaml").write_text(dump_yaml(config))
+    (tmp_path / "mine.yaml").write_text("epocs: 3\n")
+    assert train.main(["--preset", "mine.yaml"]) == 2
+    assert capsys.readouterr().err == "error: mine.yaml: unknown option 'epocs', did you mean epochs?\n"
+    (tmp_path / "mine.yaml").write_text("preset: mine.yaml\n")
+    assert train.main(["--preset", "mine.yaml"]) == 2
+    assert "mine.yaml: preset: expected one of imagenet, " in capsys.readouterr().err
+    (tmp_path / "mine.yaml").unlink()
+    assert read_config(tmp_path / "config.yaml") == config, "a run is read without the file it began from"
+    repeated = train._command(config).split()[3:]
+    assert dataclasses.asdict(_parse(*repeated)) == dataclasses.asdict(config) | {
+        "preset": "quick",
+        "out": "runs/quick-msun-seed2",
+    }
+
+
+def test_vanilla_needs_one_scale_alone():
+    assert make_config("quick", method="vanilla", scales=[16]).scales == [16]
+    with pytest.raises(UserError, match="scales: expected at least 1, got"):
+        make_config("quick", method="vanilla", scales=[])
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize("command", [train, reproduce, ablate, transfer, analyse])
+@pytest.mark.parametrize("out", [LONG, f"new/{LONG}/run", "FILE", "FILE/run", "/proc/nothing"])
+def test_a_folder_that_cannot_be_made_is_named_in_one_line_before_any_work(command, out, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    words = {ablate: ["--table", "6"], transfer: ["lite-msun", "--dataset", "scenes"], analyse: ["lite-msun"]}
+    if command is analyse:
+        words[analyse] += ["--what", "cka"]
+    assert command.main([*words.get(command, []), "--out", out]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {out}")
+    assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["FILE"]
+
+
+@pytest.mark.parametrize("out", [LONG, "nowhere/a.json", "FILE/a.json", "/proc/a.json", "."])
+def test_a_file_that_cannot_be_made_is_named_in_one_line_before_any_work(out, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FILE").touch()
+    for command, words in ((cost, ["--arch", "resnet_lite"]), (evaluate, ["lite-msun", "--data", "nowhere"])):
+        assert command.main([*words, "--json", out]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {out}: expected a file in an existing folder, got")
+        assert error.count("\n") == 1
