@@ -27,6 +27,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from msun_lite.cka import LEAST
+from msun_lite.class_names import match_classes
 from msun_lite.commands import STUDIES
 from msun_lite.data import DataSet, load_data
 from msun_lite.devices import full_precision, pick_device
@@ -43,7 +44,7 @@ from msun_lite.records import check_folder, environment, read_json, write_json
 from msun_lite.scales import resize
 from msun_lite.sources import Subset
 from msun_lite.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
-from msun_lite.subjects import Subject, check_classes, find_config, find_subject
+from msun_lite.subjects import Subject, find_config, find_subject
 from msun_lite.tables import attention_table, cka_table, resizing_table, space_table
 
 BATCH = 250
@@ -102,13 +103,11 @@ def analyse(subject: Subject, options: Options, folder: Path, resume: bool = Fal
     device = pick_device(config.device)
     reference = _find_reference(options.reference, model)
     data = load_data(config, train=False)
-    if {"gradcam", "resizing"} & set(options.what):
-        check_classes(model, data)
+    labelled = [model] if {"gradcam", "resizing"} & set(options.what) else []
+    data = match_classes(data, *labelled, *([] if reference is None else [reference]))
     for network in (model, reference):
         if network is not None and "gradcam" in options.what:
             check_target(network, options.layer, max(config.sizes))  # now, not after the studies before it
-    if reference is not None:
-        check_classes(reference, data)
     chosen = _choose(len(data.val), options.images)
     about = _about(subject)
     analysis = Analysis(folder)

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from msun_lite.analyse import Analysis
+from msun_lite.class_names import match_classes
 from msun_lite.config import METHODS, TrainConfig, read_config
 from msun_lite.data import load_data
 from msun_lite.devices import pick_device, to_float
-from msun_lite.errors import UserError
+from msun_lite.errors import DataError, UserError
 from msun_lite.evaluate import all_routings
 from msun_lite.figures import NAMES
 from msun_lite.imagenette import CLASS_NAMES
@@ -95,14 +96,17 @@ class Chapter:
         self.config = _config(read_config(folders[own] / "config.yaml"), data)
         self.scales, self.sizes = tuple(self.config.scales), list(self.config.sizes)
         self.largest = self.scales[-1]
-        known = next(iter(self.models.values())).spec.get("class_names")
-        if known and known != list(self._data.classes):
-            raise UserError(f"DATA: expected the classes that {run} was trained on, {known[0]} ..., got {data!r}")
         self.class_names = [CLASS_NAMES.get(name, name) for name in self._data.classes]
 
     @cached_property
     def _data(self):
-        return load_data(self.config, train=False)
+        data, models = load_data(self.config, train=False), list(self.models.values())
+        try:
+            return match_classes(data, *models)
+        except DataError as error:
+            first = (models[0].spec.get("class_names") or ["?"])[0]
+            expected = f"expected the classes that {self.run} was trained on, {first} ..."
+            raise UserError(f"DATA: {expected}: {error}") from None
 
     def images(self, count: int, each: int = 1, seed: int = 0) -> Sample:
         """Return `count` validation images, or all if there are fewer, drawn at random but always the same.

@@ -112,6 +112,8 @@ def _subject_parser(prog: str, summary: str) -> OneLineParser:
     group.add_argument(
         "--data_root", type=str | None, default=None, help="Folder of data sets; that of the run by default."
     )
+    names_help = "Text file, a line for each class of the network: its class in the data, where names do not tell."
+    group.add_argument("--class_names", type=str | None, default=None, help=names_help)
     sizes_help = "Sizes in pixels, as 32,48,64; those of the run by default."
     group.add_argument("--sizes", type=list[int], default=[], help=sizes_help)
     for name, of in (("mean", "Mean of images, as 0.5,0.5,0.5"), ("std", "Their standard deviation")):

@@ -27,6 +27,7 @@ import torch
 from jsonargparse import Namespace
 from torch.utils.data import DataLoader
 
+from msun_lite.class_names import match_classes
 from msun_lite.config import TrainConfig
 from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
@@ -39,7 +40,7 @@ from msun_lite.model import MSUN
 from msun_lite.progress import note, progress, show
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import ROUTINGS, resize, route
-from msun_lite.subjects import check_classes, find_config, find_subject
+from msun_lite.subjects import find_config, find_subject
 from msun_lite.tables import accuracy_table, subnet_table
 
 BATCH = 250
@@ -233,7 +234,7 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALON
     if not sizes:
         raise UserError(f"sizes: expected one that {model.spec['arch']} can take as it is, got {config.sizes}")
     data = load_data(config, train=False, world=world)
-    check_classes(model, data)
+    data = match_classes(data, model, say=world.say)
     device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
     record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding)

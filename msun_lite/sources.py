@@ -77,6 +77,27 @@ class Subset(ImageSource):
         return self.source.read(self.indices[index])
 
 
+class Relabelled(ImageSource):
+    """Another source, its images in the same order, with other labels.
+
+    Args:
+        source: the other.
+        labels: new label of each of its labels.
+    """
+
+    def __init__(self, source: ImageSource, labels: Sequence[int]):
+        super().__init__([labels[label] for label in source.labels])
+        self.source = source
+
+    def read(self, index: int) -> Tensor:
+        """Return image `index` as the other source gives it."""
+        return self.source.read(index)
+
+    def order(self, generator: torch.Generator) -> list[int]:
+        """Return the order of the other source."""
+        return self.source.order(generator)
+
+
 class SceneSource(ImageSource):
     """Drawn scenes, all drawn at once when the first is needed, and kept in memory."""
 

@@ -1,12 +1,13 @@
 """What a command measures: a run, shipped weights, or a plain CNN with published weights, and on which images."""
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from msun_lite.class_names import read_class_names
 from msun_lite.config import TrainConfig, check_normalisation, make_config, read_config
-from msun_lite.data import DataSet
 from msun_lite.devices import use_threads
 from msun_lite.distributed import ALONE, World
-from msun_lite.errors import DataError, UserError
+from msun_lite.errors import UserError
 from msun_lite.model import MSUN
 from msun_lite.pretrained import find_pretrained
 from msun_lite.records import RunFolder
@@ -55,6 +56,8 @@ def find_subject(options, config: TrainConfig, world: World = ALONE) -> Subject:
     else:
         model = _published(options.arch, config.scales[-1], options.num_classes, options.weights)
     model.spec = renormalised(model.spec, options.mean, options.std)
+    if options.class_names is not None:
+        model.spec["class_names"] = read_class_names(Path(options.class_names), model.spec["classes"])
     world.say(normalisation_line(model.spec))
     return Subject(options.arch or options.run, model, config)
 
@@ -65,13 +68,3 @@ def _published(arch: str, scale: int, num_classes: int, weights: str) -> MSUN:
     if fresh := model.spec["weights"]["fresh"]:
         raise UserError(f"num_classes: expected that of the weights {weights}, got {num_classes}: {fresh[0]} differs")
     return model.eval()
-
-
-def check_classes(model: MSUN, data: DataSet) -> None:
-    """Raise a `DataError` unless the data set's classes are those the model was trained on."""
-    count, names = model.spec["classes"], model.spec.get("class_names")
-    if len(data.classes) != count:
-        raise DataError(f"{data.name}: expected {count} classes as the model has, got {len(data.classes)}")
-    if names is not None and list(data.classes) != names:
-        wrong, right = next(pair for pair in zip(data.classes, names, strict=True) if pair[0] != pair[1])
-        raise DataError(f"{data.name}: expected the model's classes, such as {right!r}, got {wrong!r} in its place")

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from msun_lite.class_names import match_classes
 from msun_lite.config import TrainConfig, read_config
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
@@ -30,7 +31,6 @@ from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import resize
-from msun_lite.subjects import check_classes
 
 NETWORKS = ("lite-vanilla", "lite-mst", "lite-msun")
 CPU = torch.device("cpu")
@@ -69,15 +69,15 @@ def main(argv: list[str] | None = None) -> int:
     options = parse(parser, argv)
     config = replace(read_config(find_pretrained(options.runs[0]) / "config.yaml"), data_root=options.data_root)
     check_output(options.json)
-    data = load_data(replace(config, cache=False))
+    models = {run: MSUN.from_pretrained(run) for run in options.runs}
+    data = match_classes(load_data(replace(config, cache=False)), *models.values())
     batches = training_batches(
         config, TrainView(data.train, config.scales[-1], config.seed, config.crop_min, config.flip), options.images
     )
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, workers=0)
     top1 = {}
-    for run in options.runs:
-        model, name = MSUN.from_pretrained(run), Path(run).name
-        check_classes(model, data)
+    for run, model in models.items():
+        name = Path(run).name
         for size in config.scales:
             scale = size if size in model.scales else model.scales[-1]
             mixed = measure(model, loader, [size], CPU)[scale][size]

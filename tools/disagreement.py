@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from msun_lite.class_names import match_classes
 from msun_lite.config import read_config
 from msun_lite.data import load_data
 from msun_lite.devices import to_float
@@ -29,7 +30,6 @@ from msun_lite.pretrained import find_pretrained
 from msun_lite.progress import progress
 from msun_lite.records import check_output, environment, write_json
 from msun_lite.scales import resize
-from msun_lite.subjects import check_classes
 
 NETWORKS = ("lite-vanilla", "lite-mst", "lite-msun", "lite-plus")
 CPU = torch.device("cpu")
@@ -81,8 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     check_output(options.json)
     data = load_data(replace(config, cache=False), train=False)
     models = [MSUN.from_pretrained(run) for run in options.runs]
-    for model in models:
-        check_classes(model, data)
+    data = match_classes(data, *models)
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, workers=0)
     right = dict(zip(options.runs, right_answers(models, loader, config.sizes), strict=True))
     record = {
