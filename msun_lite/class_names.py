@@ -42,7 +42,8 @@ def _outputs(model: MSUN, data: DataSet, say: Callable[[str], None]) -> list[int
     if sorted(names) != sorted(classes) and _are_numbers(names) and _are_numbers(classes):
         names, classes = ([str(int(name)) for name in some] for some in (names, classes))  # 007 is 7
     if sorted(names) != sorted(classes):
-        wrong, right = min({*classes} - {*names}), min({*names} - {*classes}, default=names[0])
+        wrong = next(name for name in classes if name not in names)
+        right = next((name for name in names if name not in classes), names[0])
         hint = "; say by --class_names which they are" if _are_numbers(names) or _are_numbers(classes) else ""
         raise DataError(
             f"{data.name}: expected the model's classes, such as {right!r}, got {wrong!r} in its place{hint}"
