@@ -5,6 +5,7 @@ first dot of the last part; an image, and its class in `.cls` (or in `.json`, as
 names the shards with their sizes and checksums, `index.npy` beside it says where in them each image is.
 """
 
+import codecs
 import hashlib
 import io
 import itertools
@@ -187,7 +188,8 @@ def _label(tar: tarfile.TarFile, shown: str, key: str, sample: dict[str, tarfile
     text = tar.extractfile(sample[kind]).read(LONGEST_LABEL)
     label = {"cls": _cls_label, "json": _json_label}[kind](text)
     if type(label) is not int or not 0 <= label < MOST_CLASSES:
-        raise DataError(f"{shown}: expected a class from 0 to {MOST_CLASSES - 1} for the key {key!r}, got {label!r}")
+        expected = f"expected a class as a number from 0 to {MOST_CLASSES - 1}"
+        raise DataError(f"{shown}: {expected} for the key {key!r}, got {label!r}")
     return label
 
 
@@ -204,7 +206,8 @@ def _if_dots(sample: Collection[str]) -> str:
 
 
 def _cls_label(text: bytes) -> object:
-    return int(text) if re.fullmatch(rb"\s*\d{1,9}\s*", text) else text[:40]
+    digits = text.removeprefix(codecs.BOM_UTF8).strip()
+    return int(digits) if re.fullmatch(rb"\d{1,9}", digits) else text[:40]
 
 
 def _json_label(text: bytes) -> object:
@@ -214,6 +217,8 @@ def _json_label(text: bytes) -> object:
         return text[:40]
     if not isinstance(content, dict):
         return content
+    if "label" not in content and "cls" not in content:
+        return f'no "label" or "cls" beside {", ".join(itertools.islice(content, NAMED)) or "nothing"} in its .json'
     return content.get("label", content.get("cls"))
 
 

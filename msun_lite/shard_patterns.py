@@ -14,7 +14,7 @@ from msun_lite.errors import DataError, without_secrets
 PREFIX = "wds:"
 MOST_SHARDS = 100_000
 COMPRESSED = (".gz", ".tgz", ".xz", ".bz2", ".zst")
-WORDS = {"train": "train", "val": "val", "validation": "val"}
+WORDS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val"}
 """Word in a shard's name -> split."""
 SERVER = r"(\[[^]/?#@]+\]|[^/?#@:]+)(:\d+)?"
 """Name or number of a web server, and its port."""
@@ -29,7 +29,7 @@ def expand(pattern: str) -> tuple[str, list[str]]:
         DataError: for another scheme than http and https, compressed shards, the same shard twice, or no pattern.
     """
     shown = f"{PREFIX}{without_secrets(pattern)}"
-    addresses = _braces(pattern, shown)
+    addresses = [posixpath.expanduser(address) for address in _braces(pattern, shown)]  # no shell does it after wds:
     for address in addresses:
         _check_address(address)
     if len(addresses) == 1 and not addresses[0].endswith(".tar"):
@@ -75,6 +75,8 @@ def _check_address(address: str) -> None:
     if not address or (scheme and not re.fullmatch(rf"https?://{SERVER}(/[^?#]*)?", address)):
         hint = "; user and password belong in ~/.netrc" if "@" in address else ""
         raise DataError(f"{shown}: refused, expected a path or a plain http or https address{hint}")
+    if "*" in address:
+        raise DataError(f"{shown}: expected numbers in braces, as train-{{0000..0127}}.tar, in place of the *")
     if address.endswith(COMPRESSED):
         raise DataError(f"{shown}: expected uncompressed shards, ending with .tar")
 

@@ -59,8 +59,11 @@ class LocalShards:
         """Return the named shards as the manifest describes them (all without names), or as a scan finds them."""
         if not self.folder.is_dir():
             raise DataError(f"{self.folder}: no such folder of shards")
-        if (self.folder / MANIFEST).is_file() or not names:
-            shards = _chosen(read_folder(self.folder), names, str(self.folder / MANIFEST))
+        manifest = self.folder / MANIFEST
+        if not names and not manifest.is_file():
+            raise DataError(f"{manifest}: expected a manifest of shards, found none; {_hint(self.name)}")
+        if manifest.is_file():
+            shards = _chosen(read_folder(self.folder), names, str(manifest))
             self._check_files({shard.name: shard.bytes for shard in shards.shards})
             return shards
         self._check_files(dict.fromkeys(names))
@@ -100,10 +103,7 @@ class WebShards:
             text = read_url(manifest)
         except MissingFile as error:
             if not names:
-                pattern = f"{PREFIX}{self.name}/{{train,val}}-{{0000..0009}}.tar"
-                raise MissingFile(
-                    f"{error}; shards without a manifest are named by a pattern such as {pattern}"
-                ) from None
+                raise MissingFile(f"{error}; {_hint(self.name)}") from None
             text = None
         if text is None or (names and page_start(text)):
             shards = self._scanned(names)
@@ -240,6 +240,11 @@ def open_shards(pattern: str, cache: DownloadCache) -> tuple[ShardSet, LocalShar
         if not any(shard.samples for shard in shards.shards if shard.split == split):
             raise DataError(f"{PREFIX}{pattern}: expected shards for train and for val, found no images for {split}")
     return shards, store
+
+
+def _hint(base: str) -> str:
+    example = "{train-{0000..0127},val-{0000..0007}}.tar"
+    return f"shards without a manifest are named by a pattern such as '{PREFIX}{base}/{example}'"
 
 
 def _chosen(shards: ShardSet, names: Sequence[str], manifest: str) -> ShardSet:

@@ -78,7 +78,7 @@ def test_shards_are_scanned_whatever_a_server_answers_for_a_manifest_that_is_not
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (404, r"does not have it \(404\); shards without a manifest are named by a pattern such as wds:http://127"),
+        (404, r"does not have it \(404\); shards without a manifest are named by a pattern such as 'wds:http://127"),
         (403, "does not give it: HTTP Error 403: .*; shards without a manifest are named by"),
         (PAGE, "expected a manifest of .*, got a web page that begins with '<html>"),
     ],

@@ -102,6 +102,13 @@ def test_members_of_a_sample_may_stand_apart(tar, streamed, tmp_path):
     assert (_levels(data.train), list(data.train.labels)) == ([0, 20, 40], [0, 1, 2])
 
 
+@pytest.mark.parametrize("text", [b"1\n", b" 01\t", b"\xef\xbb\xbf1\r\n"])
+def test_a_class_is_a_number_however_an_editor_left_it(tar, streamed, tmp_path, text):
+    for split in ("train", "val"):
+        tar(f"{split}.tar", {"./a/0.JPEG": _jpeg(), "./a/0.CLS": text})
+    assert list(streamed(f"{tmp_path}/{{train,val}}.tar").train.labels) == [1]
+
+
 def test_classes_of_val_that_training_lacks_are_refused_where_there_is_training(tar, streamed, tiny, tmp_path):
     for name, labels in (("train", (0, 2)), ("val", (0, 5, 6))):
         tar(f"{name}.tar", {f"{n}.{end}": c for n in labels for end, c in (("jpg", _jpeg()), ("cls", b"%d" % n))})
@@ -191,6 +198,7 @@ def _pickled():
         ({"7.jpg": _jpeg()}, "expected a class .* key '7'"),
         ({"7.cls": b"1"}, "expected one image .* key '7'"),
         ({"7.jpg": _jpeg(), "7.png": b"", "7.cls": b"1"}, "expected one image .* key '7'"),
+        ({"7.jpg": b"", "7.json": b'{"id": 3, "text": "a"}'}, 'got \'no "label" or "cls" beside id, text in its'),
         ({"7.1.jpg": b"", "7.1.cls": b"0"}, "key '7', got .1.jpg, .1.cls: a key ends at the first dot"),
         ({f"7.{n}.png": b"" for n in range(9)}, r"got .0.png, .1.png, .2.png, .3.png, .4.png, \.\.\.: a key ends"),
         ({"7" * 300 + ".jpg": _jpeg(), "7" * 300 + ".cls": b"1"}, "names of at most 255"),

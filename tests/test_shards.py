@@ -165,6 +165,7 @@ def test_the_webdataset_library_reads_our_shards(shards, streamed):
         ("{/a/train.tar,b/val.tar}", "one folder"),
         ("http://{a,b}/train.tar", "one server"),
         ("/a/{0..100001}.tar", "at most 100000"),
+        ("/a/train-*.tar", r"numbers in braces, as train-\{0000\.\.0127\}\.tar, in place of the \*"),
     ],
 )
 def test_patterns_that_cannot_be_are_refused_in_one_line(tiny, pattern, message):
@@ -188,7 +189,13 @@ def test_patterns_become_a_folder_and_names(pattern, expected):
     assert expand(pattern) == expected
 
 
+def test_the_home_folder_may_be_meant(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand("~/a/{train,val}.tar") == ("/home/me/a", ["train.tar", "val.tar"])
+
+
 def test_a_name_says_the_split_of_a_shard():
+    assert [split_of(name) for name in ("training/0.tar", "x_valid_0.tar")] == ["train", "val"]
     assert [split_of(name) for name in ("in1k-train-0.tar", "Validation/0.tar", "train/val_1.tar")] == [
         "train",
         "val",
@@ -204,7 +211,8 @@ def test_missing_shards_splits_and_folders_are_named(shards, streamed, tmp_path)
         streamed(f"{shards}/train-{{000000..000002}}.tar")
     with pytest.raises(DataError, match=r"nowhere: no such folder"):
         streamed(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"photos.manifest\.json"):
+    hint = rf"photos.manifest\.json: .*found none; .* named by a pattern such as 'wds:{tmp_path}/photos/\{{train-"
+    with pytest.raises(DataError, match=hint):
         streamed(tmp_path / "photos")
     (shards / "train-000001.tar").unlink()
     with pytest.raises(DataError, match=r"train-000001\.tar: no such shard, 1 of 5 are missing"):
