@@ -1,11 +1,12 @@
 """A recipe for each CNN: how it is built, where its lower layers end, and which strides its stem can give up.
 
-Names as in torchvision, `resnet_lite` (ours), or `timm/NAME` for any model of timm. A network's layers keep their own
-names in f and g, hence published weights fit the large subnet and g unchanged.
+Names as in torchvision, `resnet_lite` (ours), `timm/NAME` for any model of timm, or `package.module:factory` for a
+network of one's own. A network's layers keep their own names in f and g, hence published weights fit the large subnet
+and g unchanged.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 
 from msun_lite.errors import UserError, did_you_mean
+from msun_lite.factories import find_factory, is_factory
 from msun_lite.surgery import Place
 
 MAX_BLOCKS = 3
@@ -156,13 +158,31 @@ def find_recipe(arch: str) -> Recipe:
     """Return the recipe of an architecture by its name.
 
     Raises:
-        UserError: if there is no such architecture, or timm is needed and missing.
+        UserError: if there is no such architecture, or what it needs cannot be imported.
     """
+    if is_factory(arch):
+        return Recipe(find_factory(arch))
     if arch.startswith(TIMM):
         return _timm_recipe(arch.removeprefix(TIMM))
-    if arch not in RECIPES:
-        raise UserError(f"arch: unknown architecture {arch!r}, expected timm/NAME or one of {', '.join(RECIPES)}")
-    return RECIPES[arch]
+    if arch in RECIPES:
+        return RECIPES[arch]
+    if arch in torchvision_names():
+        return _torchvision_recipe(arch)
+    known = ", ".join(RECIPES)
+    like = did_you_mean(arch, [*RECIPES, *torchvision_names()])
+    expected = f"expected timm/NAME, package.module:factory, a classifier of torchvision, or one of {known}"
+    raise UserError(f"arch: unknown architecture {arch!r}{like}; {expected}")
+
+
+def can_build(arch: str) -> bool:
+    """Return whether `arch` is the name of something that builds networks, not just of a network that there was."""
+    return is_factory(arch) or arch.startswith(TIMM) or arch in RECIPES or arch in torchvision_names()
+
+
+@functools.cache
+def torchvision_names() -> tuple[str, ...]:
+    """Return the names of torchvision's classifiers."""
+    return tuple(torchvision.models.list_models(module=torchvision.models))
 
 
 def find_split(arch: str, blocks: int) -> str:
@@ -172,13 +192,70 @@ def find_split(arch: str, blocks: int) -> str:
         UserError: if `arch` cannot be cut after that many stages.
     """
     splits = find_recipe(arch).splits
+    if not splits and is_factory(arch):
+        raise UserError(f"split: expected the last layer of f, as nothing says where {arch} can be cut, got none")
     if not splits:
-        raise UserError(f"arch: {arch} has no stages to cut at, expected another, or --method vanilla")
+        raise UserError(f"arch: {arch} has no stages to cut at, expected another, --split, or --method vanilla")
     possible = [count for count, split in enumerate(splits) if split is not None]
     if blocks not in possible:
         counts = ", ".join(map(str, possible))
         raise UserError(f"blocks: expected one of {counts} stages in each subnet of {arch}, got {blocks}")
     return splits[blocks]
+
+
+@functools.cache
+def _torchvision_recipe(name: str) -> Recipe:
+    if torchvision.models.get_model_builder(name).__module__ == torchvision.models.resnet.__name__:
+        return Recipe(_torchvision(name), **_RESNET, stages=("maxpool", "layer1", "layer2", "layer3", "layer4"))
+    ends = _stage_ends(name)
+    return Recipe(_torchvision(name), splits=_splits(ends), stages=tuple(ends.values()))
+
+
+def _on_meta(name: str) -> nn.Module:
+    """Return a network of torchvision without weights."""
+    try:
+        with torch.device("meta"):
+            return torchvision.models.get_model(name, weights=None)
+    except NotImplementedError:  # RegNets compute their widths with tensors
+        with torch.random.fork_rng(devices=[]):
+            return torchvision.models.get_model(name, weights=None).to("meta")
+
+
+MEASURED = 224
+"""Side in pixels of the image that the stages of torchvision's networks are found on."""
+
+
+@torch.no_grad()
+def _stage_ends(name: str) -> dict[int, str]:
+    """Return how many times smaller than the image a map is -> the last layer that gives one.
+
+    A layer is one of the chain that the network is: what halves the map at most once. Nothing is computed. Vision
+    transformers, and networks with channels last, have no such layers.
+    """
+    model, sides = _on_meta(name).eval(), {}
+
+    def note(layer: str) -> Callable:
+        def hook(_: nn.Module, inputs: tuple, output: object) -> None:
+            are_maps = all(isinstance(maps, Tensor) and maps.ndim == 4 for maps in (*inputs, output))
+            if are_maps and output.shape[-2] == output.shape[-1] > 1:
+                sides[layer] = inputs[0].shape[-1], output.shape[-1]
+
+        return hook
+
+    for layer, module in model.named_modules():
+        module.register_forward_hook(note(layer))
+    model(torch.empty(1, 3, MEASURED, MEASURED, device="meta"))
+    chain = list(_chain(model, "", lambda layer: layer in sides and sides[layer][0] <= 2 * sides[layer][1]))
+    return {round(MEASURED / side): layer for layer, (_, side) in sides.items() if layer in chain}
+
+
+def _chain(network: nn.Module, prefix: str, is_stage: Callable[[str], bool]) -> Iterator[str]:
+    """Yield the names of a network's layers in order, looking into sequences that are more than a stage."""
+    for name, module in network.named_children():
+        if is_stage(prefix + name):
+            yield prefix + name
+        elif isinstance(module, nn.Sequential | nn.ModuleList):
+            yield from _chain(module, f"{prefix}{name}.", is_stage)
 
 
 def import_timm():
@@ -216,7 +293,10 @@ def _timm_splits(stages: list[dict]) -> tuple[str | None, ...]:
 
     Networks that keep one map size throughout, such as plain vision transformers, have no such stages.
     """
-    ends = {stage["reduction"]: stage["module"] for stage in stages if stage["reduction"] >= 4}
-    if len(ends) < 2:
-        return ()
-    return (None, *list(ends.values())[:-1][:MAX_BLOCKS])
+    return _splits({stage["reduction"]: stage["module"] for stage in stages})
+
+
+def _splits(ends: dict[int, str]) -> tuple[str | None, ...]:
+    """Return where a network can be cut, from the last layer at each reduction of the map."""
+    lower = [layer for reduction, layer in ends.items() if reduction >= 4][:-1]
+    return (None, *lower[:MAX_BLOCKS]) if lower else ()

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from torch import nn
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import within
+from msun_lite.errors import UserError, within
+from msun_lite.factories import is_factory
 from msun_lite.pretrained import find_plain, load_plain, normalisation_of
+from msun_lite.rebuilding import builder_of
 from msun_lite.spec import make_spec, normalised, stems_to_json
 from msun_lite.surgery import Stem, choose_stems, count_classes, cut, fit_stem, keep_features
 
@@ -31,37 +33,52 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
     recipe, largest = find_recipe(arch), scales[-1]
     within("num_classes", spec["classes"], least=1)
     cnn = recipe.build(spec["classes"])
+    if is_factory(arch):
+        _check_classes(cnn, spec)
     if weights is not None:
         found = find_plain(arch, weights)
         fresh = load_plain(cnn, found, weights)
         spec = {**normalised(spec, found.normalisation), "weights": {"source": weights, "fresh": fresh}}
-    if len(scales) == 1 and arch not in CUTTABLE:
+    if len(scales) == 1 and arch not in CUTTABLE and "split" not in spec:
         return Parts({largest: nn.Identity()}, {largest: cnn}, spec)
-    split = find_split(arch, spec["blocks"])
+    split = spec["split"] if "split" in spec else find_split(arch, spec["blocks"])
     f, g = cut(cnn, split)
     stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
     subnets, private = {}, {}
     classes = spec["classes"] if spec["unify"] == "none" else 1  # a g that is thrown away may be small
+    trained = weights is not None or is_factory(arch)  # a network of one's own may come with weights
     for scale, stem in stems.items():
-        lower, private[scale] = cut(recipe.build(classes), split) if weights is None else copy.deepcopy((f, g))
-        subnets[scale] = fit_stem(lower, stem, resample=weights is not None)
+        lower, private[scale] = copy.deepcopy((f, g)) if trained else cut(recipe.build(classes), split)
+        subnets[scale] = fit_stem(lower, stem, resample=trained)
     spec = {**spec, "stems": stems_to_json(stems)}
     return _keeping_features({**subnets, largest: f}, {**private, largest: g}, spec)
 
 
+def _check_classes(cnn: nn.Module, spec: dict) -> None:
+    if (got := count_classes(cnn, spec["scales"][-1])) != spec["classes"]:
+        raise UserError(f"num_classes: expected {spec['classes']} logits of {spec['arch']}, got {got}")
+
+
 def parts_of_module(
-    model: nn.Module, split: str, scales: Sequence[int], stems: str | dict[int, Stem] = "coarse", **options
+    model: nn.Module,
+    split: str,
+    scales: Sequence[int],
+    stems: str | dict[int, Stem] = "coarse",
+    factory: str | None = None,
+    **options,
 ) -> Parts:
     """Return the parts of an MSUN that starts from a network of one's own, which is copied.
 
     For the arguments and errors see `MSUN.from_module`.
     """
     f, g = cut(copy.deepcopy(model), split)
-    spec = make_spec(type(model).__name__, scales, count_classes(model, scales[-1]), None, **options)
+    classes = count_classes(model, scales[-1])
+    arch = builder_of(model, split, scales[-1], classes, factory)
+    spec = make_spec(arch, scales, classes, None, split=split, **options)
     stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
     subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
     private = {scale: copy.deepcopy(g) for scale in stems}
-    spec = {**normalised(spec, normalisation_of(model)), "split": split, "stems": stems_to_json(stems)}
+    spec = {**normalised(spec, normalisation_of(model)), "stems": stems_to_json(stems)}
     return _keeping_features({**subnets, scales[-1]: f}, {**private, scales[-1]: g}, spec)
 
 

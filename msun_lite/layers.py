@@ -9,8 +9,9 @@ from contextlib import contextmanager
 
 from torch import nn
 
-from msun_lite.backbones import find_recipe
+from msun_lite.backbones import Recipe, can_build, find_recipe
 from msun_lite.errors import UserError, did_you_mean
+from msun_lite.factories import is_factory
 from msun_lite.norms import PerScale
 
 
@@ -20,7 +21,7 @@ def stages(model: nn.Module) -> tuple[str, ...]:
     Raises:
         UserError: if nothing says where this architecture's stages end.
     """
-    found = () if "split" in model.spec else find_recipe(model.spec["arch"]).stages
+    found = _recipe(model).stages
     if not found:
         raise UserError(
             f"layer: nothing says where the stages of {model.spec['arch']} end, expected the name of a layer"
@@ -30,10 +31,16 @@ def stages(model: nn.Module) -> tuple[str, ...]:
 
 def layers(model: nn.Module) -> tuple[str, ...]:
     """Return the layers to look at one by one, the last ones of the stages among them."""
-    pattern = find_recipe(model.spec["arch"]).layers
+    pattern = _recipe(model).layers
     if pattern is None:
         return stages(model)
     return tuple(name for name in _names(model, model.scales[-1]) if re.fullmatch(pattern, name))
+
+
+def _recipe(model: nn.Module) -> Recipe:
+    """Return the recipe of a model's network; one that knows no layers if the network has none."""
+    arch = model.spec["arch"]
+    return find_recipe(arch) if can_build(arch) and not is_factory(arch) else Recipe(build=None)
 
 
 def located(model: nn.Module, layer: str, scale: int) -> str:

@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from msun_lite.building import Parts, parts_of_backbone, parts_of_module
 from msun_lite.errors import CheckpointError, UserError, one_of
 from msun_lite.export import AtScale, export
+from msun_lite.factories import is_factory
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, at_scale, own_norms
-from msun_lite.pretrained import find_pretrained, read_safetensors
+from msun_lite.pretrained import find_pretrained, is_downloaded, read_safetensors
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.spec import (
     UNIFY,
@@ -108,11 +109,13 @@ class MSUN(
         normalisation: dict | None = None,
         class_names: Sequence[str] | None = None,
         weights: str | None = None,
+        split: str | None = None,
     ) -> "MSUN":
         """Turn the CNN `arch` into an MSUN.
 
         Args:
-            arch: a name in `backbones.RECIPES`, or timm/NAME.
+            arch: a name in `backbones.RECIPES`, of a classifier of torchvision, timm/NAME, or package.module:factory,
+                which is imported and called with `num_classes=N`; the weights that its network comes with are kept.
             scales: two or more sizes in pixels, rising; each gets its own subnet.
             blocks: stages in every subnet beside its stem (the paper's B), 0 to 3.
             num_classes: length of the logits.
@@ -126,12 +129,13 @@ class MSUN(
             weights: trained weights of the plain CNN to start from, see `pretrained.find_plain`; fresh by default.
                 The large subnet and g take them as they are, smaller subnets with a resampled first kernel; the
                 classifier starts afresh if the number of classes differs.
+            split: name of the last layer of f, in place of `blocks`; a factory needs it.
 
         Raises:
             UserError: for an unknown name, or scales that are unsorted, repeated or fewer than two.
             CheckpointError: if the weights do not fit.
         """
-        options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names)
+        options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names, split)
         return cls._assemble(parts_of_backbone(make_spec(arch, check_scales(scales), *options), stems, weights))
 
     @classmethod
@@ -140,9 +144,9 @@ class MSUN(
     ) -> "MSUN":
         """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`.
 
-        `weights` and the other `options` (`blocks`, `antialias`, `normalisation`, `class_names`) are those of
-        `from_backbone`; `blocks` only says after how many stages the features are taken. Those of timm/NAME, and of
-        others not in `backbones.CUTTABLE`, are the images themselves.
+        `weights` and the other `options` (`blocks`, `antialias`, `normalisation`, `class_names`, `split`) are those of
+        `from_backbone`; `blocks` and `split` only say where the features are taken. Without `split`, those of
+        architectures not in `backbones.CUTTABLE` are the images themselves.
         """
         return cls._assemble(parts_of_backbone(make_spec(arch, (scale,), num_classes, **options), weights=weights))
 
@@ -153,6 +157,7 @@ class MSUN(
         split: str,
         scales: Sequence[int] = (32, 128, 224),
         stems: str | dict[int, Stem] = "coarse",
+        factory: str | None = None,
         **options,
     ) -> "MSUN":
         """Turn a CNN of your own, trained or not, into an MSUN that starts from its weights.
@@ -161,23 +166,26 @@ class MSUN(
             model: images [B, 3, H, W] -> logits [B, classes], copied. Its forward, all else that it takes at its
                 default, must be recordable by torch.fx down to the layer `split`, on maps of several sizes.
             split: name of the last layer of f, as in `model.named_modules()`; all that comes after it is g.
+            factory: what builds the same network when a saved model is loaded: package.module:callable, called with
+                `num_classes=N`. By default it is found out: torchvision's and timm's networks are known by name, and
+                a class in a module is called with `num_classes=N` or nothing, if that gives the same network.
 
         `scales`, `stems` and the other `options` (`routing`, `antialias`, `unify`, `norm`, `normalisation`,
-        `class_names`) are those of `from_backbone`. Such a model is saved as any other, but can only be
-        loaded into one built the same way, with `load`.
+        `class_names`) are those of `from_backbone`. Such a model is saved as any other. `from_pretrained` loads it
+        where its network can be built again; where not, `load` reads it into a model made by this method.
 
         Raises:
-            UserError: if the model cannot be cut there, or cannot take images of these scales.
+            UserError: if the model cannot be cut there, or cannot take images of these scales, or if `factory` builds
+                another one.
         """
-        parts = parts_of_module(model, split, check_scales(scales), stems, **options)
-        return cls._assemble(parts)
+        return cls._assemble(parts_of_module(model, split, check_scales(scales), stems, factory, **options))
 
     @classmethod
     def from_spec(cls, spec: dict) -> "MSUN":
         """Build the model that a model.json describes, with fresh weights.
 
         Raises:
-            CheckpointError: if the description lacks something, or is that of a model made by `from_module`.
+            CheckpointError: if the description lacks something, or nothing is known to build its network again.
             UserError: if a value in it cannot be used.
         """
         check_spec(spec)
@@ -312,6 +320,7 @@ class MSUN(
         token: str | bool | None = None,
         cache_dir: str | Path | None = None,
         local_files_only: bool = False,
+        trust_remote_code: bool = False,
     ) -> "MSUN":
         """Load a trained model, ready for evaluation, on the CPU.
 
@@ -323,6 +332,8 @@ class MSUN(
             token: for a private model; True takes the stored one.
             cache_dir: where downloads are kept.
             local_files_only: take what has been downloaded before, and ask nobody.
+            trust_remote_code: let a model of the Hub name the package.module:factory, installed here, that is imported
+                and called to build its network. A model in a folder of yours may do so unasked.
 
         Raises:
             CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
@@ -330,10 +341,14 @@ class MSUN(
         hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
         folder = find_pretrained(source, revision=revision, force_download=force_download, **hub)
         spec = read_spec(folder / "model.json")
+        if is_factory(spec.get("arch", "")) and is_downloaded(folder) and not trust_remote_code:
+            expected = f"expected trust_remote_code=True to import and call {spec['arch']}, which its model.json names"
+            raise CheckpointError(f"{source}: {expected}, got False")
         try:
             model = cls.from_spec(spec)
         except (UserError, TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
-            raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {error}") from None
+            reason = str(error).removeprefix("model.json: ")
+            raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {reason}") from None
         return model.load(folder).eval()
 
     def export(self, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word

@@ -60,6 +60,11 @@ def find_pretrained(source: str | Path, **download: object) -> Path:
     return Path(files[0]).parent
 
 
+def is_downloaded(folder: Path) -> bool:
+    """Return whether a folder is one of the Hub's client, which keeps what it downloads as models--USER--NAME."""
+    return folder.absolute().parent.name == "snapshots" and folder.absolute().parents[1].name.startswith("models--")
+
+
 def read_safetensors(path: Path) -> dict[str, Tensor]:
     """Return the tensors of a safetensors file."""
     try:

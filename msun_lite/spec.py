@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from msun_lite.backbones import can_build
 from msun_lite.errors import CheckpointError
 from msun_lite.records import read_json
 from msun_lite.scales import SIZE_ROUTINGS
@@ -71,11 +72,13 @@ def make_spec(
     norm: str = "shared",
     normalisation: dict | None = None,
     class_names: Sequence[str] | None = None,
+    split: str | None = None,
 ) -> dict:
-    """Return the description of a model, as model.json has it."""
+    """Return the description of a model, as model.json has it; where a `split` is named, blocks say nothing."""
     return {
         "arch": arch,
-        "blocks": blocks,
+        "blocks": blocks if split is None else None,
+        **({} if split is None else {"split": split}),
         "scales": list(scales),
         "classes": num_classes,
         "class_names": list(class_names) if class_names else None,
@@ -90,14 +93,16 @@ def make_spec(
 
 
 def check_spec(spec: dict) -> None:
-    """Raise a `CheckpointError` if a description lacks something, or is that of a model made by `MSUN.from_module`."""
+    """Raise a `CheckpointError` if a description lacks something, or if nothing is known to build its network again."""
     if missing := [name for name in SPEC_KEYS if name not in spec]:
         expected = ", ".join(SPEC_KEYS)
         raise CheckpointError(f"model.json: expected the keys {expected}, missing {', '.join(missing)}")
-    if "split" in spec:
+    if "split" in spec and not can_build(spec["arch"]):
+        made_in = ", a class of a notebook or script" if spec["arch"].startswith("__main__.") else ""
         raise CheckpointError(
-            f"model.json: made from a {spec['arch']} by MSUN.from_module, expected that to be called again and "
-            "the weights read with load(FOLDER)"
+            f"model.json: made by MSUN.from_module of {spec['arch']}{made_in}, which nothing builds again: expected "
+            "from_module to be called again and the weights read with load(FOLDER), or, before the model is saved, "
+            "factory='package.module:callable' among from_module's arguments"
         )
 
 
@@ -148,6 +153,7 @@ def _is_normalisation(value: object) -> bool:
 
 SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "arch": ("a name", lambda value: isinstance(value, str)),
+    "split": ("the name of a layer", lambda value: isinstance(value, str)),
     "blocks": ("a number of stages", lambda value: value is None or _whole(value, least=0)),
     "scales": ("sizes in pixels", lambda value: isinstance(value, list) and all(map(_whole, value)) and value != []),
     "classes": (f"a number from 1 to {MOST}", _whole),

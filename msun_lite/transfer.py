@@ -23,6 +23,7 @@ from msun_lite.commands import start
 if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
     sys.exit(start("transfer"))
 
+import copy
 import dataclasses
 import shlex
 import time
@@ -222,11 +223,25 @@ def native_size(data: DataSet) -> int:
 def with_new_classifier(source: MSUN, classes: tuple[str, ...], routing: str | None = None) -> MSUN:
     """Return a copy of a network with fresh last linear layers for other classes, and another routing if given."""
     spec = {**source.spec, "classes": len(classes), "class_names": list(classes)}
+    if "split" in source.spec:
+        return _own_with_new_classifier(source, spec, routing)
     model = MSUN.from_spec({**spec, "routing": routing or source.routing})
     fresh = {id(parameter) for layer in classifiers(model) for parameter in layer.parameters()}
     names = [name for name, parameter in model.named_parameters() if id(parameter) in fresh]
     own = model.state_dict()
     model.load_state_dict(source.state_dict() | {name: own[name] for name in names})
+    return model.eval()
+
+
+def _own_with_new_classifier(source: MSUN, spec: dict, routing: str | None) -> MSUN:
+    """Return a copy of a network that nothing may be known to build again, see `with_new_classifier`."""
+    model = copy.deepcopy(source)
+    old = {id(layer) for layer in classifiers(model)}
+    for name, layer in list(model.named_modules()):
+        if id(layer) in old:
+            fresh = torch.nn.Linear(layer.in_features, spec["classes"], layer.bias is not None)
+            model.set_submodule(name, fresh.to(layer.weight))
+    model.spec, model.routing = spec, routing or source.routing
     return model.eval()
 
 
