@@ -120,6 +120,20 @@ def to_float(images: Tensor, device: torch.device, normalisation: dict) -> Tenso
     return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
 
+def as_weights(images: Tensor, network: nn.Module) -> Tensor:
+    """Return float images in the type of a network's weights: half precision, double ...
+
+    Raises:
+        UserError: if the network is on another device.
+    """
+    weight = next(network.parameters(), None)
+    if weight is None or not weight.is_floating_point():
+        return images
+    if weight.device != images.device:
+        raise UserError(f"images: expected on the model's device, {weight.device}, got {images.device}")
+    return images.to(weight.dtype)
+
+
 @functools.cache  # bringing them to a GPU waits for all that it has to do
 def _levels(channels: tuple[float, ...], device: torch.device) -> Tensor:
     """Return a mean or a standard deviation of three channels in levels of uint8, on a device."""

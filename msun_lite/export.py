@@ -7,6 +7,7 @@ The folder holds model.json and one file a scale, `scale-32.pt2` (torch.export) 
 graph from images [B, 3, scale, scale], normalised, B free, to logits [B, classes]. Each file carries its own copy of g.
 """
 
+import copy
 import json
 import secrets
 import shutil
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from msun_lite.errors import CheckpointError, UserError
-from msun_lite.layers import as_found
 from msun_lite.scales import route_images
 
 SUFFIXES = {"torch": "pt2", "onnx": "onnx"}
@@ -61,9 +61,19 @@ class Exported:
         self.graphs = {scale: load(folder / f"scale-{scale}.{suffix}") for scale in self.spec["scales"]}
 
     def __call__(self, images: Tensor | Sequence[Tensor]) -> Tensor:
-        """Return the logits [B, classes] of normalised images [B, 3, H, W], or of a list of [3, H, W], on the CPU."""
+        """Return the logits [B, classes] of normalised images [B, 3, H, W], or of a list of [3, H, W].
+
+        Images of any float type and device are brought to single precision and the CPU, where the logits are. Gradients
+        pass through the format `torch`, not through `onnx`.
+
+        Raises:
+            UserError: for anything else.
+        """
         options = (self.spec["scales"], self.spec["routing"], self.spec["antialias"])
-        return route_images(images, *options, lambda batch, scale: self.graphs[scale](batch))
+        return route_images(images, *options, self._run)
+
+    def _run(self, images: Tensor, scale: int) -> Tensor:
+        return self.graphs[scale](images.to("cpu", torch.float32).contiguous())
 
 
 def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
@@ -74,7 +84,6 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
     if path.exists():
         raise UserError(f"{path}: exists already, expected a new folder")
     write = _write_torch if format == "torch" else _write_onnx
-    devices = {parameter.device for parameter in model.parameters()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
@@ -82,17 +91,15 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
     except OSError as error:
         raise UserError(f"{path}: the folder cannot be made: {error}") from None
     try:
-        with as_found(model):
-            model.eval().cpu()
-            for scale in model.scales:
-                write(AtScale(model, scale).eval(), scale, unfinished / f"scale-{scale}.{SUFFIXES[format]}")
-            spec = {**model.description, "format": format}
-            (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
-            _check(model, Exported(unfinished))
+        copied = copy.deepcopy(model).eval().to("cpu", torch.float32)  # the model itself may be serving
+        for scale in copied.scales:
+            write(AtScale(copied, scale).eval(), scale, unfinished / f"scale-{scale}.{SUFFIXES[format]}")
+        spec = {**copied.description, "format": format}
+        (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
+        _check(copied, Exported(unfinished))
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        model.to(devices.pop())
     return path
 
 
@@ -147,7 +154,7 @@ def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many kinds for a damaged file
         raise CheckpointError(f"{path}: expected an ONNX file, got {str(error).splitlines()[0]}") from None
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.detach().numpy()})[0])
 
 
 def _import(name: str):

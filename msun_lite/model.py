@@ -19,6 +19,7 @@ from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.building import Parts, parts_of_backbone, parts_of_module
+from msun_lite.devices import as_weights
 from msun_lite.errors import CheckpointError, UserError, one_of
 from msun_lite.export import AtScale, export
 from msun_lite.factories import is_factory
@@ -62,6 +63,7 @@ class MSUN(
     Shapes: images [B, 3, H, W] of any size, normalised; features [B, C, h, w] of the shape the
     largest subnet gives at its scale; logits [B, classes].
 
+    The images may be of any float type: they are resized, then brought to that of the weights, also in half precision.
     A call writes nothing into the model but BatchNorm's averages in training: threads may share a model in evaluation.
     """
 
@@ -206,7 +208,7 @@ class MSUN(
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
-        return resize_features(self.subnets[str(scale)](images), self.feature_shape)
+        return resize_features(self._maps(images, scale), self.feature_shape)
 
     def classify(self, features: Tensor, scale: int) -> Tensor:
         """Return g of the features [B, C, h, w] that the subnet of `scale` gave: logits [B, classes]."""
@@ -227,10 +229,13 @@ class MSUN(
         """
         if len(self.scales) > 1:
             raise UserError(f"feeding: expected a network with one scale for native, got {list(self.scales)}")
-        return self.unified(self.subnets[str(self.scales[0])](images))
+        return self.unified(self._maps(images, self.scales[0]))
+
+    def _maps(self, images: Tensor, scale: int) -> Tensor:
+        return self.subnets[str(scale)](as_weights(images, self))
 
     def _serve(self, images: Tensor, scale: int) -> Tensor:
-        return self.classify(self.subnets[str(scale)](images), scale)
+        return self.classify(self._maps(images, scale), scale)
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the logits [B, classes] of images of any size (Eqs. 5 and 6).
@@ -273,7 +278,7 @@ class MSUN(
                 raise UserError(f"views: expected {first} images at each scale, got {len(images)} for {scale}")
         if joint and (self.unify, self.norm) != ("largest", "shared"):
             raise UserError("joint: expected unify 'largest' and norm 'shared': one batch has one shape and one norm")
-        own = {scale: self.subnets[str(scale)](images) for scale, images in views.items()}
+        own = {scale: self._maps(images, scale) for scale, images in views.items()}
         features = {scale: resize_features(maps, self.feature_shape) for scale, maps in own.items()}
         if joint:
             batches = in_batches(self.unified, list(features.values()), joint)
@@ -352,7 +357,7 @@ class MSUN(
         return model.load(folder).eval()
 
     def export(self, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
-        """Write the model to a new folder, one graph a scale, checked against the model itself.
+        """Write the model to a new folder, one graph a scale, in single precision, checked against the model itself.
 
         Args:
             path: the folder, which must not exist yet. `export.Exported(path)` runs it.

@@ -82,9 +82,14 @@ the paper's experiments did.
 
 
 def resample(images: Tensor, size: int, resampling: str) -> Tensor:
-    """Resize float images [B, 3, H, W] to [B, 3, size, size] in one of the ways of `RESAMPLINGS`."""
+    """Resize float images [B, 3, H, W] to [B, 3, size, size] in one of the ways of `RESAMPLINGS`.
+
+    They keep their type; half precision is computed in single precision, as PyTorch has not all of them on CPUs.
+    """
     if images.shape[-2:] == (size, size):
         return images
+    if images.dtype in (torch.float16, torch.bfloat16):
+        return resample(images.float(), size, resampling).to(images.dtype)
     return F.interpolate(images, (size, size), **RESAMPLINGS[resampling])
 
 
@@ -148,7 +153,7 @@ def route_images(
 
 
 def _check_images(images: Tensor | Sequence[Tensor]) -> None:
-    """Raise a `UserError` unless `images` are floats [B, 3, H, W], or a list of floats [3, H, W]."""
+    """Raise a `UserError` unless `images` are floats [B, 3, H, W], or a list of floats [3, H, W] on one device."""
     single = isinstance(images, Tensor)
     if not single and not isinstance(images, Sequence):
         raise UserError(f"images: expected a tensor [B, 3, H, W] or a list of [3, H, W], got {type(images).__name__}")
@@ -158,5 +163,9 @@ def _check_images(images: Tensor | Sequence[Tensor]) -> None:
         if not image.is_floating_point() or image.ndim != (4 if single else 3) or image.shape[-3] != 3:
             expected = "[B, 3, H, W]" if single else "[3, H, W] each"
             raise UserError(f"images: expected floats {expected}, got {image.dtype} {list(image.shape)}")
+        if 0 in image.shape[-2:]:
+            raise UserError(f"images: expected at least one pixel, got {list(image.shape)}")
     if not len(images):
         raise UserError("images: expected at least one, got none")
+    if not single and len(devices := {str(image.device) for image in images}) > 1:
+        raise UserError(f"images: expected all on one device, got {', '.join(sorted(devices))}")

@@ -67,3 +67,27 @@ def test_damaged_exports_are_refused_by_name(tmp_path):
         path.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(CheckpointError, match="scale-8"):
             Exported(folder)
+
+
+@pytest.mark.parametrize("format", ["torch", "onnx"])
+def test_an_exported_model_takes_images_of_any_float_type_and_layout(format, tmp_path):
+    exported = Exported(make().export(tmp_path / "exported", format))
+    images = torch.rand(2, 3, 20, 30)
+    expected = exported(images)
+    assert expected.dtype == torch.float32
+    for given in (images.double(), images.clone().requires_grad_(), images.mT.contiguous().mT, list(images.double())):
+        torch.testing.assert_close(exported(given), expected, atol=1e-5, rtol=1e-4, check_stride=False)
+    torch.testing.assert_close(exported(images.half()), exported(images.half().float()), atol=1e-2, rtol=1e-2)
+
+
+def test_gradients_pass_through_an_exported_torch_graph(tmp_path):
+    images = torch.rand(1, 3, 32, 32, requires_grad=True)
+    Exported(make().export(tmp_path / "exported"))(images).sum().backward()
+    assert images.grad.abs().sum() > 0
+
+
+def test_a_model_in_another_precision_is_exported_in_single(tmp_path):
+    model = make().to(torch.bfloat16)
+    exported = Exported(model.export(tmp_path / "exported"))
+    assert exported(torch.rand(2, 3, 8, 8)).dtype == torch.float32
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
