@@ -39,8 +39,8 @@ class TrainConfig:
     """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale."""
     out: str | None = None
     """Run folder; runs/PRESET-METHOD-seedSEED by default. Nothing is written outside it but downloaded data."""
-    resume: bool = False
-    """Continue the run in the run folder exactly where its checkpoint is."""
+    resume: bool | Literal["auto"] = False
+    """Continue the run in the run folder exactly where its checkpoint is; auto: if there is one, else begin it."""
 
     arch: str = "resnet_lite"
     """Backbone: resnet_lite, resnet50, resnext50_32x4d, densenet121, vgg16_bn, mobilenet_v2, or timm/NAME; for

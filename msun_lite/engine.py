@@ -359,7 +359,8 @@ class Trainer:
         for message in damaged:
             self.world.say(f"{message}; going on from the one before it")
         try:
-            self._check_same("data", state["data"], self.data.describe())
+            # Under another name, the same images are the same data: each job may have its own copy.
+            self._check_same("data", state["data"] | {"name": self.data.name}, self.data.describe())
             self._keep_precision(state["precision"])
             check_position(state, self.config.epochs, self.steps_per_epoch)
             load_state(self.model, state["model"], path)

@@ -141,7 +141,7 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     parser.set_defaults({name: value for name, value in in_files.items() if name in positionals})
     if parser.presets:
         parser.set_preset(given("preset"))
-    if parser.stored and str(given("resume")).lower() == "true" and given("out"):
+    if parser.stored and str(given("resume")).lower() in ("true", "auto") and given("out"):
         path = Path(str(given("out"))) / "config.yaml"
         if path.is_file():
             options = asdict(parser.stored(path)) | {"resume": True}

@@ -4,6 +4,7 @@
     python -m msun_lite.train --preset lite --method vanilla        # Imagenette at 112 px, CPU
     python -m msun_lite.train --preset imagenette --out runs/r50    # ResNet-50 at 224 px, one GPU
     python -m msun_lite.train --out runs/r50 --resume               # go on where it stopped
+    python -m msun_lite.train --out runs/r50 --resume auto ...      # begin it, or go on: a job's one line
     torchrun --nproc_per_node 8 -m msun_lite.train --preset imagenet --data DIR --batch_size 1024
 
 A run ends with a table of accuracy at every size and leaves config.yaml, metrics.jsonl, checkpoint.pt,
@@ -24,6 +25,7 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from jsonargparse import Namespace
@@ -50,6 +52,12 @@ FREE_ON_RESUME = (
     *("compile", "tensorboard", "wandb", "shards_gb"),
 )
 """Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
+
+CHECKED = (*FREE_ON_RESUME, "data")
+"""These, and where the images are: a checkpoint knows the images themselves."""
+
+Settings = TypeVar("Settings")
+"""The options of a command, a dataclass."""
 
 
 def train(config: TrainConfig) -> Path:
@@ -79,9 +87,10 @@ def train(config: TrainConfig) -> Path:
 
 def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest, held: contextlib.ExitStack) -> None:
     """Run what `config` describes; the folder is `held` once there is something in it that another could write to."""
-    config = world.share(config)  # a run that goes on reads it from its folder, which the first process can reach
+    # A run that goes on reads it from its folder, which the first process can reach.
+    config = world.on_first(lambda: begun_or_not(config, folder, world.say))
     world.pick_device(config.device)
-    if world.on_first(lambda: is_finished(folder, config, read_config, FREE_ON_RESUME)):
+    if world.on_first(lambda: is_finished(folder, config, read_config, CHECKED)):
         world.say(f"{folder.path}: finished already")
         return
     if config.resume:
@@ -103,7 +112,7 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     trainer = Trainer(config, data, model, folder, world)
     if not config.resume:
         world.on_first(lambda: held.enter_context(folder.held(world.say)))
-        world.on_first(lambda: is_finished(folder, config, read_config, FREE_ON_RESUME))  # nobody was faster
+        world.on_first(lambda: is_finished(folder, config, read_config, CHECKED))  # nobody was faster
     _open(trainer)
     if trainer.fit(stop):
         _finish(trainer)
@@ -118,6 +127,15 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
 
 def _go_on(folder: RunFolder) -> str:
     return f"python -m msun_lite.train --out {folder.path} --resume"
+
+
+def begun_or_not(config: Settings, folder: RunFolder, say: Callable[[str], None]) -> Settings:
+    """Return the options with `auto` of `resume` replaced by whether there is a run to go on with, saying which."""
+    if config.resume != "auto":
+        return config
+    begun = folder.config.exists()
+    say(f"{folder.path}: {'goes on with the run there' if begun else 'no run there yet, begins one'}")
+    return dataclasses.replace(config, resume=begun)
 
 
 def is_finished(folder: RunFolder, config, read: Callable[[Path], object], free: Sequence[str]) -> bool:
@@ -153,12 +171,21 @@ def _open(trainer: Trainer) -> None:
     world.on_first(lambda: folder.create(trainer.disk_space()))
     if world.on_first(lambda: config.resume and folder.has_checkpoint()):
         trainer.load()
+        world.on_first(lambda: _note_place(folder, config.data, world.say))
         world.say(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {config.epochs}")
         return
     if config.resume:
         world.say(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
     world.on_first(lambda: write_text(folder.config, dump_yaml(dataclasses.replace(config, resume=False))))
     trainer.save()
+
+
+def _note_place(folder: RunFolder, data: str, say: Callable[[str], None]) -> None:
+    """Let the run folder's config.yaml say where the images are now."""
+    stored = read_config(folder.config)
+    if stored.data != data:
+        say(f"{folder.path}: the images in {data} are those of {stored.data}")
+        write_text(folder.config, dump_yaml(dataclasses.replace(stored, data=data)))
 
 
 def _finish(trainer: Trainer) -> None:

@@ -56,7 +56,7 @@ from msun_lite.records import RunFolder, environment, write_json
 from msun_lite.scales import route
 from msun_lite.sources import FileSource
 from msun_lite.stopping import StopRequest
-from msun_lite.train import as_word, is_finished
+from msun_lite.train import as_word, begun_or_not, is_finished
 from msun_lite.transfer_config import TransferConfig, read_transfer_config
 from msun_lite.transfer_sets import SETS, open_set
 from msun_lite.transfer_table import read_records, transfer_markdown, transfer_record
@@ -132,6 +132,7 @@ def transfer(config: TransferConfig) -> Path:
 
 
 def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> None:
+    config = begun_or_not(config, folder, note)
     pick_device(config.device)
     if is_finished(folder, config, read_transfer_config, FREE_ON_RESUME):
         note(f"{folder.path}: finished already")
@@ -146,36 +147,41 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
     served = f"{task.data.name} at {task.size} px, served by the subnet of {scale} px"
     note(f"{Path(config.run).name}: {served}")
     move, params = Move(config, folder, task, model, scale, fingerprint(source)), parameters(model)
-    measured = _probe(move) if config.mode == "linear" else _finetune(move, stop)
-    if measured is None:
-        note(f"stopped, everything saved; go on with: {_go_on(folder)}")
-        if not stop.by_scheduler:
-            raise KeyboardInterrupt
+    with folder.held(note):
+        if not config.resume:
+            is_finished(folder, config, read_transfer_config, FREE_ON_RESUME)  # nobody was faster
+        measured = _probe(move) if config.mode == "linear" else _finetune(move, stop)
+        if measured is not None:
+            write_json(folder.summary, _record(move, source, method) | measured | {"params": params})
+    if measured is not None:
+        note(f"{folder.path}: {measured['top1']:.2f} % of {len(task.data.val)} test images")
         return
-    write_json(
-        folder.summary,
-        {
-            "run": Path(config.run).name,
-            "weights": move.weights,
-            "method": method,
-            "arch": source.spec["arch"],
-            "blocks": source.spec["blocks"],
-            "scales": list(model.scales),
-            "mode": config.mode,
-            "size": task.size,
-            "routing": model.routing,
-            "scale": scale,
-            **measured,
-            "params": params,
-            "flops": flops(model)[scale],
-            "epochs": config.epochs,
-            "data": task.data.describe(),
-            "bad_images": list(task.data.bad_images.seen),
-            "seed": config.seed,
-            "command": _command(config),
-        },
-    )
-    note(f"{folder.path}: {measured['top1']:.2f} % of {len(task.data.val)} test images")
+    note(f"stopped, everything saved; go on with: {_go_on(folder)}")
+    if not stop.by_scheduler:
+        raise KeyboardInterrupt
+
+
+def _record(move: Move, source: MSUN, method: str) -> dict:
+    """Return what summary.json says of a transfer beside what is measured: of the network, and of where it goes."""
+    config, task, model = move.config, move.task, move.model
+    return {
+        "run": Path(config.run).name,
+        "weights": move.weights,
+        "method": method,
+        "arch": source.spec["arch"],
+        "blocks": source.spec["blocks"],
+        "scales": list(model.scales),
+        "mode": config.mode,
+        "size": task.size,
+        "routing": model.routing,
+        "scale": move.scale,
+        "flops": flops(model)[move.scale],
+        "epochs": config.epochs,
+        "data": task.data.describe(),
+        "bad_images": list(task.data.bad_images.seen),
+        "seed": config.seed,
+        "command": _command(config),
+    }
 
 
 def _go_on(folder: RunFolder) -> str:

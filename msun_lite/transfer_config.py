@@ -37,8 +37,8 @@ class TransferConfig:
     """Which subnet serves the size; the run's own rule by default."""
     out: str | None = None
     """Run folder; runs/transfer/RUN-DATASET-SIZE-MODE[-ROUTING]-seedSEED by default."""
-    resume: bool = False
-    """Continue the run in the run folder."""
+    resume: bool | Literal["auto"] = False
+    """Continue the run in the run folder; auto: if there is one, else begin it."""
 
     data_root: str = "data"
     """Folder that data sets are kept in."""

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from msun_lite.engine import Trainer
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.records import RunFolder
 from msun_lite.train import main, train
+from tests.conftest import TINY
 from tests.runs import same, weights
 
 
@@ -311,3 +313,42 @@ def test_a_signal_while_an_epoch_is_measured_stops_at_once_and_the_run_goes_on_w
     rows = [RunFolder(path).read_metrics() for path in (whole, folder)]
     assert [(row["epoch"], row.get("top1")) for row in rows[0]] == [(row["epoch"], row.get("top1")) for row in rows[1]]
     assert len(rows[0]) == epochs
+
+
+def test_one_command_begins_a_run_and_goes_on_with_it(tiny, stop_after, tmp_path, capsys):
+    whole = train(tiny(out=str(tmp_path / "whole")))
+    (tmp_path / "options.yaml").write_text(yaml.safe_dump({**TINY, "out": tiny().out}))
+    line = ["--config", str(tmp_path / "options.yaml"), "--resume", "auto"]
+    stop_after(3)
+    assert main(line) == 0
+    assert "no run there yet, begins one" in capsys.readouterr().out
+    stop_after(1000)
+    assert main(line) == 0
+    output = capsys.readouterr().out
+    assert "goes on with the run there" in output
+    assert "going on at step 3" in output
+    assert same(weights(whole), weights(Path(tiny().out)))
+    assert main(line) == 0
+    assert "finished already" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_a_run_goes_on_with_a_copy_of_its_images_and_with_no_others(photos, tiny, stop_after, tmp_path, capsys, moved):
+    options = {"data": str(photos), "batch_size": 5}
+    whole = train(tiny(out=str(tmp_path / "whole"), **options))
+    stop_after(3)
+    folder = train(tiny(**options))
+    stop_after(1000)
+    copy = tmp_path / "scratch" / "job-2"
+    shutil.copytree(photos, copy)
+    if moved:
+        shutil.rmtree(photos)
+        assert main(["--out", str(folder), "--resume", "--data", str(copy)]) == 0
+        assert f"the images in {copy} are those of {photos}" in capsys.readouterr().out
+        assert same(weights(whole), weights(folder))
+        assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == str(copy)
+    else:
+        (copy / "train" / "cat" / "0.png").write_bytes((copy / "train" / "cat" / "1.png").read_bytes() + b" ")
+        assert main(["--out", str(folder), "--resume", "--data", str(copy)]) == 2
+        assert "another data" in capsys.readouterr().err
+        assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == str(photos)
