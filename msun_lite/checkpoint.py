@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from msun_lite.errors import CheckpointError
+from msun_lite.errors import CheckpointError, first_line
 from msun_lite.files import atomic_write
 
 
@@ -49,7 +49,7 @@ def load_checkpoint(path: Path) -> dict:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything in the unpickler
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
+        first = first_line(error)
         raise CheckpointError(f"{path}: expected a whole checkpoint, got: {first}") from None
     if not isinstance(state, dict) or "model" not in state or type(state.get("step")) is not int:
         raise CheckpointError(f"{path}: expected a checkpoint of a training run, got something else")

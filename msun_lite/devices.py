@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
-from msun_lite.errors import UserError
+from msun_lite.errors import UserError, first_line
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise UserError(f"device: expected auto, cpu or a device of this machine, got {name!r}: {first}") from None
     return device
 

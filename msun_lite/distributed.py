@@ -138,7 +138,7 @@ def join() -> Iterator[World]:
         # Numbers on the CPU go by gloo, which no GPU has to wait for.
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     except (ValueError, RuntimeError) as error:
-        raise UserError(f"WORLD_SIZE: {size} processes cannot be joined: {str(error).splitlines()[0]}") from None
+        raise UserError(f"WORLD_SIZE: {size} processes cannot be joined: {first_line(error)}") from None
     try:
         yield world
     except RuntimeError as error:

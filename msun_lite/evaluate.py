@@ -33,7 +33,7 @@ from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
 from msun_lite.devices import full_precision, to_float
 from msun_lite.distributed import ALONE, World, join
-from msun_lite.errors import UserError, one_of
+from msun_lite.errors import UserError, first_line, one_of
 from msun_lite.layers import as_found
 from msun_lite.loaders import eval_loader, opened
 from msun_lite.model import MSUN
@@ -117,7 +117,7 @@ def refused_native(model: MSUN, sizes: Sequence[int]) -> dict[int, str]:
             try:
                 model.forward_native(torch.zeros(1, 3, size, size, device=device))
             except RuntimeError as error:
-                refused[size] = str(error).splitlines()[0]
+                refused[size] = first_line(error)
     return refused
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from msun_lite.errors import CheckpointError, UserError
+from msun_lite.errors import CheckpointError, UserError, first_line
 from msun_lite.scales import route_images
 
 SUFFIXES = {"torch": "pt2", "onnx": "onnx"}
@@ -129,7 +129,7 @@ def _load_torch(path: Path) -> Callable[[Tensor], Tensor]:
     try:
         return torch.export.load(path).module()
     except Exception as error:  # torch raises many kinds for a damaged archive
-        raise CheckpointError(f"{path}: expected a torch.export file, got {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{path}: expected a torch.export file, got {first_line(error)}") from None
 
 
 def _write_onnx(network: nn.Module, scale: int, path: Path) -> None:
@@ -153,7 +153,7 @@ def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many kinds for a damaged file
-        raise CheckpointError(f"{path}: expected an ONNX file, got {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{path}: expected an ONNX file, got {first_line(error)}") from None
     return lambda images: torch.from_numpy(session.run(None, {"images": images.detach().numpy()})[0])
 
 

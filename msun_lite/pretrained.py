@@ -4,17 +4,20 @@ All of them are states of the *plain* network, under its own layer names; `load_
 may have another number of classes.
 """
 
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import safetensors.torch
 import torch
 import torchvision
 from huggingface_hub import hf_hub_download
+from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor, nn
 
 from msun_lite.backbones import TIMM, import_timm
-from msun_lite.errors import CheckpointError, UserError
+from msun_lite.errors import CheckpointError, UserError, first_line
 from msun_lite.spec import read_spec, sourced
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -55,7 +58,7 @@ def find_pretrained(source: str | Path, **download: object) -> Path:
     try:
         files = [hf_hub_download(str(source), name, **download) for name in MODEL_FILES]
     except Exception as error:  # the Hub's client raises many kinds
-        reason = str(error).strip().splitlines()[0]
+        reason = first_line(error)
         raise CheckpointError(f"{source}: {expected}, or a model on the Hub: {reason}") from None
     return Path(files[0]).parent
 
@@ -130,7 +133,7 @@ def _read_plain_file(path: Path) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for what is no checkpoint, or a hostile one
-        raise CheckpointError(f"{path}: expected a file of weights, got {str(error).splitlines()[0]}") from None
+        raise CheckpointError(f"{path}: expected a file of weights, got {first_line(error)}") from None
     for key in ("state_dict", "model"):
         if isinstance(state, dict) and isinstance(state.get(key), dict):
             state = state[key]
@@ -190,10 +193,16 @@ def _of_torchvision(arch: str, weights: str) -> PlainWeights:
     if weights not in published.__members__:
         names = ", ".join(published.__members__)
         raise UserError(f"weights: expected one of {names}, a file or a Vanilla run, got {weights!r}")
+    url = published[weights].url
+    copy = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(url).path).name
+    came_before = copy.is_file()
     try:
         state = torchvision.models.get_model(arch, weights=published[weights]).state_dict()
-    except (OSError, RuntimeError) as error:  # no network, a full disk, a wrong checksum
-        raise UserError(f"weights: {published[weights].url} cannot be had: {error}") from None
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, a full disk, a torn copy
+        if came_before:
+            what = f"expected the whole file of {url}, got: {first_line(error)}"
+            raise UserError(f"weights: {copy}: {what}; remove it, and it is downloaded again") from None
+        raise UserError(f"weights: {url} cannot be had: {first_line(error)}") from None
     state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
     return PlainWeights(state, _torchvision_normalisation(published[weights]))
 
@@ -204,5 +213,7 @@ def _of_timm(arch: str, weights: str) -> PlainWeights:
     try:
         model = import_timm().create_model(arch.removeprefix(TIMM), pretrained=True)
     except Exception as error:  # the hub's client raises many kinds
-        raise UserError(f"weights: those of {arch} cannot be had: {str(error).splitlines()[0]}") from None
+        torn = isinstance(error, safetensors.SafetensorError | RuntimeError | EOFError | pickle.UnpicklingError)
+        hint = f"; if its copy below {HF_HUB_CACHE} or {torch.hub.get_dir()} is damaged, remove it" if torn else ""
+        raise UserError(f"weights: those of {arch} cannot be had: {first_line(error)}{hint}") from None
     return PlainWeights(model.state_dict(), normalisation_of(model))

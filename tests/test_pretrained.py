@@ -95,6 +95,20 @@ def test_weights_damaged_on_the_way_are_refused(published):
         MSUN.vanilla("mobilenet_v2", weights="DEFAULT")
 
 
+@pytest.mark.parametrize("kept", [0, 4, 1000])
+def test_a_torn_copy_in_the_cache_is_named_with_the_remedy(published, tmp_path, kept):
+    _, path = published
+    copy = tmp_path / "cache" / "hub" / "checkpoints" / path.name
+    copy.parent.mkdir(parents=True)
+    copy.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(
+        UserError, match=rf"^weights: {copy}: expected the whole file of http.*; remove it, and it is down"
+    ):
+        MSUN.vanilla("mobilenet_v2", weights="DEFAULT")
+    copy.unlink()
+    MSUN.vanilla("mobilenet_v2", weights="DEFAULT")
+
+
 def test_weights_that_are_not_there_are_refused(published):
     _, path = published
     path.unlink()
