@@ -99,7 +99,8 @@ class TrainConfig:
     scenes_seed: int = 0
     """Seed of the scenes; runs with other training seeds see the same ones."""
     cache: bool = True
-    """Decode all files once and keep them in memory, training images at most twice the largest scale."""
+    """Decode all files once and keep them in memory, training images at most twice the largest scale,
+    validation images at the size of their crop."""
     crop_min: float = 0.35
     """Smallest part of an image's area that a random training crop keeps."""
     crop_ratio: float = 1.0

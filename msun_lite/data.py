@@ -14,15 +14,20 @@ from msun_lite.class_folders import ClassFolder, read_class_folder, skipped_file
 from msun_lite.config import TrainConfig
 from msun_lite.distributed import ALONE, World
 from msun_lite.downloads import DownloadCache
-from msun_lite.errors import DataError, shown
+from msun_lite.errors import DataError, UserError, shown
 from msun_lite.files import listing_fingerprint
 from msun_lite.imagenette import imagenette_folder
 from msun_lite.images import UnreadableImage
+from msun_lite.loaders import shorter_side
+from msun_lite.memory import free_memory, in_gigabytes, processes_here
 from msun_lite.progress import note, progress
 from msun_lite.shard_index import SPLITS
 from msun_lite.shard_patterns import PREFIX
 from msun_lite.shards import ShardSource, open_shards
 from msun_lite.sources import FileSource, ImageSource, MemorySource, SceneSource
+
+SAMPLED = 20
+"""Images by which the memory for all is judged."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,10 @@ def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> 
     if config.data == "scenes":
         return _scenes(config, train)
     data = _shards(config, train, world) if config.data.startswith(PREFIX) else _folders(config, world)
-    return in_memory(data, config, train, world) if config.cache else data
+    if not config.cache:
+        return data
+    world.on_first(lambda: check_memory(data, config, train))
+    return in_memory(data, config, train, world)
 
 
 def _folders(config: TrainConfig, world: World) -> DataSet:
@@ -123,12 +131,18 @@ def _ranges(numbers: Sequence[int]) -> str:
 
 
 def in_memory(data: DataSet, config: TrainConfig, train: bool, world: World = ALONE) -> DataSet:
-    """Return the data set with its images decoded into memory, the training images only if asked to."""
+    """Return the data set with its images decoded into memory, the training images only if asked to.
+
+    Training images are kept at most twice the largest scale, validation images as their first resizing leaves them.
+
+    Raises:
+        DataError: if not all validation images can be read, or too few training images.
+    """
     val_source, unreadable = _into_memory(data.val, "val", config, world)
     refuse_unreadable(unreadable)
     if not train:
         return replace(data, val=val_source)
-    train_source, unreadable = _into_memory(data.train, "train", config, world, at_most=2 * config.scales[-1])
+    train_source, unreadable = _into_memory(data.train, "train", config, world)
     for message in unreadable:
         data.bad_images.add(message)
     return replace(data, train=train_source, val=val_source)
@@ -169,24 +183,51 @@ def _difference(train: ClassFolder, val: ClassFolder) -> str:
     return "got " + " and ".join(parts)
 
 
-def _into_memory(
-    source: ImageSource, split: str, config: TrainConfig, world: World, at_most: int | None = None
-) -> tuple[MemorySource, list[str]]:
-    """Decode all images once; return the readable ones, and a message for each that is not.
+def _kept_side(config: TrainConfig, split: str) -> int:
+    """Return the shorter side in pixels that images in memory have at most."""
+    return 2 * config.scales[-1] if split == "train" else shorter_side(config.test_size, config.crop_ratio)
 
-    Images whose shorter side is above `at_most` pixels are reduced to it, to save memory.
-    """
 
-    def attempt(index: int) -> Tensor | UnreadableImage:
-        try:
-            image = source.read(index)
-        except UnreadableImage as error:
-            return error
-        return resize(image, at_most) if at_most is not None and min(image.shape[1:]) > at_most else image
+def check_memory(data: DataSet, config: TrainConfig, train: bool) -> None:
+    """Raise a `UserError` if what `in_memory` keeps would not fit into the free memory, judging by a sample."""
+    sources = {"val": data.val, **({"train": data.train} if train else {})}
+    need = processes_here() * sum(_bytes(source, _kept_side(config, split)) for split, source in sources.items())
+    free = free_memory()
+    if free is not None and need > free:
+        count = sum(map(len, sources.values()))
+        raise UserError(
+            f"{data.name}: its {count} images, decoded, take about {in_gigabytes(need)} of memory, and "
+            f"{in_gigabytes(free)} are free; --cache false decodes them whenever they are needed"
+        )
+
+
+def _bytes(source: ImageSource, at_most: int) -> int:
+    """Return about how many bytes the images of a source take in memory, 0 for a few."""
+    # From the start of shards, which may have to be downloaded; each of an archive of files is as near as the other.
+    step = max(1, len(source) // SAMPLED) if isinstance(source, FileSource) else 1
+    if len(source) < 5 * SAMPLED:
+        return 0
+    sampled = [_reduced(source, index, at_most) for index in range(0, SAMPLED * step, step)]
+    sizes = [image.numel() for image in sampled if isinstance(image, Tensor)]
+    return len(source) * sum(sizes) // len(sizes) if sizes else 0
+
+
+def _reduced(source: ImageSource, index: int, at_most: int) -> Tensor | UnreadableImage:
+    """Return an image, its shorter side reduced to `at_most` pixels if it is above; or why it cannot be read."""
+    try:
+        image = source.read(index)
+    except UnreadableImage as error:
+        return error
+    return resize(image, at_most) if min(image.shape[1:]) > at_most else image
+
+
+def _into_memory(source: ImageSource, split: str, config: TrainConfig, world: World) -> tuple[MemorySource, list[str]]:
+    """Decode all images once, and reduce large ones; return the readable ones, and a message for each that is not."""
+    at_most = _kept_side(config, split)
 
     images, labels, unreadable = [], [], []
     with ThreadPoolExecutor(max(config.workers, 2)) as pool:
-        results = pool.map(attempt, range(len(source)))
+        results = pool.map(lambda index: _reduced(source, index, at_most), range(len(source)))
         shown = {"desc": f"decoding {split}", "unit": "image", "leave": False, "disable": not world.first}
         bar = progress(results, total=len(source), **shown)
         try:

@@ -65,6 +65,11 @@ class TrainView(Dataset):
         return image.flip(-1) if torch.rand(1) < self.mirrored else image
 
 
+def shorter_side(size: int, crop_ratio: float) -> int:
+    """Return the shorter side in pixels that an evaluation image is resized to before its centre crop of `size`."""
+    return round(size / crop_ratio)
+
+
 class EvalView(Dataset):
     """Evaluation images by the protocol: shorter side to size / crop_ratio, then the centre crop.
 
@@ -73,8 +78,8 @@ class EvalView(Dataset):
 
     def __init__(self, source: ImageSource, size: int, crop_ratio: float):
         self.source = source
-        shorter = round(size / crop_ratio)
-        self.transform = v2.Compose([v2.Resize(shorter, antialias=True), v2.CenterCrop(size)])
+        resize = v2.Resize(shorter_side(size, crop_ratio), antialias=True)
+        self.transform = v2.Compose([resize, v2.CenterCrop(size)])
 
     def __len__(self) -> int:
         return len(self.source)

@@ -36,7 +36,7 @@ from jsonargparse import Namespace
 
 from msun_lite.config import TrainConfig, check_warmup, read_config
 from msun_lite.cost import flops, parameters
-from msun_lite.data import DataSet, in_memory, load_data, refuse_unreadable
+from msun_lite.data import DataSet, check_memory, in_memory, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, use_threads
 from msun_lite.distributed import refuse_several
 from msun_lite.engine import Trainer
@@ -306,7 +306,10 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
     """Train all that serves the size, and measure it; return what a record says of it, None if stopped."""
     config, folder, task, plan = move.config, move.folder, move.task, move.plan
     model, scale = move.model, move.scale
-    data = in_memory(task.data, plan, train=True) if config.cache and _on_disk(task.data) else task.data
+    data = task.data
+    if config.cache and _on_disk(data):
+        check_memory(data, plan, train=True)
+        data = in_memory(data, plan, train=True)
     _freeze_others(model, scale)
     trainer = Trainer(plan, data, model, folder, title=f"{Path(config.run).name} on {data.name},")
     _begin(move, trainer.disk_space())

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import os
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -9,10 +10,11 @@ import torch
 from PIL import Image
 
 from data_scripts import get_imagenette as script
-from msun_lite import MSUN, downloads, imagenette
+from msun_lite import MSUN, downloads, imagenette, memory
+from msun_lite import data as data_module
 from msun_lite.data import BadImages, in_memory, load_data
 from msun_lite.distributed import World
-from msun_lite.errors import DataError, FailedDownload
+from msun_lite.errors import DataError, FailedDownload, UserError
 from msun_lite.evaluate import measure
 from msun_lite.imagenette import get_imagenette
 from msun_lite.images import UnreadableImage, decode
@@ -169,10 +171,44 @@ def test_of_several_processes_the_first_one_speaks(photos, tiny, capsys):
         assert ("left out unreadable image 1" in captured.out) == ("decoding train" in captured.err) == said
 
 
-def test_training_photographs_in_memory_are_at_most_twice_the_largest_scale(photos, tiny):
-    data = load_data(tiny(data=str(photos), scales=[4, 8], sizes=[4, 8]))
+def test_photographs_in_memory_are_no_larger_than_training_and_testing_need(photos, tiny):
+    data = load_data(tiny(data=str(photos), scales=[4, 8], sizes=[4, 8], crop_ratio=0.8))
     assert data.train.read(0).shape == (3, 16, 19)
-    assert data.val.read(0).shape == (3, 20, 24)
+    assert data.val.read(0).shape == (3, 10, 12)
+
+
+@pytest.mark.parametrize("crop_ratio", [1.0, 0.8, 0.875])
+@pytest.mark.parametrize("shape", [(20, 24), (61, 43), (15, 300), (33, 33), (9, 11)])
+def test_evaluation_images_are_bit_for_bit_the_same_from_memory(photos, tiny, crop_ratio, shape):
+    for path in (photos / "val").rglob("*.png"):
+        pixels = np.random.default_rng(len(path.name)).integers(0, 256, (*shape, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path)
+    kept, read = (load_data(tiny(data=str(photos), cache=cache, crop_ratio=crop_ratio)).val for cache in (True, False))
+    for index in range(len(kept)):
+        assert torch.equal(*(EvalView(source, 16, crop_ratio)[index][0] for source in (kept, read)))
+
+
+def test_images_that_would_not_fit_into_memory_are_refused_before_they_are_decoded(photos, tiny, monkeypatch):
+    for index in range(100):
+        shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / f"more{index}.png")
+    need = 112 * 20 * 24 * 3
+    monkeypatch.setattr(data_module, "free_memory", lambda: need - 1)
+    with pytest.raises(UserError, match=r"^photos: its 118 images, decoded, .* 0\.0 GB are free; --cache false"):
+        load_data(tiny(data=str(photos)))
+    load_data(tiny(data=str(photos), cache=False))
+    monkeypatch.setattr(data_module, "free_memory", lambda: need)
+    load_data(tiny(data=str(photos)))
+
+
+def test_free_memory_is_that_of_the_tightest_limit(tmp_path, monkeypatch):
+    whole = memory.free_memory()
+    assert whole is None or whole > 0
+    (tmp_path / "job").mkdir()
+    for name, text in (("max", "1000000"), ("current", "600000"), ("stat", "anon 5\ninactive_file 100000\n")):
+        (tmp_path / "job" / f"memory.{name}").write_text(text)
+    (tmp_path / "memory.max").write_text("max\n")
+    monkeypatch.setattr(memory, "_groups", lambda: [tmp_path / "job", tmp_path])
+    assert memory.free_memory() == 500_000
 
 
 def test_sizes_above_the_largest_scale_are_tested_on_crops_that_large(tiny):
@@ -239,7 +275,7 @@ def test_every_epoch_is_another_shuffle_of_whole_batches():
 
 
 def test_the_evaluation_crop_is_the_centre_of_the_resized_image(photos, tiny):
-    source = load_data(tiny(data=str(photos))).val
+    source = load_data(tiny(data=str(photos), cache=False)).val
     image, label = EvalView(source, 8, crop_ratio=0.8)[0]
     assert image.shape == (3, 8, 8)
     original = source.read(0)[None].float()
