@@ -11,6 +11,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from msun_lite.config import make_parser
 from msun_lite.errors import UserError, did_you_mean, one_line_errors
@@ -175,12 +176,23 @@ def _cost_parser(prog: str, summary: str) -> OneLineParser:
     return parser
 
 
+def _export_parser(prog: str, summary: str) -> OneLineParser:
+    parser = OneLineParser(prog=prog, description=summary)
+    parser.add_argument("--config", action="config", help="YAML file of options.")
+    parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
+    parser.add_argument("--out", type=str, required=True, help="New folder: model.json, and a file for each scale.")
+    format_help = "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx)."
+    parser.add_argument("--format", type=Literal["torch", "onnx"], default="torch", help=format_help)
+    return parser
+
+
 COMMANDS = {
     "train": Command("Train one network by one method and measure it at every size.", make_parser),
     "evaluate": Command("Measure a trained network's accuracy at every image size.", _evaluate_parser),
     "reproduce": Command("Train Vanilla, MST and MSUN with the same options and compare them.", _reproduce_parser),
     "cost": Command("Count an MSUN's parameters and FLOPs, and measure its speed.", _cost_parser),
     "analyse": Command("Show why a network fails or holds at small sizes: CKA, Grad-CAM, features.", _analyse_parser),
+    "export": Command("Write a trained network as graphs that run without this package.", _export_parser),
     "ablate": Command("Train the networks of one of the paper's ablations and write its table.", _ablate_parser),
     "transfer": Command("Transfer a network to another data set, by a probe or fine-tuning.", _transfer_parser),
 }

@@ -1,23 +1,36 @@
 """A trained model as one graph a scale, and the small runtime that routes images to them.
 
-    model.export("exported", format="onnx")
+    python -m msun_lite.export lite-msun --out exported --format onnx
+    model.export("exported", format="onnx")        # the same, in Python
     logits = Exported("exported")(images)          # as model(images): any size, or a list of mixed sizes
 
 The folder holds model.json and one file a scale, `scale-32.pt2` (torch.export) or `scale-32.onnx` (ONNX Runtime): a
 graph from images [B, 3, scale, scale], normalised, B free, to logits [B, classes]. Each file carries its own copy of g.
 """
 
+import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("export"))
+
 import copy
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+from jsonargparse import Namespace
 from torch import Tensor, nn
 
+from msun_lite.distributed import refuse_several
 from msun_lite.errors import CheckpointError, UserError, first_line
+from msun_lite.progress import note
+from msun_lite.records import check_folder
 from msun_lite.scales import route_images
 
 SUFFIXES = {"torch": "pt2", "onnx": "onnx"}
@@ -81,8 +94,7 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
     path = Path(path)
     if format not in SUFFIXES:
         raise UserError(f"format: expected one of {', '.join(SUFFIXES)}, got {format!r}")
-    if path.exists():
-        raise UserError(f"{path}: exists already, expected a new folder")
+    _refuse_existing(path)
     write = _write_torch if format == "torch" else _write_onnx
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +113,11 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return path
+
+
+def _refuse_existing(path: Path) -> None:
+    if os.path.lexists(path):
+        raise UserError(f"{path}: exists already, expected a new folder")
 
 
 @torch.no_grad()
@@ -162,3 +179,20 @@ def _import(name: str):
         return __import__(name)
     except ImportError:
         raise UserError(f"export: ONNX needs {name}: pip install 'msun-lite[onnx]'") from None
+
+
+def run(options: Namespace, command: str) -> None:
+    """Export the network that the options of the command name."""
+    from msun_lite.model import MSUN  # not at the top: it imports this file
+
+    refuse_several("export")
+    out = Path(options.out)
+    _refuse_existing(out)
+    check_folder(out)
+    files = sorted(path.name for path in export(MSUN.from_pretrained(options.run), out, options.format).iterdir())
+    note(f"{out}: {', '.join(files)}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("export", argv)

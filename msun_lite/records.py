@@ -127,7 +127,8 @@ def check_folder(path: Path) -> None:
             with contextlib.suppress(FileNotFoundError):  # all but a name that no file can have
                 (there / name).lstat()
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: expected a folder that can be written to, got: {first_line(error)}") from None
+        why = getattr(error, "strerror", None) or first_line(error)
+        raise UserError(f"{path}: expected a folder that can be written to, got: {why}") from None
 
 
 def check_output(path: str | None) -> None:

@@ -31,8 +31,8 @@ def test_help_and_mistyped_options_do_not_wait_for_torch(name):
     shown = _run("-c", HEAVY, name, "--help")
     assert shown.stderr == "0\n"
     assert COMMANDS[name].summary in " ".join(shown.stdout.split())
-    mistyped = _run("-c", HEAVY, name, "--devise", "cpu")
-    assert mistyped.stderr.splitlines() == ["error: unknown option --devise, did you mean --device?", "2"]
+    mistyped = _run("-c", HEAVY, name, "--print-confic")
+    assert mistyped.stderr.splitlines() == ["error: unknown option --print-confic, did you mean --print_config?", "2"]
 
 
 def test_printing_the_configuration_does_not_wait_for_torch():

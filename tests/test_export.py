@@ -3,7 +3,7 @@ import torch
 
 from msun_lite import MSUN
 from msun_lite.errors import CheckpointError, UserError
-from msun_lite.export import Exported
+from msun_lite.export import Exported, main
 
 
 def make(**options):
@@ -91,3 +91,25 @@ def test_a_model_in_another_precision_is_exported_in_single(tmp_path):
     exported = Exported(model.export(tmp_path / "exported"))
     assert exported(torch.rand(2, 3, 8, 8)).dtype == torch.float32
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
+
+
+@torch.no_grad()
+def test_the_command_exports_what_a_name_or_a_folder_stands_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = make()
+    (tmp_path / "run").mkdir()
+    model.save("run")
+    assert main(["run", "--out", "exported"]) == 0
+    assert capsys.readouterr().out == "exported: model.json, scale-32.pt2, scale-8.pt2\n"
+    images = torch.rand(2, 3, 9, 9)
+    torch.testing.assert_close(Exported("exported")(images), model(images), atol=1e-5, rtol=1e-4)
+    for words, message in (
+        (["run", "--out", "exported"], "exported: exists already, expected a new folder"),
+        (["nothing", "--out", "new"], "nothing: expected "),
+        (["run", "--out", "new", "--format", "tflite"], "format: expected one of torch, onnx, got 'tflite'"),
+        (["run", "--out", "run/model.json/new"], "run/model.json/new: expected a folder that can be written to, got"),
+        (["run"], "the following arguments are required: out"),
+    ):
+        assert main(words) == 2
+        assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exported", "run"]
