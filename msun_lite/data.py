@@ -61,8 +61,8 @@ def fetch_data(config: TrainConfig) -> None:
 def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> DataSet:
     """Open the data set that `config.data` names, decoding it into memory when `config.cache` says so.
 
-    Without `train` the training images are counted but not decoded, as evaluation wants it. All processes of `world`
-    call this, and the first one speaks for them.
+    Without `train` the training images are counted but not decoded, as evaluation wants it; of shards there need be
+    none. All processes of `world` call this, and the first one speaks for them.
 
     Raises:
         DataError: if it is missing, empty, its two splits differ in classes (of shards: if there are some in val
@@ -103,7 +103,7 @@ def class_folders(folder: Path) -> tuple[ClassFolder, ClassFolder]:
 
 def _shards(config: TrainConfig, train: bool, world: World) -> DataSet:
     cache = DownloadCache(Path(config.data_root) / "shards-cache", round(config.shards_gb * 1e9))
-    shards, store = open_shards(config.data.removeprefix(PREFIX), cache)
+    shards, store = open_shards(config.data.removeprefix(PREFIX), cache, SPLITS if train else ("val",))
     sources = [ShardSource(shards.only(lambda shard, split=split: shard.split == split), store) for split in SPLITS]
     if train:
         _check_labels(config.data, *sources, shards.classes)

@@ -227,18 +227,21 @@ class ShardSource(ImageSource):
         return order
 
 
-def open_shards(pattern: str, cache: DownloadCache) -> tuple[ShardSet, LocalShards | WebShards]:
+def open_shards(
+    pattern: str, cache: DownloadCache, needed: Sequence[str] = SPLITS
+) -> tuple[ShardSet, LocalShards | WebShards]:
     """Return the shards that a pattern names, and where they are.
 
     Raises:
-        DataError: if one is missing, hostile or no shard, or there are no images for training or none for validation.
+        DataError: if one is missing, hostile or no shard, or there are no images of a split that is needed.
     """
     base, names = expand(pattern)
     store = WebShards(base, cache) if "://" in base else LocalShards(base)
     shards = store.read_set(names)
-    for split in SPLITS:
+    for split in needed:
         if not any(shard.samples for shard in shards.shards if shard.split == split):
-            raise DataError(f"{PREFIX}{pattern}: expected shards for train and for val, found no images for {split}")
+            expected = f"expected shards for {' and for '.join(needed)}"
+            raise DataError(f"{PREFIX}{pattern}: {expected}, found no images for {split}")
     return shards, store
 
 

@@ -219,6 +219,17 @@ def test_missing_shards_splits_and_folders_are_named(shards, streamed, tmp_path)
         streamed(shards)
 
 
+def test_measuring_needs_no_shards_for_training(shards, tiny):
+    pattern = f"wds:{shards}/val-{{000000..000001}}.tar"
+    for cache in (False, True):
+        data = load_data(tiny(data=pattern, cache=cache), train=False)
+        assert (len(data.train), len(data.val), data.classes) == (0, 6, ("cat", "dog"))
+    with pytest.raises(DataError, match=r"expected shards for train and for val, found no images for train"):
+        load_data(tiny(data=pattern))
+    with pytest.raises(DataError, match=r"expected shards for val, found no images for val"):
+        load_data(tiny(data=pattern.replace("val-{000000..000001}", "train-000000")), train=False)
+
+
 def test_a_shard_that_is_not_the_one_of_the_manifest_is_refused(shards, streamed):
     path = shards / "val-000000.tar"
     content = path.read_bytes()
