@@ -55,6 +55,8 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     """
     if table == "5" and len(options["scales"]) != 3:
         raise UserError(f"scales: expected three for table 5, whose rows say how many, got {options['scales']}")
+    if table == "5" and options["split"] is not None:
+        raise UserError(f"split: expected none for table 5, whose rows say how many stages, got {options['split']!r}")
     out = Path(options["out"] or f"runs/ablate-{Path(options['preset']).stem}")
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
     rows = {row: {**options, **ablation.chosen(options["scales"])} for row, ablation in TABLES[table].items()}

@@ -84,7 +84,19 @@ def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 def _torchvision(name: str, **options) -> Callable[[int], nn.Module]:
     """Return what builds a network of torchvision with fresh weights."""
-    return lambda num_classes: torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+
+    def build(num_classes: int) -> nn.Module:
+        return torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
+
+    def build_anywhere(num_classes: int) -> nn.Module:
+        try:
+            return build(num_classes)
+        except NotImplementedError:  # RegNets compute their widths with tensors, which meta has no values of
+            device = torch.get_default_device()
+            with torch.device("cpu"):
+                return build(num_classes).to(device)
+
+    return build_anywhere
 
 
 _RESNET = {
@@ -213,12 +225,8 @@ def _torchvision_recipe(name: str) -> Recipe:
 
 def _on_meta(name: str) -> nn.Module:
     """Return a network of torchvision without weights."""
-    try:
-        with torch.device("meta"):
-            return torchvision.models.get_model(name, weights=None)
-    except NotImplementedError:  # RegNets compute their widths with tensors
-        with torch.random.fork_rng(devices=[]):
-            return torchvision.models.get_model(name, weights=None).to("meta")
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        return _torchvision(name)(1000)
 
 
 MEASURED = 224

@@ -101,21 +101,22 @@ def _subject_parser(prog: str, summary: str) -> OneLineParser:
     """Return a parser of the options that `subjects.find_config` and `find_subject` read."""
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
-    run_help = "Run folder, or the name of shipped weights (lite-msun ...)."
+    run_help = "Run folder or its best, shipped weights (lite-msun ...), or a saved, transferred or Hub model."
     group = parser.add_argument_group("what is measured")
     group.add_argument("run", type=str | None, nargs="?", default=None, help=run_help)
     group.add_argument("--arch", type=str | None, default=None, help="In place of a run: a plain CNN, as Vanilla.")
+    group.add_argument("--split", type=str | None, default=None, help="The layer after which its features are taken.")
     group.add_argument("--weights", type=str, default="DEFAULT", help="Its weights: DEFAULT (published), or a file.")
     group.add_argument("--num_classes", type=int, default=1000, help="Its number of classes.")
     group.add_argument("--grid", type=str, default="imagenet", help="Preset with the sizes and data for --arch.")
     group = parser.add_argument_group("on which images")
-    group.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default.")
+    group.add_argument("--data", type=str | None, default=None, help="Data; that of the run by default, if it has one.")
     group.add_argument(
         "--data_root", type=str | None, default=None, help="Folder of data sets; that of the run by default."
     )
     names_help = "Text file, a line for each class of the network: its class in the data, where names do not tell."
     group.add_argument("--class_names", type=str | None, default=None, help=names_help)
-    sizes_help = "Sizes in pixels, as 32,48,64; those of the run by default."
+    sizes_help = "Sizes in pixels, as 32,48,64; those of the run, or 13 between its scales, by default."
     group.add_argument("--sizes", type=list[int], default=[], help=sizes_help)
     for name, of in (("mean", "Mean of images, as 0.5,0.5,0.5"), ("std", "Their standard deviation")):
         meaning = f"{of}; as the network has it by default."
@@ -158,8 +159,10 @@ def _cost_parser(prog: str, summary: str) -> OneLineParser:
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
     group = parser.add_argument_group("network and sizes")
-    group.add_argument("--arch", type=str, default="resnet50", help="Backbone, as for training; also timm/NAME.")
+    group.add_argument("--arch", type=str, default="resnet50", help="Backbone, as for training.")
     group.add_argument("--blocks", type=int, default=1, help="Stages in every subnet beside its stem, 0 to 3.")
+    split_help = "Last layer of every subnet, by its name in the backbone, in place of --blocks."
+    group.add_argument("--split", type=str | None, default=None, help=split_help)
     group.add_argument("--scales", type=list[int], default=[32, 128, 224], help="Scales in pixels, as 32,128,224.")
     group.add_argument("--sizes", type=list[int], default=[], help="Sizes; 13 between the scales by default.")
     group.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")

@@ -43,8 +43,10 @@ class TrainConfig:
     """Continue the run in the run folder exactly where its checkpoint is; auto: if there is one, else begin it."""
 
     arch: str = "resnet_lite"
-    """Backbone: resnet_lite, resnet50, resnext50_32x4d, densenet121, vgg16_bn, mobilenet_v2, or timm/NAME; for
-    vanilla also alexnet, googlenet or inception_v3."""
+    """Backbone: resnet_lite, the name of a classifier of torchvision, timm/NAME, or package.module:factory, which is
+    imported and called with num_classes=N."""
+    split: str | None = None
+    """Last layer of every subnet, by its name in the backbone, in place of `blocks`; a factory needs it for msun."""
     weights: str | None = None
     """Start from trained weights of the plain CNN: DEFAULT (published ones), a file, or a Vanilla run."""
     blocks: int = 1
@@ -182,15 +184,28 @@ class TrainConfig:
     def check(self) -> None:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
         self.check_stored()
+        self._check_network()
         if self.warmup_epochs > self.epochs:
             raise UserError(
                 f"warmup_epochs: expected at most as many as epochs, {self.epochs}, got {self.warmup_epochs}"
             )
 
+    def _check_network(self) -> None:
+        """Raise a `UserError` unless the backbone can be had, and cut where the method needs that."""
+        from msun_lite.backbones import CUTTABLE, find_recipe, find_split
+
+        find_recipe(self.arch)
+        if self.split is not None:
+            return
+        if self.arch in CUTTABLE or self.method == "msun":
+            find_split(self.arch, self.blocks)
+        if self.method == "mst" and self.constraint != "none" and self.arch not in CUTTABLE:
+            expected = f"expected none for mst with {self.arch}, of which nothing says where it is cut"
+            raise UserError(f"constraint: {expected}, got {self.constraint!r}; --split says where")
+
     def check_stored(self) -> None:
         """Raise a `UserError` for the first value that a run which was begun cannot have."""
         # Not at the top: reading options needs no torch, and --help does not wait for it.
-        from msun_lite.backbones import CUTTABLE, find_recipe, find_split
         from msun_lite.losses import CONSTRAINTS, TEACHERS
         from msun_lite.norms import NORMS
         from msun_lite.scales import check_scales
@@ -204,14 +219,8 @@ class TrainConfig:
         one_of("constraint", self.constraint, CONSTRAINTS)
         one_of("precision", self.precision, PRECISIONS)
         one_of("teacher", self.teacher, TEACHERS)
-        find_recipe(self.arch)
-        if self.arch in CUTTABLE or self.method == "msun":
-            find_split(self.arch, self.blocks)
         if self.method == "vanilla" and self.constraint != "none":
             raise UserError(f"constraint: expected none for vanilla, which sees one scale, got {self.constraint!r}")
-        if self.method == "mst" and self.constraint != "none" and self.arch not in CUTTABLE:
-            expected = f"expected none for mst with {self.arch}, of which nothing says where it is cut"
-            raise UserError(f"constraint: {expected}, got {self.constraint!r}")
         if self.unify == "none" and self.norm != "shared":
             raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {self.norm}")
         if self.joint and (self.unify, self.norm) != ("largest", "shared"):
@@ -304,8 +313,8 @@ def read_config(path: Path) -> TrainConfig:
     Raises:
         UserError: naming the file and what is wrong in it.
     """
+    options = read_yaml(path)
     try:
-        options = read_yaml(path)
         if "dataset" in options:
             raise UserError("expected the options of a training run, got those of a transfer")
         # What the file lacks is as in the preset; one of one's own may be gone by now, or say something else.

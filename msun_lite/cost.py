@@ -32,6 +32,7 @@ from msun_lite import paper
 from msun_lite.config import check_sizes
 from msun_lite.devices import pick_device
 from msun_lite.errors import within
+from msun_lite.factories import is_factory
 from msun_lite.model import MSUN
 from msun_lite.progress import show
 from msun_lite.records import check_output, environment, write_json
@@ -294,10 +295,11 @@ def run(options: Namespace, command: str) -> None:
         within(name, options[name], least=1)
     check_output(options.json)
     device = pick_device(options.device)
-    chosen = {name: options[name] for name in ("stems", "unify", "norm")}
-    with torch.device(device if options.latency else "meta"):
+    chosen = {name: options[name] for name in ("stems", "unify", "norm", "split")}
+    unmeasured = "cpu" if is_factory(options.arch) else "meta"  # code of others may want values
+    with torch.device(device if options.latency else unmeasured):
         model = MSUN.from_backbone(options.arch, scales, options.blocks, options.num_classes, **chosen)
-        vanilla = MSUN.vanilla(options.arch, scales[-1], options.num_classes)
+        vanilla = MSUN.vanilla(options.arch, scales[-1], options.num_classes, split=options.split)
     record = cost_record(model, vanilla, sizes)
     if options.latency:
         record["speed"] = measure_speed(model.eval(), vanilla.eval(), sizes, device, options.batch, options.rounds)

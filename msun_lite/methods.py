@@ -36,6 +36,7 @@ def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     """Return the network that `config.method` trains, with the weights it starts from."""
     count = len(class_names)
     options = {"antialias": config.antialias, "class_names": class_names, "weights": config.weights}
+    options["split"] = config.split
     if config.method != "msun":
         model = MSUN.vanilla(config.arch, config.scales[-1], count, blocks=config.blocks, **options)
     else:

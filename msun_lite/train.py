@@ -199,7 +199,7 @@ def _finish(trainer: Trainer) -> None:
     summary = {
         "method": config.method,
         "arch": config.arch,
-        "blocks": config.blocks,
+        "blocks": config.blocks if config.split is None else None,
         **record,
         "scales": config.scales,
         "epochs": config.epochs,

@@ -34,7 +34,7 @@ from statistics import median
 import torch
 from jsonargparse import Namespace
 
-from msun_lite.config import TrainConfig, check_warmup, read_config
+from msun_lite.config import TrainConfig, check_warmup
 from msun_lite.cost import flops, parameters
 from msun_lite.data import DataSet, check_memory, in_memory, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, use_threads
@@ -49,13 +49,13 @@ from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
 from msun_lite.norms import PerScale
 from msun_lite.options import dump_yaml
-from msun_lite.pretrained import find_pretrained
 from msun_lite.probe import Features, accuracy, cached, compute, fit
 from msun_lite.progress import note, show
 from msun_lite.records import RunFolder, environment, write_json
 from msun_lite.scales import route
 from msun_lite.sources import FileSource
 from msun_lite.stopping import StopRequest
+from msun_lite.subjects import find_model
 from msun_lite.train import as_word, begun_or_not, is_finished
 from msun_lite.transfer_config import TransferConfig, read_transfer_config
 from msun_lite.transfer_sets import SETS, open_set
@@ -138,9 +138,8 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
         note(f"{folder.path}: finished already")
         return
     use_threads(config.threads)
-    found = find_pretrained(config.run)
-    method = read_config(found / "config.yaml").method
-    source, task = MSUN.from_pretrained(found), find_task(config)
+    found = find_model(config.run)
+    source, task = MSUN.from_pretrained(found.folder), find_task(config)
     torch.manual_seed(config.seed)
     model = with_new_classifier(source, task.data.classes, config.routing)
     scale = route(task.size, model.scales, model.routing)
@@ -152,7 +151,7 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
             is_finished(folder, config, read_transfer_config, FREE_ON_RESUME)  # nobody was faster
         measured = _probe(move) if config.mode == "linear" else _finetune(move, stop)
         if measured is not None:
-            write_json(folder.summary, _record(move, source, method) | measured | {"params": params})
+            write_json(folder.summary, _record(move, source, found.method) | measured | {"params": params})
     if measured is not None:
         note(f"{folder.path}: {measured['top1']:.2f} % of {len(task.data.val)} test images")
         return

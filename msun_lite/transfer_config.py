@@ -132,8 +132,9 @@ def read_transfer_config(path: Path) -> TransferConfig:
     Raises:
         UserError: naming the file and what is wrong in it.
     """
+    stored = read_yaml(path)
     try:
-        options = make_transfer_parser("read_transfer_config", "").parse_object(read_yaml(path))
+        options = make_transfer_parser("read_transfer_config", "").parse_object(stored)
         options.pop("config", None)
         config = TransferConfig(**options.as_dict())
         config.check()

@@ -1,0 +1,57 @@
+"""Whatever holds a model can be measured: its data and sizes come from its training, or are asked for."""
+
+import json
+
+import pytest
+import torch
+
+from msun_lite import MSUN
+from msun_lite.evaluate import main as evaluate
+from msun_lite.subjects import find_model
+from msun_lite.train import train
+from msun_lite.transfer import main as transfer
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """Return the folder of a model as save_pretrained writes it."""
+    torch.manual_seed(0)
+    names = ["cat", "dog"]
+    MSUN.from_backbone("resnet_lite", (8, 16), num_classes=2, class_names=names).save_pretrained(tmp_path / "saved")
+    return tmp_path / "saved"
+
+
+def test_a_saved_model_is_measured_on_the_data_that_is_named(saved, photos, tmp_path, capsys):
+    assert evaluate([str(saved), "--data", str(photos), "--json", str(tmp_path / "x.json")]) == 0
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert (record["sizes"], record["scales"]) == (list(range(8, 17)), [8, 16])
+    assert record["routing"] == "nearest"
+
+
+def test_a_saved_model_asks_for_its_data_in_one_line(saved, capsys):
+    assert evaluate([str(saved)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: data: expected --data beside {saved}, which has no config.yaml")
+    assert error.count(str(saved)) == error.count("\n") == 1
+
+
+def test_a_damaged_configuration_is_named_once(saved, capsys):
+    (saved / "config.yaml").write_text("[")
+    assert evaluate([str(saved)]) == 2
+    assert capsys.readouterr().err.count("config.yaml") == 1
+
+
+def test_the_best_model_of_a_run_is_measured_as_the_run_is(tiny):
+    folder = train(tiny(epochs=1, eval_epochs=1))
+    found = find_model(folder / "best")
+    assert (found.folder, found.method, found.config.sizes) == (folder / "best", "msun", [8, 12, 16])
+
+
+def test_the_result_of_a_transfer_is_measured_and_transferred_again(saved, photos, tmp_path):
+    once, twice = tmp_path / "once", tmp_path / "twice"
+    words = ["--size", "8", "--epochs", "1", "--warmup_epochs", "0", "--dataset", str(photos)]
+    assert transfer([str(saved), *words, "--out", str(once)]) == 0
+    assert find_model(once).method == json.loads((once / "summary.json").read_text())["method"] == "msun"
+    assert evaluate([str(once), "--data", str(photos), "--sizes", "8,16", "--json", str(tmp_path / "x.json")]) == 0
+    assert json.loads((tmp_path / "x.json").read_text())["sizes"] == [8, 16]
+    assert transfer([str(once), *words, "--out", str(twice)]) == 0
