@@ -4,12 +4,13 @@ chapter = Chapter(DATA, RUN)
 chapter.models["msun"], chapter.images(20), chapter.records["msun"]["top1"], photographs()["msun"]["top1"]
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
+from IPython import get_ipython
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 from numpy.typing import NDArray
 from torch import Tensor
@@ -17,9 +18,9 @@ from torch import Tensor
 from msun_lite.analyse import Analysis
 from msun_lite.class_names import match_classes
 from msun_lite.config import METHODS, TrainConfig, read_config
-from msun_lite.data import load_data
+from msun_lite.data import DataSet, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, to_float
-from msun_lite.errors import DataError, UserError
+from msun_lite.errors import DataError, UserError, did_you_mean
 from msun_lite.evaluate import all_routings
 from msun_lite.figures import NAMES
 from msun_lite.imagenette import CLASS_NAMES
@@ -29,11 +30,15 @@ from msun_lite.pretrained import MODEL_FILES, SHIPPED, find_pretrained
 from msun_lite.records import read_json
 from msun_lite.scales import resize
 from msun_lite.seeds import over_seeds
+from msun_lite.skipping import Skipping
 from msun_lite.sources import MemorySource
 from msun_lite.transfer_table import read_records
 
 SCENES = 400
 """Validation scenes that a chapter draws."""
+
+FEWEST = 4
+"""Validation images that a chapter needs: an unbiased CKA is of four at least."""
 
 DEFAULT = ("scenes", "quick-msun")
 """The data and the run that a chapter is built with."""
@@ -76,47 +81,58 @@ class Chapter:
     Attributes:
         config: the options of the given run (of a folder with runs: of MSUN's, or of the last of `METHODS` that is
             there), with the data that the chapter runs on.
+        sizes: at which the chapter measures: those of the run up to the largest scale, and that.
         default: whether these are the data and the run that the book is built with; a chapter checks what it says of
             their results in that case alone.
 
     A folder may be given as seen from the notebook, from the checkout, or from `book/`.
 
     Raises:
-        UserError: if there is no such run, or the data's classes are not those it was trained on. Asking `models` or
-            `records` for a method that there is no run of raises one too.
+        UserError: if there is no such run, its options are not with it, the data's classes are not those it was trained
+            on, or there are fewer than `FEWEST` validation images. Asking `models` for a method that there is no run of
+            raises one too, and so does asking `records` for a run without results, such as OUT/best.
     """
 
     def __init__(self, data: str = DEFAULT[0], run: str = DEFAULT[1]):
         self.run = str(run)
         self.default = (str(data), self.run) == DEFAULT
         own, folders = _companions(self.run)
-        missing = _missing(self.run, own, folders)
-        self.models = ByMethod(missing, {method: MSUN.from_pretrained(folder) for method, folder in folders.items()})
-        self.records = ByMethod(missing, {method: _record(folder) for method, folder in folders.items()})
-        self.config = _config(read_config(folders[own] / "config.yaml"), data)
-        self.scales, self.sizes = tuple(self.config.scales), list(self.config.sizes)
+        self.config = _config(_options(folders[own]), data)
+        self.scales, self.sizes = tuple(self.config.scales), self.config.sizes
         self.largest = self.scales[-1]
-        self.class_names = [CLASS_NAMES.get(name, name) for name in self._data.classes]
+        models = {method: MSUN.from_pretrained(folder) for method, folder in folders.items()}
+        models = {method: model for method, model in models.items() if _belongs(model, models[own])}
+        folders = {method: folders[method] for method in models}
+        self.models = ByMethod(_missing(self.run, own, folders), models)
+        records = {method: record for method, folder in folders.items() if (record := _record(folder))}
+        self.records = ByMethod(_missing(self.run, own, folders, records), records)
+        if len(self.data.val.labels) < FEWEST:
+            raise UserError(f"DATA: expected {FEWEST} validation images or more, got {len(self.data.val.labels)}")
+        self.class_names = [CLASS_NAMES.get(name, name) for name in self.data.classes]
 
     @cached_property
-    def _data(self):
+    def data(self) -> DataSet:
+        """The data set, with the networks' classes in the networks' order."""
         data, models = load_data(self.config, train=False), list(self.models.values())
         try:
             return match_classes(data, *models)
         except DataError as error:
-            first = (models[0].spec.get("class_names") or ["?"])[0]
-            expected = f"expected the classes that {self.run} was trained on, {first} ..."
-            raise UserError(f"DATA: {expected}: {error}") from None
+            known = "".join(f", {name} ..." for name in (models[0].spec.get("class_names") or ())[:1])
+            raise UserError(f"DATA: expected the classes that {self.run} was trained on{known}: {error}") from None
 
     def images(self, count: int, each: int = 1, seed: int = 0) -> Sample:
         """Return `count` validation images, or all if there are fewer, drawn at random but always the same.
 
         They are as many of each class as can be. Of more classes than there is room for, `each` images of a class, some
         are left out, evenly over their order.
+
+        Raises:
+            DataError: naming one that cannot be read.
         """
-        view = EvalView(self._data.val, self.config.test_size, self.config.crop_ratio)
-        chosen = _balanced(self._data.val.labels, count, max(1, count // each), seed)
+        view = EvalView(self.data.val, self.config.test_size, self.config.crop_ratio)
+        chosen = _balanced(self.data.val.labels, count, max(1, count // each), seed)
         items = [view[index] for index in chosen]
+        refuse_unreadable([item for item in items if isinstance(item, str)])
         normalisation = next(iter(self.models.values())).spec["normalisation"]
         pixels = torch.stack([image for image, _ in items])
         return Sample(
@@ -141,11 +157,28 @@ class Chapter:
 
 
 def begin(data: str, run: str) -> Chapter:
-    """Return the chapter's networks, images and records; figures are shown as SVG, and a line says what it runs on."""
+    """Return the chapter's networks, images and records; figures are shown as SVG, and a line says what it runs on.
+
+    In a notebook, cells that ask for a method that there is no run of are skipped from here on, each with a sentence.
+    """
     set_matplotlib_formats("svg")
     device = pick_device("auto")
     print("no GPU here, and none needed: this runs on the CPU" if device.type == "cpu" else f"there is a GPU: {device}")
-    return Chapter(data, run)
+    chapter = Chapter(data, run)
+    if (shell := get_ipython()) is not None:
+        _skip_in(shell, skipping(chapter, shell.user_ns))
+    return chapter
+
+
+def skipping(chapter: Chapter, names: dict[str, object]) -> Skipping:
+    """Return what skips cells of a notebook, whose names are `names`, that the chapter has no network or record for."""
+    return Skipping({kind: getattr(chapter, kind).missing for kind in ("models", "records")}, names)
+
+
+def _skip_in(shell, skip: Skipping) -> None:
+    """Let a notebook skip cells; what an earlier call of `begin` put there makes room."""
+    kept = [one for one in shell.input_transformers_post if not isinstance(one, Skipping)]
+    shell.input_transformers_post[:] = [*kept, skip]
 
 
 class ByMethod(dict):
@@ -158,11 +191,11 @@ class ByMethod(dict):
 
     def __init__(self, missing: dict[str, str], found: dict):
         super().__init__(found)
-        self._missing = missing
+        self.missing = missing
 
     def __missing__(self, method: str) -> None:
-        if method in self._missing:
-            raise UserError(self._missing[method])
+        if method in self.missing:
+            raise UserError(self.missing[method])
         raise KeyError(method)
 
 
@@ -173,9 +206,14 @@ def _companions(run: str) -> tuple[str, dict[str, Path]]:
         family, own = run.rpartition("-")[0], read_config(SHIPPED / run / "config.yaml").method
         found = {method: SHIPPED / f"{family}-{method}" for method in METHODS} | {own: SHIPPED / run}
         return own, {method: folder for method, folder in found.items() if folder.is_dir()}
+    if not given.is_dir():
+        shipped = sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))
+        places = f"as seen from {Path.cwd()}, {CHECKOUT} or its book/"
+        expected = f"expected a run folder, {places}, or a shipped name ({', '.join(shipped)})"
+        raise UserError(f"RUN: {run}: {expected}{did_you_mean(run, shipped)}")
     inside = [given / method for method in reversed(METHODS) if _is_model(given / method)]
     folder = find_pretrained(inside[0] if inside and not _is_model(given) else given)
-    own = read_config(folder / "config.yaml").method
+    own = _options(folder).method
     found = {method: path for method, path in _beside(folder, own).items() if (path / "summary.json").is_file()}
     found |= {own: folder}
     return own, {method: found[method] for method in METHODS if method in found}
@@ -185,22 +223,62 @@ def _is_model(folder: Path) -> bool:
     return all((folder / name).is_file() for name in MODEL_FILES)
 
 
+def _options(folder: Path) -> TrainConfig:
+    if not (folder / "config.yaml").is_file():
+        raise UserError(
+            f"RUN: expected a run folder, whose config.yaml says at which sizes and on what to measure, got {folder}, "
+            "which holds a model alone"
+        )
+    return read_config(folder / "config.yaml")
+
+
+def _run_of(folder: Path) -> Path:
+    """Return the folder of the run that a model is of: of OUT/best, OUT."""
+    return folder.parent if folder.name == "best" and (folder.parent / "config.yaml").is_file() else folder
+
+
 def _beside(folder: Path, own: str) -> dict[str, Path]:
     """Return method -> where the run by it would be, for a run folder that is called by its own method."""
-    return {method: folder.with_name(folder.name.replace(own, method)) for method in METHODS if own in folder.name}
+    run = _run_of(folder)
+    return {method: run.with_name(run.name.replace(own, method)) for method in METHODS if own in run.name}
 
 
-def _missing(run: str, own: str, folders: dict[str, Path]) -> dict[str, str]:
-    """Return method -> what to say if a chapter needs it, for the methods that there is no run of."""
-    folder = folders[own]
-    beside = _beside(folder, own)
-    unnamed = f"{folder.name} is not called by its method, {own}, so there is no telling what belongs to it"
+def _belongs(model: MSUN, own: MSUN) -> bool:
+    """Return whether a network that was found beside another can be compared with it."""
+    return model.scales[-1] == own.scales[-1] and all(
+        model.spec.get(name) == own.spec.get(name) for name in ("classes", "class_names", "normalisation")
+    )
+
+
+def _missing(run: str, own: str, folders: dict[str, Path], there: Collection[str] | None = None) -> dict[str, str]:
+    """Return method -> what to say if a chapter needs it, for the methods of which there is no run, or no record.
+
+    Args:
+        run: as it was given.
+        own: its method.
+        folders: method -> folder.
+        there: the methods that have records; those that have networks by default.
+    """
     return {
-        method: f"RUN: expected a run by {method} beside {run}: "
-        + (f"there is none in {beside[method]}" if beside else unnamed)
+        method: _without_record(folders[method]) if method in folders else _without_run(run, own, folders[own], method)
         for method in METHODS
-        if method not in folders
+        if method not in (folders if there is None else there)
     }
+
+
+def _without_run(run: str, own: str, folder: Path, method: str) -> str:
+    place, beside = _run_of(folder), _beside(folder, own)
+    if not beside:
+        reason = f"{place.name} is not called by its method, {own}, so there is no telling what belongs to it"
+    elif (beside[method] / "summary.json").is_file():
+        reason = f"that in {beside[method]} has other classes, or another largest scale"
+    else:
+        reason = f"there is none in {beside[method]}"
+    return f"RUN: expected a run by {method} beside {run}: {reason}"
+
+
+def _without_record(folder: Path) -> str:
+    return f"RUN: expected the results of a finished run, there is no summary.json in {folder}"
 
 
 def _seen(path: str) -> Path:
@@ -210,15 +288,17 @@ def _seen(path: str) -> Path:
     return next((place for place in places if place.is_dir()), given)
 
 
-def _record(folder: Path) -> dict:
-    """Return a run's summary: its own, or that in the book's records for shipped weights."""
+def _record(folder: Path) -> dict | None:
+    """Return a run's summary: its own if it has one, or that in the book's records for shipped weights."""
     if folder.parent == SHIPPED:
         family, _, method = folder.name.rpartition("-")
         return read_json(results() / family / f"{method}-seed0" / "summary.json")
-    return read_json(folder / "summary.json")
+    return read_json(folder / "summary.json") if (folder / "summary.json").is_file() else None
 
 
 def _config(config: TrainConfig, data: str) -> TrainConfig:
+    largest = config.scales[-1]
+    config = replace(config, sizes=[*(size for size in config.sizes if size < largest), largest])
     if data == "scenes":
         return replace(config, data=data, scenes_val=SCENES, crop_ratio=1.0)
     if data == "imagenette":

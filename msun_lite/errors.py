@@ -18,6 +18,9 @@ MACHINES_LIMITS = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno
 class UserError(ValueError):
     """Something given from outside is wrong; the message names it, its value and what was expected."""
 
+    def _render_traceback_(self) -> list[str]:
+        return [f"error: {shown(' '.join(str(self).split()))}"]  # what IPython, and so a notebook, shows of it
+
 
 class DataError(UserError):
     """A data set, a folder or an image cannot be used."""

@@ -1,3 +1,5 @@
+import ast
+import json
 import re
 import shutil
 import sys
@@ -11,10 +13,12 @@ from PIL import Image
 
 from msun_lite import chapters
 from msun_lite.chapter_figures import answer_figure
-from msun_lite.chapters import METHODS, Chapter, analyses, glue, photographs, photographs_by_seed
+from msun_lite.chapters import METHODS, Chapter, analyses, glue, photographs, photographs_by_seed, skipping
 from msun_lite.config import make_config
-from msun_lite.errors import UserError
+from msun_lite.errors import DataError, UserError
+from msun_lite.model import MSUN
 from msun_lite.scales import ROUTINGS, resize
+from msun_lite.skipping import names_given
 from msun_lite.train import train
 
 
@@ -99,6 +103,38 @@ def test_a_method_that_a_chapter_needs_and_has_no_run_of_is_named_in_one_line(ti
         Chapter("scenes", tmp_path / "mine").models["vanilla"]
 
 
+def test_the_best_model_of_a_run_can_be_looked_at_though_it_has_no_record(tiny, tmp_path):
+    train(tiny(epochs=1, eval_epochs=1, out=str(tmp_path / "msun")))
+    train(tiny(epochs=1, method="vanilla", out=str(tmp_path / "vanilla")))
+    chapter = Chapter("scenes", tmp_path / "msun" / "best")
+    assert list(chapter.models) == ["vanilla", "msun"]
+    assert list(chapter.records) == ["vanilla"]
+    with pytest.raises(UserError, match="expected the results of a finished run, there is no summary.json in .*best"):
+        chapter.records["msun"]
+
+
+def test_a_model_without_its_options_is_refused_in_one_line(tmp_path):
+    MSUN.from_pretrained("quick-msun").save_pretrained(tmp_path / "mine")
+    with pytest.raises(UserError, match="RUN: expected a run folder, whose config.yaml says .*, which holds a model"):
+        Chapter("scenes", tmp_path / "mine")
+
+
+def test_a_run_beside_it_that_knows_other_classes_or_sizes_does_not_belong_to_a_run(tiny, photos, tmp_path):
+    train(tiny(epochs=1, out=str(tmp_path / "msun")))
+    train(tiny(epochs=1, method="vanilla", scales=[8, 12], out=str(tmp_path / "vanilla")))
+    train(tiny(epochs=1, method="mst", data=str(photos), out=str(tmp_path / "mst")))
+    chapter = Chapter("scenes", tmp_path / "msun")
+    assert list(chapter.models) == list(chapter.records) == ["msun"]
+    with pytest.raises(UserError, match="that in .*vanilla has other classes, or another largest scale"):
+        chapter.models["vanilla"]
+
+
+def test_images_are_as_large_as_the_largest_scale_also_if_a_run_was_measured_above_it(tiny):
+    chapter = Chapter("scenes", train(tiny(epochs=1, sizes=[8, 12, 24])))
+    assert chapter.sizes == [8, 12, 16]
+    assert chapter.images(4).images.shape == (4, 3, 16, 16)
+
+
 @pytest.mark.parametrize("place", ["", "book"])
 def test_a_folder_is_found_as_seen_from_the_checkout_and_from_the_book(tiny, tmp_path, monkeypatch, place):
     checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
@@ -123,8 +159,29 @@ def test_downloaded_photographs_are_those_of_the_checkout(tmp_path, monkeypatch)
 def test_data_of_other_classes_and_unknown_runs_are_refused():
     with pytest.raises(UserError, match="DATA: expected the classes that lite-msun was trained on, n01440764"):
         Chapter("scenes", "lite-msun")
-    with pytest.raises(UserError, match="nothing: expected a run folder"):
-        Chapter("scenes", "nothing")
+    for nothing in ("nothing", "runs/nothing", "/no/such/folder"):
+        with pytest.raises(
+            UserError, match=f"RUN: {nothing}: expected a run folder, as seen from .*, or a shipped name"
+        ):
+            Chapter("scenes", nothing)
+    with pytest.raises(UserError, match=r"did you mean quick-msun\?"):
+        Chapter("scenes", "quick-msum")
+
+
+def test_data_that_a_chapter_cannot_show_is_refused_in_one_line(tiny, photos):
+    run = train(tiny(epochs=1, data=str(photos)))
+    spec = json.loads((run / "model.json").read_text())
+    (run / "model.json").write_text(json.dumps({name: spec[name] for name in spec if name != "class_names"}))
+    with pytest.raises(UserError, match="DATA: expected the classes .* was trained on: scenes: .*2 classes .*, got 10"):
+        Chapter("scenes", run)
+    first, *others = sorted((photos / "val").rglob("*.png"))
+    first.write_bytes(b"no image")
+    with pytest.raises(DataError, match="1 unreadable image.* to evaluate, expected none: .*0.png"):
+        Chapter(photos, run).images(6)
+    for path in (*others[:2], others[-1]):
+        path.unlink()
+    with pytest.raises(UserError, match="DATA: expected 4 validation images or more, got 3"):
+        Chapter(photos, run)
 
 
 def test_the_photographs_records_and_analyses_are_there_for_every_method():
@@ -149,40 +206,132 @@ def test_a_table_of_answers_shows_the_classes_that_are_named_most_often(classes,
     assert np.allclose(axes.images[0].get_array().sum(0), 100)
 
 
-@pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    """Return a folder of images of twelve classes, and a folder of runs on it by the three methods, hardly trained."""
-    folder = tmp_path_factory.mktemp("own")
+def photographs_of(folder, classes, train_images, val_images):
+    """Make a folder of images of some classes, so many of each for training and for validation; return it."""
     generator = torch.Generator().manual_seed(0)
-    for split, count in (("train", 6), ("val", 5)):
-        for label in range(12):
-            place = folder / "photos" / split / f"class{label:02}"
+    for split, count in (("train", train_images), ("val", val_images)):
+        for label in range(classes):
+            place = folder / split / f"class{label:02}"
             place.mkdir(parents=True)
             colour = 80 * torch.tensor([label % 3, label // 3 % 2, label // 6]) + 40
             for index in range(count):
                 pixels = colour + torch.randint(0, 50, (20, 24, 3), generator=generator)
                 Image.fromarray(pixels.to(torch.uint8).numpy()).save(place / f"{index}.png")
-    options = {"scales": [8, 16], "sizes": [8, 12, 16], "batch_size": 12, "precision": "fp32", "device": "cpu"}
+    return folder
+
+
+def trained_by(method, data, out, **options):
+    """Return the folder of a run on some images, hardly trained."""
+    common = {"batch_size": 12, "epochs": 1, "precision": "fp32", "device": "cpu", "data": str(data)}
+    return train(make_config("quick", method=method, out=str(out / method), **common, **options))
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Return a folder of images of twelve classes, and a folder of runs on it by the three methods."""
+    folder = tmp_path_factory.mktemp("own")
+    data = photographs_of(folder / "photos", classes=12, train_images=6, val_images=5)
     for method in METHODS:
-        place = {"data": str(folder / "photos"), "out": str(folder / "runs" / method)}
-        train(make_config("quick", method=method, epochs=1, **options, **place))
-    return folder / "photos", folder / "runs" / "msun"
+        trained_by(method, data, folder / "runs", scales=[8, 16], sizes=[8, 12, 16])
+    return data, folder / "runs" / "msun"
 
 
-@pytest.mark.parametrize("name", ["01_scale_collapse", "04_loss", "08_gradcam_pca", "09_transfer"])
-def test_a_chapter_runs_with_a_readers_own_data_and_run(own, monkeypatch, name):
+@pytest.fixture(scope="module")
+def few(tmp_path_factory):
+    """Return ten validation images of two classes, and runs measured at two sizes, MSUN's with lite-plus's options."""
+    folder = tmp_path_factory.mktemp("few")
+    data = photographs_of(folder / "photos", classes=2, train_images=12, val_images=5)
+    beyond = {"norm": "per_scale", "random_sizes": True, "distil": 1.0, "teacher": "larger", "constraint": "none"}
+    for method in METHODS:
+        options = beyond if method == "msun" else {}
+        trained_by(method, data, folder / "runs", scales=[8, 12, 16], sizes=[8, 16], **options)
+    return data, folder / "runs" / "msun"
+
+
+@pytest.fixture
+def alone(few, tmp_path):
+    """Return a function that gives the few images and the run of one method with no other beside it."""
+
+    def copied(method):
+        shutil.copytree(few[1].with_name(method), tmp_path / "mine")
+        return few[0], tmp_path / "mine"
+
+    return copied
+
+
+def builds_on(cells):
+    """Return for each cell which cells gave the names that it uses; -1 stands for the one that begins the chapter."""
+    giver, found = {"chapter": -1}, []
+    for place, source in enumerate(cells):
+        tree = ast.parse(source)
+        names, given = [node for node in ast.walk(tree) if isinstance(node, ast.Name)], names_given(tree)
+        own = given | {name.id for name in names if isinstance(name.ctx, ast.Store)}
+        own |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+        found.append({giver[name] for name in {name.id for name in names} - own if name in giver})
+        giver |= dict.fromkeys(given, place)
+    return found
+
+
+def of_the_reader(cells):
+    """Return the cells on which the reader's data and run have a bearing, and those that these build on, in order."""
+    sources, kept = builds_on(cells), {-1}
+    for place in range(len(cells)):
+        kept |= {place} if sources[place] & kept else set()
+    for place in reversed(range(len(cells))):
+        kept |= sources[place] if place in kept else set()
+    return [source for place, source in enumerate(cells) if place in kept]
+
+
+@pytest.fixture
+def run_chapter(monkeypatch):
+    """Return a function that runs the reader's part of a chapter as a notebook does, and returns its names."""
     monkeypatch.setitem(sys.modules, "myst_nb", None)
     monkeypatch.setattr(chapters, "set_matplotlib_formats", lambda *_: None)
     monkeypatch.setenv("MSUN_LITE_PROGRESS", "off")
-    data, run = map(str, own)
-    book = nbformat.read(Path(__file__).parent.parent / "book" / f"{name}.ipynb", as_version=4)
-    first, switch, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
-    assert "git clone" in first
-    assert switch.startswith("DATA = ")
-    names = {"DATA": data, "RUN": run}
-    for source in rest:
-        exec(compile(source, name, "exec"), names)
-    assert names["chapter"].class_names[0] == "class00"
+
+    def run(name, data, run):
+        book = nbformat.read(Path(__file__).parent.parent / "book" / f"{name}.ipynb", as_version=4)
+        first, switch, begin, *rest = [cell.source for cell in book.cells if cell.cell_type == "code"]
+        assert "git clone" in first
+        assert switch.startswith("DATA = ")
+        names = {"DATA": str(data), "RUN": str(run)}
+        exec(compile(begin, name, "exec"), names)
+        skip = skipping(names["chapter"], names)
+        for source in of_the_reader(rest):
+            exec(compile("".join(skip(source.splitlines(keepends=True))), name, "exec"), names)
+        return names
+
+    return run
+
+
+@pytest.mark.parametrize("name", ["01_scale_collapse", "04_loss", "08_gradcam_pca", "09_transfer"])
+def test_a_chapter_runs_with_a_readers_own_data_and_run(own, run_chapter, name):
+    assert run_chapter(name, *own)["chapter"].class_names[0] == "class00"
+
+
+@pytest.mark.parametrize("name", ["05_training", "06_multi_scale_testing", "07_ablations", "10_paper"])
+def test_a_chapter_runs_with_few_images_few_sizes_and_options_beyond_the_paper(few, run_chapter, capsys, name):
+    names = run_chapter(name, *few)
+    assert names["chapter"].sizes == [8, 16]
+    assert len(names["sample"].labels) == 10 if name != "05_training" else names["count"] == 24
+    assert "skipped" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "lacks"),
+    [
+        ("01_scale_collapse", "msun", "vanilla"),
+        ("02_cka", "msun", "vanilla"),
+        ("08_gradcam_pca", "mst", "vanilla"),
+        ("06_multi_scale_testing", "vanilla", "msun"),
+        ("07_ablations", "msun", "vanilla"),
+    ],
+)
+def test_a_chapter_goes_on_without_what_a_run_by_one_method_cannot_show(
+    alone, run_chapter, capsys, name, method, lacks
+):
+    assert list(run_chapter(name, *alone(method))["chapter"].models) == [method]
+    assert f"skipped: RUN: expected a run by {lacks} beside" in capsys.readouterr().out
 
 
 def test_glue_does_nothing_outside_of_the_books_build(monkeypatch):
