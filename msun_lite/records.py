@@ -30,6 +30,7 @@ class RunFolder:
         self.weights = self.path / "model.safetensors"
         self.model = self.path / "model.json"
         self.summary = self.path / "summary.json"
+        self.lengthened = self.path / "lengthened.json"
         self.best = self.path / "best"
         self._lock: RunLock | None = None
 

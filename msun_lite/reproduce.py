@@ -19,8 +19,9 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from msun_lite.config import METHODS, TrainConfig
+from msun_lite.config import METHODS, TrainConfig, read_config
 from msun_lite.distributed import refuse_several
+from msun_lite.errors import UserError
 from msun_lite.figures import NAMES, accuracy_figure, save_figure
 from msun_lite.files import write_text
 from msun_lite.progress import note, show
@@ -73,6 +74,12 @@ def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None
             return None
         minutes = max(minutes, 1e-3)
     values = {"out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
+    if values["resume"] and (had := read_config(run.config).epochs) != options["epochs"]:
+        # `train` would lengthen it, but then it could not be compared with the others.
+        raise UserError(
+            f"{run.config}: cannot go on with another epochs: expected {had}, got {options['epochs']}; "
+            "or choose another --out"
+        )
     try:
         train(TrainConfig(**{**options, **values}))
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@
     python -m msun_lite.train --preset imagenette --out runs/r50    # ResNet-50 at 224 px, one GPU
     python -m msun_lite.train --out runs/r50 --resume               # go on where it stopped
     python -m msun_lite.train --out runs/r50 --resume auto ...      # begin it, or go on: a job's one line
+    python -m msun_lite.train --out runs/r50 --resume --epochs 50   # lengthen it, finished or not
     torchrun --nproc_per_node 8 -m msun_lite.train --preset imagenet --data DIR --batch_size 1024
 
 A run ends with a table of accuracy at every size and leaves config.yaml, metrics.jsonl, checkpoint.pt,
@@ -42,7 +43,7 @@ from msun_lite.methods import make_model
 from msun_lite.metrics import check_packages
 from msun_lite.options import dump_yaml
 from msun_lite.progress import show
-from msun_lite.records import RunFolder, check_folder, write_json
+from msun_lite.records import RunFolder, check_folder, read_json, write_json
 from msun_lite.spec import normalisation_line
 from msun_lite.stopping import StopRequest
 from msun_lite.tables import accuracy_table, subnet_table
@@ -53,8 +54,8 @@ FREE_ON_RESUME = (
 )
 """Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 
-CHECKED = (*FREE_ON_RESUME, "data")
-"""These, and where the images are: a checkpoint knows the images themselves."""
+CHECKED = (*FREE_ON_RESUME, "data", "epochs")
+"""These, where the images are, as a checkpoint knows the images themselves, and the epochs, which may become more."""
 
 Settings = TypeVar("Settings")
 """The options of a command, a dataclass."""
@@ -162,7 +163,12 @@ def is_finished(folder: RunFolder, config, read: Callable[[Path], object], free:
                 f"{folder.config}: cannot go on with another {name}: expected {stored[name]!r}, got {value!r}; "
                 "or choose another --out"
             )
-    return folder.summary.exists()
+    if wanted["epochs"] < stored["epochs"]:
+        raise UserError(
+            f"{folder.config}: epochs: a run can be lengthened, not shortened: expected at least "
+            f"{stored['epochs']}, got {wanted['epochs']}"
+        )
+    return folder.summary.exists() and wanted["epochs"] == stored["epochs"]
 
 
 def _open(trainer: Trainer) -> None:
@@ -172,6 +178,7 @@ def _open(trainer: Trainer) -> None:
     if world.on_first(lambda: config.resume and folder.has_checkpoint()):
         trainer.load()
         world.on_first(lambda: _note_place(folder, config.data, world.say))
+        world.on_first(lambda: _lengthen(folder, config.epochs, trainer.step, world.say))
         world.say(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {config.epochs}")
         return
     if config.resume:
@@ -188,6 +195,25 @@ def _note_place(folder: RunFolder, data: str, say: Callable[[str], None]) -> Non
         write_text(folder.config, dump_yaml(dataclasses.replace(stored, data=data)))
 
 
+def _lengthen(folder: RunFolder, epochs: int, step: int, say: Callable[[str], None]) -> None:
+    """Let the run folder say that a run goes on to more epochs from a step on; an earlier summary gets another name."""
+    stored = read_config(folder.config)
+    if stored.epochs == epochs:
+        return
+    schedule = "the learning rate follows their schedule from here"
+    say(f"{folder.path}: {epochs} epochs rather than {stored.epochs}: {schedule}")
+    write_json(folder.lengthened, _lengthened(folder) | {str(step): stored.epochs})
+    if folder.summary.exists():
+        folder.summary.replace(folder.path / f"summary-{stored.epochs}-epochs.json")
+    # Last, so that all of this is done again after a kill.
+    write_text(folder.config, dump_yaml(dataclasses.replace(stored, epochs=epochs)))
+
+
+def _lengthened(folder: RunFolder) -> dict[str, int]:
+    """Return at which steps a run was lengthened: {step: epochs that it had until then}."""
+    return read_json(folder.lengthened) if folder.lengthened.exists() else {}
+
+
 def _finish(trainer: Trainer) -> None:
     """Write the weights, measure them, write and print the summary."""
     config, folder, model = trainer.config, trainer.folder, trainer.trained
@@ -196,6 +222,7 @@ def _finish(trainer: Trainer) -> None:
     record = evaluate_on(model, trainer.data, config, trainer.device, trainer.world)
     if not trainer.world.first:
         return
+    lengthened = _lengthened(folder)
     summary = {
         "method": config.method,
         "arch": config.arch,
@@ -211,7 +238,8 @@ def _finish(trainer: Trainer) -> None:
         "data": trainer.data.describe(),
         "env": trainer.env,
         "seed": config.seed,
-        "command": _command(config),
+        "command": _command(dataclasses.replace(config, epochs=next(iter(lengthened.values()), config.epochs))),
+        **({"lengthened": lengthened} if lengthened else {}),
     }
     write_json(folder.summary, summary)
     show(accuracy_table({config.method: summary}))

@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from msun_lite.checkpoint import load_checkpoint
-from msun_lite.engine import Trainer
+from msun_lite.engine import Trainer, learning_rate
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.records import RunFolder
 from msun_lite.train import main, train
@@ -352,3 +352,29 @@ def test_a_run_goes_on_with_a_copy_of_its_images_and_with_no_others(photos, tiny
         assert main(["--out", str(folder), "--resume", "--data", str(copy)]) == 2
         assert "another data" in capsys.readouterr().err
         assert yaml.safe_load((folder / "config.yaml").read_text())["data"] == str(photos)
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_can_be_lengthened_and_its_record_says_so(tiny, tmp_path, capsys, stop_after, finished):
+    options = {"epochs": 2, "warmup_epochs": 0}
+    if not finished:
+        stop_after(3)
+    folder = train(tiny(**options))
+    before = RunFolder(folder)
+    steps = torch.load(before.checkpoint, weights_only=True)["step"]
+    stop_after(1000)
+    assert main(["--out", str(folder), "--resume", "--epochs", "1"]) == 2
+    assert "epochs: a run can be lengthened, not shortened: expected at least 2, got 1" in capsys.readouterr().err
+    assert main(["--out", str(folder), "--resume", "--epochs", "4"]) == 0
+    assert "4 epochs rather than 2: the learning rate follows their schedule from here" in capsys.readouterr().out
+    summary = json.loads(before.summary.read_text())
+    assert (summary["epochs"], summary["lengthened"]) == (4, {str(steps): 2})
+    assert "--epochs 2" in summary["command"], "what it began with"
+    assert (folder / "summary-2-epochs.json").exists() == finished
+    rows, config = before.read_metrics(), tiny(**options | {"epochs": 4})
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert [row["lr"] for row in rows[2:]] == pytest.approx(
+        [learning_rate(row["step"] - 1, rows[0]["step"], config) for row in rows[2:]], rel=1e-2
+    )
+    assert main(["--out", str(folder), "--resume"]) == 0
+    assert "finished already" in capsys.readouterr().out
