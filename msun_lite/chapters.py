@@ -30,6 +30,7 @@ from msun_lite.pretrained import MODEL_FILES, SHIPPED, find_pretrained
 from msun_lite.records import read_json
 from msun_lite.scales import resize
 from msun_lite.seeds import over_seeds
+from msun_lite.shard_patterns import PREFIX
 from msun_lite.skipping import Skipping
 from msun_lite.sources import MemorySource
 from msun_lite.transfer_table import read_records
@@ -73,7 +74,8 @@ class Chapter:
     """The networks, images and records that a chapter runs on.
 
     Args:
-        data: `scenes` (built-in), `imagenette`, or a folder with `train/` and `val/`; the run's classes must fit.
+        data: `scenes` (built-in), `imagenette`, a folder with `train/` and `val/`, or `wds:PATTERN`; the run's classes
+            must fit.
         run: name of a shipped network, a run folder, or a folder with run folders `vanilla`, `mst` and `msun`. Its
             companions, the same by other methods, come with it: shipped ones by their names, a folder's from beside it,
             where names differ in the method alone.
@@ -81,7 +83,8 @@ class Chapter:
     Attributes:
         config: the options of the given run (of a folder with runs: of MSUN's, or of the last of `METHODS` that is
             there), with the data that the chapter runs on.
-        sizes: at which the chapter measures: those of the run up to the largest scale, and that.
+        scales, sizes: those of the run up to the largest scale, and that; the presets' parts of it, a seventh and four,
+            where the run has no smaller one.
         default: whether these are the data and the run that the book is built with; a chapter checks what it says of
             their results in that case alone.
 
@@ -163,7 +166,8 @@ def begin(data: str, run: str) -> Chapter:
     """
     set_matplotlib_formats("svg")
     device = pick_device("auto")
-    print("no GPU here, and none needed: this runs on the CPU" if device.type == "cpu" else f"there is a GPU: {device}")
+    gpu = "no GPU here, and none needed" if device.type == "cpu" else f"a GPU for trainings of your own, {device}"
+    print(f"{gpu}: this runs on the CPU")
     chapter = Chapter(data, run)
     if (shell := get_ipython()) is not None:
         _skip_in(shell, skipping(chapter, shell.user_ns))
@@ -298,12 +302,14 @@ def _record(folder: Path) -> dict | None:
 
 def _config(config: TrainConfig, data: str) -> TrainConfig:
     largest = config.scales[-1]
-    config = replace(config, sizes=[*(size for size in config.sizes if size < largest), largest])
+    smaller = [round(largest / 7), round(4 * largest / 7)]  # as in the presets
+    sizes = [*([size for size in config.sizes if size < largest] or smaller), largest]
+    config = replace(config, sizes=sizes, scales=config.scales if len(config.scales) > 1 else [*smaller, largest])
     if data == "scenes":
         return replace(config, data=data, scenes_val=SCENES, crop_ratio=1.0)
     if data == "imagenette":
         return replace(config, data=data, cache=False, data_root=str(_data_root(config.data_root)))
-    return replace(config, data=str(_seen(data)), cache=False)
+    return replace(config, data=data if data.startswith(PREFIX) else str(_seen(data)), cache=False)
 
 
 def _data_root(path: str) -> Path:

@@ -171,3 +171,18 @@ def test_colab_gets_the_light_dependencies_and_keeps_its_pytorch():
     names = {re.match(r"[\w-]+", wanted)[0] for wanted in light_dependencies()}
     assert {"jsonargparse", "safetensors", "grad-cam", "scikit-learn"} <= names
     assert not names & {"torch", "torchvision", "ipywidgets"}
+
+
+def test_colab_says_in_words_that_a_sessions_pytorch_is_too_old(monkeypatch):
+    from book import colab
+
+    assert colab.too_old() == []
+    monkeypatch.setattr(colab, "installed", {"torch": "2.9.1+cu126", "torchvision": None}.get)
+    assert [line.partition(":")[0] for line in colab.too_old()] == ["torch", "torchvision"]
+    assert colab.too_old()[0].endswith("this session has 2.9.1+cu126")
+    monkeypatch.setattr(colab.subprocess, "run", lambda command: subprocess.CompletedProcess(command, 0))
+    with pytest.raises(SystemExit, match="restart the session"):
+        colab.install()
+    monkeypatch.setattr(colab.subprocess, "run", lambda command: subprocess.CompletedProcess(command, 1))
+    with pytest.raises(SystemExit, match="pip says why above"):
+        colab.install()

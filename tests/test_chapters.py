@@ -135,6 +135,15 @@ def test_images_are_as_large_as_the_largest_scale_also_if_a_run_was_measured_abo
     assert chapter.images(4).images.shape == (4, 3, 16, 16)
 
 
+def test_a_run_of_one_scale_and_size_is_looked_at_in_the_parts_of_the_presets(tiny, photos, shards):
+    run = train(tiny(epochs=1, method="vanilla", scales=[14], sizes=[14], data=str(photos)))
+    chapter = Chapter(f"wds:{shards}", run)
+    assert chapter.sizes == [2, 8, 14]
+    assert chapter.scales == (2, 8, 14)
+    assert chapter.models["vanilla"].scales == (14,)
+    assert chapter.images(4).images.shape == (4, 3, 14, 14)
+
+
 @pytest.mark.parametrize("place", ["", "book"])
 def test_a_folder_is_found_as_seen_from_the_checkout_and_from_the_book(tiny, tmp_path, monkeypatch, place):
     checkout, elsewhere = tmp_path / "checkout", tmp_path / "elsewhere"
