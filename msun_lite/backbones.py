@@ -280,6 +280,13 @@ def _timm_recipe(name: str) -> Recipe:
     timm = import_timm()
     if not timm.is_model(name):
         raise UserError(f"arch: timm has no model {name!r}{did_you_mean(name, timm.list_models())}")
+    try:
+        timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        model, _, tag = name.partition(".")
+        tags = [known.partition(".")[2] for known in timm.list_pretrained(f"{model}.*")]
+        expected = f"expected {model} alone, or with one of {', '.join(tags)}"
+        raise UserError(f"arch: timm has no weights {tag!r} of {model}{did_you_mean(tag, tags)}; {expected}") from None
     stages = _timm_stages(name)
     return Recipe(
         lambda num_classes: timm.create_model(name, num_classes=num_classes),

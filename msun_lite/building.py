@@ -3,15 +3,24 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
 from msun_lite.backbones import CUTTABLE, find_recipe, find_split
-from msun_lite.errors import UserError, within
+from msun_lite.errors import CheckpointError, UserError, within
 from msun_lite.factories import is_factory
-from msun_lite.pretrained import find_plain, load_plain, normalisation_of
+from msun_lite.layers import classifiers
+from msun_lite.pretrained import (
+    find_plain,
+    find_pretrained,
+    load_plain,
+    normalisation_of,
+    read_safetensors,
+    run_normalisation,
+)
 from msun_lite.rebuilding import builder_of
-from msun_lite.spec import make_spec, normalised, stems_to_json
+from msun_lite.spec import GIVEN, STRUCTURE, make_spec, normalised, read_spec, stems_to_json
 from msun_lite.surgery import Stem, choose_stems, count_classes, cut, fit_stem, keep_features
 
 
@@ -38,7 +47,7 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
     if weights is not None:
         found = find_plain(arch, weights)
         fresh = load_plain(cnn, found, weights)
-        spec = {**normalised(spec, found.normalisation), "weights": {"source": weights, "fresh": fresh}}
+        spec = {**normalised(spec, found.normalisation), "weights": _origin(weights, fresh, found.entry)}
     if len(scales) == 1 and arch not in CUTTABLE and "split" not in spec:
         return Parts({largest: nn.Identity()}, {largest: cnn}, spec)
     split = spec["split"] if "split" in spec else find_split(arch, spec["blocks"])
@@ -52,6 +61,52 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
         subnets[scale] = fit_stem(lower, stem, resample=trained)
     spec = {**spec, "stems": stems_to_json(stems)}
     return _keeping_features({**subnets, largest: f}, {**private, largest: g}, spec)
+
+
+def _origin(source: str, fresh: list[str], entry: str | None = None) -> dict:
+    """Return what a description says of the weights that a model started from."""
+    return {"source": source, "fresh": fresh, **({} if entry is None else {"entry": entry})}
+
+
+def start_from(model: nn.Module, weights: str) -> None:
+    """Load into an MSUN, just built, the weights of another of the same structure; of other classes, all but the last.
+
+    Args:
+        model: the MSUN; its description says afterwards where its weights and its normalisation are from.
+        weights: a run folder, or a shipped name.
+
+    Raises:
+        CheckpointError: if they are of another architecture or structure, or damaged.
+    """
+    folder = find_pretrained(weights)
+    spec, own = read_spec(folder / "model.json"), model.spec
+    for name in ("arch", *STRUCTURE):
+        if own.get(name) != spec.get(name):
+            expected = f"expected {own.get(name)}, got {spec.get(name)}"
+            raise CheckpointError(f"{weights}: weights of another model: {name}: {expected}")
+    state, fresh = model.state_dict(), []
+    if own["classes"] != spec["classes"]:
+        heads = {id(parameter) for layer in classifiers(model) for parameter in layer.parameters()}
+        fresh = [name for name, parameter in model.named_parameters() if id(parameter) in heads]
+    found = read_safetensors(folder / "model.safetensors")
+    load_state(model, found | {name: state[name] for name in fresh}, folder / "model.safetensors")
+    if own["normalisation_source"] != GIVEN:
+        own |= run_normalisation(spec, folder) or {}
+    own["weights"] = _origin(weights, fresh)
+
+
+def load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    """Load `state` into an MSUN, or name the first tensor that does not fit; `path` is for the message."""
+    own = model.state_dict()
+    for name in sorted(own.keys() | state.keys()):
+        if name not in own or name not in state or own[name].shape != state[name].shape:
+            expected = tuple(own[name].shape) if name in own else "no such tensor"
+            found = tuple(state[name].shape) if name in state else "none"
+            raise CheckpointError(
+                f"{path}: made for another model: {name}: expected {expected} for "
+                f"{model.spec.get('arch')} at scales {list(model.scales)}, got {found}"
+            )
+    model.load_state_dict(state)
 
 
 def _check_classes(cnn: nn.Module, spec: dict) -> None:

@@ -49,11 +49,17 @@ def load_checkpoint(path: Path) -> dict:
     except CheckpointError:
         raise
     except Exception as error:  # a damaged file can raise nearly anything in the unpickler
-        first = first_line(error)
-        raise CheckpointError(f"{path}: expected a whole checkpoint, got: {first}") from None
+        raise CheckpointError(f"{path}: expected a whole checkpoint, got: {unreadable(error)}") from None
     if not isinstance(state, dict) or "model" not in state or type(state.get("step")) is not int:
         raise CheckpointError(f"{path}: expected a checkpoint of a training run, got something else")
     return state
+
+
+def unreadable(error: Exception) -> str:
+    """Return why torch.load read no file; its advice to read it without protection is not passed on."""
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+        return "more than tensors and plain values, or damage"
+    return first_line(error)
 
 
 KINDS = {

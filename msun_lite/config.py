@@ -48,7 +48,8 @@ class TrainConfig:
     split: str | None = None
     """Last layer of every subnet, by its name in the backbone, in place of `blocks`; a factory needs it for msun."""
     weights: str | None = None
-    """Start from trained weights of the plain CNN: DEFAULT (published ones), a file, or a Vanilla run."""
+    """Start from trained weights of the plain CNN: DEFAULT (published ones), a file, or a Vanilla run; or, for msun,
+    from a run or shipped weights of the same structure, such as lite-msun."""
     blocks: int = 1
     """Stages in every subnet beside its stem (the paper's B), 0 to 3."""
     scales: list[int] = (8, 32, 56)

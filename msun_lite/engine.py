@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from msun_lite.averaging import moving_average
+from msun_lite.building import load_state
 from msun_lite.checkpoint import Checkpoints, check_position
 from msun_lite.config import TrainConfig
 from msun_lite.data import DataSet
@@ -19,7 +20,7 @@ from msun_lite.files import write_text
 from msun_lite.loaders import Batch, TrainView, opened, train_loader
 from msun_lite.methods import Objective
 from msun_lite.metrics import MetricsLog
-from msun_lite.model import MSUN, load_state
+from msun_lite.model import MSUN
 from msun_lite.options import dump_yaml
 from msun_lite.progress import progress
 from msun_lite.records import RunFolder, environment

@@ -18,14 +18,14 @@ import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from msun_lite.building import Parts, parts_of_backbone, parts_of_module
+from msun_lite.building import Parts, load_state, parts_of_backbone, parts_of_module, start_from
 from msun_lite.devices import as_weights
 from msun_lite.errors import CheckpointError, UserError, one_of
 from msun_lite.export import AtScale, export
 from msun_lite.factories import is_factory
 from msun_lite.files import atomic_write, write_text
 from msun_lite.norms import NORMS, PerScale, at_scale, own_norms
-from msun_lite.pretrained import find_pretrained, is_downloaded, read_safetensors
+from msun_lite.pretrained import find_pretrained, is_downloaded, is_multi_scale, read_safetensors
 from msun_lite.scales import check_scales, resize, resize_features, route, route_images
 from msun_lite.spec import (
     UNIFY,
@@ -130,7 +130,7 @@ class MSUN(
             class_names: what the logits stand for, if known.
             weights: trained weights of the plain CNN to start from, see `pretrained.find_plain`; fresh by default.
                 The large subnet and g take them as they are, smaller subnets with a resampled first kernel; the
-                classifier starts afresh if the number of classes differs.
+                classifier starts afresh if the number of classes differs. Or those of an MSUN of the same structure.
             split: name of the last layer of f, in place of `blocks`; a factory needs it.
 
         Raises:
@@ -138,7 +138,11 @@ class MSUN(
             CheckpointError: if the weights do not fit.
         """
         options = (num_classes, blocks, routing, antialias, unify, norm, normalisation, class_names, split)
-        return cls._assemble(parts_of_backbone(make_spec(arch, check_scales(scales), *options), stems, weights))
+        spec, of_msun = make_spec(arch, check_scales(scales), *options), is_multi_scale(weights)
+        model = cls._assemble(parts_of_backbone(spec, stems, None if of_msun else weights))
+        if of_msun:
+            start_from(model, weights)
+        return model
 
     @classmethod
     def vanilla(
@@ -398,17 +402,3 @@ def fingerprint(model: MSUN) -> str:
     """Return a short hash of a model's weights and statistics."""
     state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     return hashlib.sha256(safetensors.torch.save(state)).hexdigest()[:16]
-
-
-def load_state(model: MSUN, state: dict[str, Tensor], path: Path) -> None:
-    """Load `state` into `model`, or name the first tensor that does not fit; `path` is for the message."""
-    own = model.state_dict()
-    for name in sorted(own.keys() | state.keys()):
-        if name not in own or name not in state or own[name].shape != state[name].shape:
-            expected = tuple(own[name].shape) if name in own else "no such tensor"
-            found = tuple(state[name].shape) if name in state else "none"
-            raise CheckpointError(
-                f"{path}: made for another model: {name}: expected {expected} for "
-                f"{model.spec.get('arch')} at scales {list(model.scales)}, got {found}"
-            )
-    model.load_state_dict(state)

@@ -4,6 +4,7 @@ All of them are states of the *plain* network, under its own layer names; `load_
 may have another number of classes.
 """
 
+import argparse
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor, nn
 
 from msun_lite.backbones import TIMM, import_timm
+from msun_lite.checkpoint import unreadable
 from msun_lite.errors import CheckpointError, UserError, first_line
 from msun_lite.spec import read_spec, sourced
 
@@ -29,10 +31,17 @@ DEFAULT = "DEFAULT"
 
 @dataclass
 class PlainWeights:
-    """The state of a plain network, and the normalisation it was trained with if that is known (`spec.sourced`)."""
+    """The state of a plain network.
+
+    Args:
+        state: its tensors by name.
+        normalisation: what it was trained with if that is known, see `spec.sourced`.
+        entry: which of several states in a file it is.
+    """
 
     state: dict[str, Tensor]
     normalisation: dict | None = None
+    entry: str | None = None
 
 
 MODEL_FILES = ("model.json", "model.safetensors")
@@ -82,17 +91,26 @@ def find_plain(arch: str, weights: str) -> PlainWeights:
     Args:
         arch: a name that `backbones.find_recipe` knows.
         weights: DEFAULT, or another name that torchvision has for this architecture, such as IMAGENET1K_V1; a file
-            (.safetensors, .pth) with the state of the plain network; a finished Vanilla run, or a shipped one.
+            (.safetensors, .pth) with the state of the plain network, of several in it the average; a finished
+            Vanilla run, or a shipped one.
 
     Raises:
         UserError: if there are no such weights, or they cannot be had.
         CheckpointError: if a file is damaged or of another kind.
     """
     if Path(weights).is_file():
-        return PlainWeights(_read_plain_file(Path(weights)), _usual_normalisation(arch))
+        state, entry = _read_plain_file(Path(weights))
+        return PlainWeights(state, _usual_normalisation(arch), entry)
     if any((folder / "model.json").is_file() for folder in (Path(weights), SHIPPED / weights)):
         return _of_vanilla_run(find_pretrained(weights), arch)
     return _of_timm(arch, weights) if arch.startswith(TIMM) else _of_torchvision(arch, weights)
+
+
+def is_multi_scale(weights: str | None) -> bool:
+    """Return whether weights are those of an MSUN, in a folder or shipped, not of a plain network."""
+    paths = [] if weights is None else [folder / "model.json" for folder in (Path(weights), SHIPPED / weights)]
+    found = [path for path in paths if path.is_file()]
+    return bool(found) and len(read_spec(found[0]).get("scales", ())) > 1
 
 
 def load_plain(cnn: nn.Module, weights: PlainWeights, name: str) -> list[str]:
@@ -107,7 +125,8 @@ def load_plain(cnn: nn.Module, weights: PlainWeights, name: str) -> list[str]:
     Raises:
         CheckpointError: naming the first tensor that does not fit.
     """
-    own, state = cnn.state_dict(), weights.state
+    own = cnn.state_dict()
+    state = _by_own_names(weights.state, own)
     classifier = [own_name for own_name in own if own_name.startswith(_last_linear(cnn) + ".")]
     fresh = [key for key in classifier if key in state and state[key].shape[1:] == own[key].shape[1:]]
     fresh = [key for key in fresh if state[key].shape != own[key].shape]
@@ -122,24 +141,53 @@ def load_plain(cnn: nn.Module, weights: PlainWeights, name: str) -> list[str]:
     return fresh
 
 
+WRAPPERS = ("model.", "backbone.")
+"""What frameworks put before the name of every tensor."""
+
+
+def _by_own_names(state: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state by a network's own names: without a prefix that all share, and with BatchNorm's counts of batches.
+
+    Files of early PyTorch lack `num_batches_tracked`.
+    """
+    counts = {name: count for name, count in own.items() if name.endswith(".num_batches_tracked")}
+    for prefix in WRAPPERS:
+        bare = {name.removeprefix(prefix): tensor for name, tensor in state.items() if name.startswith(prefix)}
+        if len(bare) == len(state) and (counts | bare).keys() == own.keys():
+            return counts | bare
+    return counts | state
+
+
 def _last_linear(cnn: nn.Module) -> str:
     return [name for name, module in cnn.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
 
 
-def _read_plain_file(path: Path) -> dict[str, Tensor]:
-    """Read a state from a file as training scripts write them, nothing in it executed."""
-    if path.suffix == ".safetensors":
-        return read_safetensors(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for what is no checkpoint, or a hostile one
-        raise CheckpointError(f"{path}: expected a file of weights, got {first_line(error)}") from None
-    for key in ("state_dict", "model"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
+ENTRIES = ("state_dict_ema", "model_ema", "state_dict", "model")
+"""Where training scripts put the state of a network; an average of the weights goes first, as it does in timm."""
+
+
+def _read_plain_file(path: Path) -> tuple[dict[str, Tensor], str | None]:
+    """Return a state from a file as training scripts write them, and its entry there; nothing in it is executed."""
+    state, entry = read_safetensors(path) if path.suffix == ".safetensors" else _load_values(path), None
+    if isinstance(state, dict):
+        entry = next((name for name in ENTRIES if isinstance(state.get(name), dict)), None)
+        state = state if entry is None else state[entry]
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: expected the state of a network, tensors by name")
-    return {key.removeprefix("module."): value for key, value in state.items()}
+    if not state:
+        raise CheckpointError(f"{path}: expected the state of a network, got no tensor")
+    # What torch.compile, DataParallel and AveragedModel put in, each around the others.
+    names = {name: name.replace("_orig_mod.", "").removeprefix("module.") for name in state if name != "n_averaged"}
+    return {names[name]: state[name] for name in names}, entry
+
+
+def _load_values(path: Path) -> object:
+    """Return what a file holds: tensors, plain values and, as timm stores them, the arguments of a script."""
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for what is no checkpoint, or a hostile one
+        raise CheckpointError(f"{path}: expected a file of weights, got {unreadable(error)}") from None
 
 
 def _of_vanilla_run(folder: Path, arch: str) -> PlainWeights:
@@ -152,11 +200,11 @@ def _of_vanilla_run(folder: Path, arch: str) -> PlainWeights:
         key.removeprefix(prefixes[0]).removeprefix(prefixes[1]): value
         for key, value in read_safetensors(folder / "model.safetensors").items()
     }
-    return PlainWeights(state, _of_spec(spec, folder))
+    return PlainWeights(state, run_normalisation(spec, folder))
 
 
-def _of_spec(spec: dict, folder: Path) -> dict | None:
-    """Return the normalisation of a run."""
+def run_normalisation(spec: dict, folder: Path) -> dict | None:
+    """Return the normalisation of a run, by its description."""
     return sourced(**spec["normalisation"], source=f"the run {folder.name}") if spec.get("normalisation") else None
 
 
@@ -200,9 +248,9 @@ def _of_torchvision(arch: str, weights: str) -> PlainWeights:
         state = torchvision.models.get_model(arch, weights=published[weights]).state_dict()
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:  # no network, a full disk, a torn copy
         if came_before:
-            what = f"expected the whole file of {url}, got: {first_line(error)}"
+            what = f"expected the whole file of {url}, got: {unreadable(error)}"
             raise UserError(f"weights: {copy}: {what}; remove it, and it is downloaded again") from None
-        raise UserError(f"weights: {url} cannot be had: {first_line(error)}") from None
+        raise UserError(f"weights: {url} cannot be had: {unreadable(error)}") from None
     state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
     return PlainWeights(state, _torchvision_normalisation(published[weights]))
 
@@ -215,5 +263,5 @@ def _of_timm(arch: str, weights: str) -> PlainWeights:
     except Exception as error:  # the hub's client raises many kinds
         torn = isinstance(error, safetensors.SafetensorError | RuntimeError | EOFError | pickle.UnpicklingError)
         hint = f"; if its copy below {HF_HUB_CACHE} or {torch.hub.get_dir()} is damaged, remove it" if torn else ""
-        raise UserError(f"weights: those of {arch} cannot be had: {first_line(error)}{hint}") from None
+        raise UserError(f"weights: those of {arch} cannot be had: {unreadable(error)}{hint}") from None
     return PlainWeights(model.state_dict(), normalisation_of(model))

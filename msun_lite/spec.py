@@ -28,6 +28,10 @@ IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0
 """Mean and standard deviation of ImageNet's RGB values in [0, 1]."""
 
 
+GIVEN = "given"
+"""Source of a normalisation that the caller asked for."""
+
+
 def sourced(mean: Sequence[float], std: Sequence[float], source: str) -> dict:
     """Return what a description says of a normalisation: the numbers, and where they are from."""
     return {"normalisation": {"mean": list(mean), "std": list(std)}, "normalisation_source": source}
@@ -88,7 +92,7 @@ def make_spec(
         "unify": unify,
         "norm": norm,
         "normalisation": normalisation,
-        "normalisation_source": "given" if normalisation else None,
+        "normalisation_source": GIVEN if normalisation else None,
     }
 
 

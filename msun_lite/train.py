@@ -107,8 +107,7 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     torch.manual_seed(config.seed)
     model = make_model(config, data.classes)
     if config.weights is not None:
-        fresh = ", ".join(model.spec["weights"]["fresh"]) or "nothing"
-        world.say(f"starts from the weights {config.weights}; starting afresh: {fresh}")
+        world.say(_started_from(model.spec["weights"]))
     world.say(normalisation_line(model.spec))
     trainer = Trainer(config, data, model, folder, world)
     if not config.resume:
@@ -124,6 +123,12 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     )
     if stop.signal is not None and not stop.by_scheduler:
         raise KeyboardInterrupt
+
+
+def _started_from(weights: dict) -> str:
+    entry = f" ({weights['entry']} of it)" if "entry" in weights else ""
+    fresh = ", ".join(weights["fresh"]) or "nothing"
+    return f"starts from the weights {weights['source']}{entry}; starting afresh: {fresh}"
 
 
 def _go_on(folder: RunFolder) -> str:

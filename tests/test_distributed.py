@@ -9,11 +9,11 @@ import torch
 from safetensors.torch import load_file
 
 from msun_lite import MSUN
+from msun_lite.building import load_state
 from msun_lite.checkpoint import load_checkpoint
 from msun_lite.distributed import World, share_of
 from msun_lite.errors import UserError
 from msun_lite.loaders import EpochSampler, ShareSampler, eval_loader
-from msun_lite.model import load_state
 from msun_lite.options import dump_yaml
 from msun_lite.records import RunFolder
 from msun_lite.sources import ImageSource

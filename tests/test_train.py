@@ -13,6 +13,7 @@ import torch
 import yaml
 
 from msun_lite import MSUN
+from msun_lite.building import load_state
 from msun_lite.checkpoint import load_checkpoint
 from msun_lite.config import make_config, make_parser, read_config
 from msun_lite.data import load_data
@@ -22,7 +23,6 @@ from msun_lite.evaluate import evaluate_on
 from msun_lite.evaluate import main as measure_run
 from msun_lite.loaders import train_loader
 from msun_lite.methods import make_model
-from msun_lite.model import load_state
 from msun_lite.options import parse
 from msun_lite.records import RunFolder
 from msun_lite.train import as_word, main, train
