@@ -32,7 +32,6 @@ import torch
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
 from msun_lite.class_folders import skipped_files
-from msun_lite.data import class_folders
 from msun_lite.errors import DataError, UserError, one_line_errors, shown, within
 from msun_lite.files import atomic_write, checksum, whole_folder, write_text
 from msun_lite.images import UnreadableImage, decode
@@ -40,6 +39,7 @@ from msun_lite.options import OneLineParser, parse
 from msun_lite.progress import note, progress
 from msun_lite.shard_index import INDEX, MANIFEST, SPLITS, Shard, ShardSet, join, read_folder, scan, write_manifest
 from msun_lite.shard_patterns import PREFIX, expand, split_of
+from msun_lite.splits import read_splits
 
 QUALITY = 95
 """JPEG quality of images made smaller."""
@@ -73,13 +73,15 @@ def _status(path: str) -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def plan_shards(folder: Path, images: int, size: int | None) -> tuple[tuple[str, ...], list[Plan], Counter[str]]:
+def plan_shards(
+    folder: Path, images: int, size: int | None, val_share: float | None = None
+) -> tuple[tuple[str, ...], list[Plan], Counter[str]]:
     """Return the class names of a folder, its shards of `images` each, and what kinds of files are skipped.
 
     Validation images stay in order. Training images are mixed, so that a shard has images of many classes, by a hash
     of their paths: the same on any machine, with any version.
     """
-    train, val = class_folders(folder)
+    train, val = read_splits(folder, val_share)
     plans = []
     for split, samples in zip(SPLITS, (sorted(train.samples, key=partial(_mixed, folder)), val.samples), strict=True):
         for number, first in enumerate(range(0, len(samples), images)):
@@ -155,7 +157,13 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def make_shards(
-    folder: Path, out: Path, images: int, size: int | None, workers: int, skip_unreadable: bool
+    folder: Path,
+    out: Path,
+    images: int,
+    size: int | None,
+    workers: int,
+    skip_unreadable: bool,
+    val_share: float | None = None,
 ) -> tuple[ShardSet, int]:
     """Write the shards of a folder and their manifest into the new folder `out`.
 
@@ -166,6 +174,7 @@ def make_shards(
         size: pixels that the shorter side of an image keeps at most; None leaves the files as they are.
         workers: processes.
         skip_unreadable: whether to leave out images that cannot be decoded.
+        val_share: see `splits.read_splits`.
 
     Returns:
         The set, and the number of images left out.
@@ -175,7 +184,7 @@ def make_shards(
     """
     if out.exists():
         raise UserError(f"{out}: exists already; remove it to make it anew, or verify it with --check")
-    classes, plans, skipped = plan_shards(folder, images, size)
+    classes, plans, skipped = plan_shards(folder, images, size, val_share)
     if skipped:
         note(f"{folder}: {skipped_files(skipped)}")
     with whole_folder(out) as part:
@@ -264,6 +273,8 @@ def _parser() -> OneLineParser:
         "--size", type=int | None, default=None, help="Shorter side in pixels that images keep at most."
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="Processes.")
+    share_help = "Of a folder without a split: share of each class's images that is for validation."
+    parser.add_argument("--val_share", type=float | None, default=None, help=share_help)
     parser.add_argument("--skip_unreadable", type=bool, default=False, help="Leave out images that cannot be decoded.")
     return parser
 
@@ -275,6 +286,8 @@ def _check_options(options) -> None:
     for name in ("images_per_shard", "size", "workers"):
         if options[name] is not None:
             within(name, options[name], least=1)
+    if options.val_share is not None:
+        within("val_share", options.val_share, above=0, below=1)
 
 
 @one_line_errors
@@ -297,6 +310,7 @@ def main(argv: list[str] | None = None) -> int:
             options.size,
             options.workers,
             options.skip_unreadable,
+            options.val_share,
         )
     note(_summary(folder, shards) + (f"; {left_out} unreadable image(s) left out" if left_out else ""))
     return 0

@@ -33,11 +33,13 @@ class ClassFolder:
     """The images of one split.
 
     Args:
+        folder: where they are.
         classes: the names of the folders, sorted as text.
         samples: (path, label) of each image, class after class.
         skipped: kind of files that are left out -> how many.
     """
 
+    folder: Path
     classes: list[str]
     samples: list[tuple[str, int]]
     skipped: Counter[str]
@@ -62,7 +64,7 @@ def read_class_folder(folder: Path) -> ClassFolder:
         where = f"{', '.join(empty[:3])}{more}{_beside(skipped)}"
         raise DataError(shown(f"{folder}: expected images in the folder of each class, found none in {where}"))
     samples = [(path, label) for label, paths in enumerate(images) for path in paths]
-    return ClassFolder([shown(name) for name in names], samples, skipped)
+    return ClassFolder(folder, [shown(name) for name in names], samples, skipped)
 
 
 def skipped_files(skipped: Counter[str]) -> str:

@@ -101,6 +101,9 @@ class TrainConfig:
     """Number of validation scenes."""
     scenes_seed: int = 0
     """Seed of the scenes; runs with other training seeds see the same ones."""
+    val_share: float | None = None
+    """Of a folder without a split, train/ or class folders alone: share of each class's images that is kept for
+    validation, such as 0.2; always the same images."""
     cache: bool = True
     """Decode all files once and keep them in memory, training images at most twice the largest scale,
     validation images at the size of their crop."""
@@ -246,6 +249,10 @@ class TrainConfig:
         within("label_smoothing", self.label_smoothing, least=0, below=1)
         within("crop_min", self.crop_min, above=0, most=1)
         within("crop_ratio", self.crop_ratio, above=0, most=1)
+        if self.val_share is not None:
+            within("val_share", self.val_share, above=0, below=1)
+            if self.data in ("scenes", "imagenette") or self.data.startswith("wds:"):
+                raise UserError(f"val_share: expected none for {self.data}, which has a split, got {self.val_share}")
 
 
 def check_sizes(sizes: list[int]) -> None:

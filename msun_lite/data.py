@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from msun_lite import scenes
-from msun_lite.class_folders import ClassFolder, read_class_folder, skipped_files
+from msun_lite.class_folders import skipped_files
 from msun_lite.config import TrainConfig
 from msun_lite.distributed import ALONE, World
 from msun_lite.downloads import DownloadCache
@@ -25,6 +25,7 @@ from msun_lite.shard_index import SPLITS
 from msun_lite.shard_patterns import PREFIX
 from msun_lite.shards import ShardSource, open_shards
 from msun_lite.sources import FileSource, ImageSource, MemorySource, SceneSource
+from msun_lite.splits import read_splits
 
 SAMPLED = 20
 """Images by which the memory for all is judged."""
@@ -79,26 +80,20 @@ def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> 
 
 def _folders(config: TrainConfig, world: World) -> DataSet:
     folder = imagenette_folder(Path(config.data_root)) if config.data == "imagenette" else Path(config.data)
-    train, val = class_folders(folder)
+    train, val = read_splits(folder, config.val_share)
     name = "imagenette" if config.data == "imagenette" else shown(folder.resolve().name)
     if left_out := train.skipped + val.skipped:
         world.say(f"{name}: {skipped_files(left_out)}")
+    if config.val_share is not None:
+        world.say(f"{name}: {len(val.samples)} images are kept for validation, {len(train.samples)} are for training")
+    elif val.folder.name != "val":
+        world.say(f"{name}: the validation images are those in {val.folder.name}/")
     sources = FileSource(train.samples), FileSource(val.samples)
     paths = sorted(path for split in (train, val) for path, _ in split.samples)
+    if config.val_share is not None:
+        paths = [path for split in (train, val) for path, _ in split.samples]  # another share, another data set
     fingerprint = world.on_first(lambda: listing_fingerprint(folder, paths))  # a million questions to a file system
     return DataSet(name, tuple(train.classes), *sources, fingerprint, BadImages(config.max_bad_images, world))
-
-
-def class_folders(folder: Path) -> tuple[ClassFolder, ClassFolder]:
-    """Return the training and the validation images of a folder with `train/` and `val/` class folders.
-
-    Raises:
-        DataError: if a split is missing or empty, or the two differ in classes.
-    """
-    train, val = _class_folder(folder, "train"), _class_folder(folder, "val")
-    if train.classes != val.classes:
-        raise DataError(f"{folder}: expected the same classes in train and val, {_difference(train, val)}")
-    return train, val
 
 
 def _shards(config: TrainConfig, train: bool, world: World) -> DataSet:
@@ -162,25 +157,6 @@ def _scenes(config: TrainConfig, train: bool) -> DataSet:
         digest.update(scenes.draw(0, source.size, split, seed).tobytes())
     fingerprint = digest.hexdigest()[:16]
     return DataSet("scenes", tuple(scenes.CLASSES), sources["train"], sources["val"], fingerprint, BadImages(limit=0))
-
-
-def _class_folder(folder: Path, split: str) -> ClassFolder:
-    """Return the class folders of one split, or raise a `DataError` that says what is missing."""
-    if not folder.is_dir():
-        raise DataError(
-            f"{folder}: no such data folder; expected scenes, imagenette, wds:PATTERN or a folder with train/ and val/"
-        )
-    if not (folder / split).is_dir():
-        raise DataError(f"{folder}: expected class folders under {split}/, found no {split}/")
-    return read_class_folder(folder / split)
-
-
-def _difference(train: ClassFolder, val: ClassFolder) -> str:
-    missing = sorted(set(train.classes) - set(val.classes))
-    extra = sorted(set(val.classes) - set(train.classes))
-    parts = [f"{len(missing)} missing in val ({', '.join(missing[:3])})"] if missing else []
-    parts += [f"{len(extra)} in val alone ({', '.join(extra[:3])})"] if extra else []
-    return "got " + " and ".join(parts)
 
 
 def _kept_side(config: TrainConfig, split: str) -> int:

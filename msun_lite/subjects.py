@@ -16,6 +16,7 @@ from msun_lite.options import read_yaml
 from msun_lite.pretrained import DEFAULT, find_pretrained
 from msun_lite.records import RunFolder, read_json
 from msun_lite.spec import normalisation_line, read_spec, renormalised
+from msun_lite.splits import has_validation
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
     overrides = {name: getattr(options, name) for name in ("device", "workers", "threads")}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
     overrides |= {"sizes": options.sizes} if options.sizes else {}
+    if options.data is not None and (has_validation(Path(options.data)) or not Path(options.data).is_dir()):
+        overrides["val_share"] = None  # that of the run is for a folder without a split
     if options.arch is None:
         config = config_of(find_model(options.run), options.run, **overrides)
     else:
