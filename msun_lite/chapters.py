@@ -309,7 +309,7 @@ def _config(config: TrainConfig, data: str) -> TrainConfig:
         return replace(config, data=data, scenes_val=SCENES, crop_ratio=1.0)
     if data == "imagenette":
         return replace(config, data=data, cache=False, data_root=str(_data_root(config.data_root)))
-    return replace(config, data=data if data.startswith(PREFIX) else str(_seen(data)), cache=False)
+    return replace(config, data=str(data if str(data).startswith(PREFIX) else _seen(data)), cache=False)
 
 
 def _data_root(path: str) -> Path:
