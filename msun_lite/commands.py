@@ -134,6 +134,8 @@ def _evaluate_parser(prog: str, summary: str) -> OneLineParser:
     group.add_argument("--routing", type=str | None, default=None, help="nearest, ceil, ratio or oracle.")
     feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."
     group.add_argument("--feeding", type=str, default="upsampled", help=feeding_help)
+    batch_help = "Images a batch; 250 by default, or as many as leave memory for others."
+    group.add_argument("--batch_size", type=int | None, default=None, help=batch_help)
     antialias_help = "Low-pass images before making them smaller; as in the run's training by default."
     group.add_argument("--antialias", type=bool | None, default=None, help=antialias_help)
     group = parser.add_argument_group("output")

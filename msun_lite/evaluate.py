@@ -25,6 +25,7 @@ from pathlib import Path
 
 import torch
 from jsonargparse import Namespace
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from msun_lite.class_names import match_classes
@@ -33,7 +34,7 @@ from msun_lite.cost import flops, native_flops, parameters
 from msun_lite.data import DataSet, load_data, refuse_unreadable
 from msun_lite.devices import full_precision, to_float
 from msun_lite.distributed import ALONE, World, join
-from msun_lite.errors import UserError, first_line, one_of
+from msun_lite.errors import UserError, first_line, one_of, within
 from msun_lite.layers import as_found
 from msun_lite.loaders import eval_loader, opened
 from msun_lite.model import MSUN
@@ -44,7 +45,10 @@ from msun_lite.subjects import find_config, find_subject
 from msun_lite.tables import accuracy_table, subnet_table
 
 BATCH = 250
-"""Images a batch in evaluation."""
+"""Most images a batch in evaluation."""
+
+LAYER_BYTES = 2**28
+"""What the largest map of one layer may take for a batch; a whole network takes a few times that."""
 
 FEEDINGS = ("upsampled", "native")
 """How a plain CNN gets small images: made as large as its scale first, or as they are."""
@@ -101,6 +105,36 @@ def measure(
         scale: {size: 100 * hits / total for size, hits in zip(sizes, row, strict=True)}
         for scale, row in zip(scales, correct, strict=True)
     }
+
+
+class _LargestMap(TorchDispatchMode):
+    """Notes how many numbers the largest map that an operation inside gives has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Do the operation, and note its map."""
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dim() > 2:  # a map, no weight of a linear layer
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+@torch.no_grad()
+def fitting_batch(model: MSUN, native: int | None = None) -> int:
+    """Return how many images a batch may have: `BATCH`, or as many as keep each map below `LAYER_BYTES`.
+
+    Args:
+        model: on any device; it sees one image at each of its scales.
+        native: size in pixels of the largest image that a plain CNN is fed as it is, if it is.
+    """
+    parameter = next(model.parameters())
+    with as_found(model), _LargestMap() as seen:
+        model.eval()
+        for size in model.scales if native is None else [native]:
+            image = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
+            _ = model.forward_at(image, size) if native is None else model.forward_native(image)
+    return max(1, min(BATCH, LAYER_BYTES // (seen.numbers * parameter.element_size())))
 
 
 @torch.no_grad()
@@ -209,18 +243,28 @@ def evaluate_on(
     world: World = ALONE,
     routing: str | None = None,
     feeding: str = "upsampled",
+    batch_size: int | None = None,
 ) -> dict:
     """Measure `model`, which is on `device`, at `config.sizes` on the validation images; see `accuracy_record`.
 
-    With several processes each measures its share of the images with the first one's weights.
+    With several processes each measures its share of the images with the first one's weights. Without a `batch_size` it
+    is `fitting_batch`.
     """
     world.share_state(model)
-    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world, device)
+    batch_size = batch_size or fitting_batch(model, max(config.sizes) if feeding == "native" else None)
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, batch_size, config.workers, world, device)
     per_subnet = measure(model, loader, config.sizes, device, world, feeding)
     return accuracy_record(model, per_subnet, routing or config.routing, feeding)
 
 
-def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALONE, feeding: str = "upsampled") -> dict:
+def evaluate(
+    model: MSUN,
+    config: TrainConfig,
+    routing: str,
+    world: World = ALONE,
+    feeding: str = "upsampled",
+    batch_size: int | None = None,
+) -> dict:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
 
     The sizes that it cannot take fed `native` are left out, and listed under `refused` with the reason.
@@ -237,7 +281,7 @@ def evaluate(model: MSUN, config: TrainConfig, routing: str, world: World = ALON
     data = match_classes(data, model, say=world.say)
     device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
-    record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding)
+    record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding, batch_size)
     return {
         "feeding": feeding,
         "antialias": model.antialias,
@@ -256,11 +300,13 @@ def run(options: Namespace, command: str) -> None:
         routing = options.routing or config.routing
         one_of("routing", routing, ROUTINGS)
         one_of("feeding", options.feeding, FEEDINGS)
+        if options.batch_size is not None:
+            within("batch_size", options.batch_size, least=1)
         check_output(options.json)
         subject = find_subject(options, config, world)
         if options.antialias is not None:
             subject.model.antialias = options.antialias
-        measured = evaluate(subject.model, config, routing, world, options.feeding)
+        measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size)
         if world.first:
             _report({"run": subject.name, **measured, "command": command}, options.json)
 

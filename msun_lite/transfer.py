@@ -41,7 +41,7 @@ from msun_lite.devices import pick_device, use_threads
 from msun_lite.distributed import refuse_several
 from msun_lite.engine import Trainer
 from msun_lite.errors import DataError, UserError
-from msun_lite.evaluate import BATCH, measure
+from msun_lite.evaluate import fitting_batch, measure
 from msun_lite.files import write_text
 from msun_lite.images import image_size
 from msun_lite.layers import classifiers
@@ -293,7 +293,7 @@ def _features(move: Move, split: str) -> Features:
     mirror = config.flip and split == "train"
     images = task.data.train if split == "train" else task.data.val
     device = next(model.parameters()).device
-    loader = eval_loader(images, task.size, task.crop_ratio, BATCH, config.workers, device=device)
+    loader = eval_loader(images, task.size, task.crop_ratio, fitting_batch(model), config.workers, device=device)
     behaviour = {name: model.spec[name] for name in ("arch", "antialias", "unify", "normalisation")}
     about = {"split": split, "data": task.data.fingerprint, "size": task.size, "crop_ratio": task.crop_ratio}
     about |= {"mirror": mirror, "weights": move.weights, "scale": scale, **behaviour}
@@ -322,7 +322,8 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
     if not trainer.fit(stop):
         return None
     model.eval().save(folder.path)
-    loader = eval_loader(data.val, task.size, task.crop_ratio, BATCH, config.workers, device=trainer.device)
+    batch = fitting_batch(model)
+    loader = eval_loader(data.val, task.size, task.crop_ratio, batch, config.workers, device=trainer.device)
     start = time.perf_counter()
     top1 = measure(model, loader, [task.size], trainer.device, scales=[scale])[scale][task.size]
     return {

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from msun_lite import MSUN
+from msun_lite import evaluate as evaluation
 from msun_lite.backbones import RECIPES
 from msun_lite.commands import command_parser
 from msun_lite.cost import flops
@@ -13,7 +14,17 @@ from msun_lite.data import load_data
 from msun_lite.devices import to_float
 from msun_lite.distributed import World
 from msun_lite.errors import UserError
-from msun_lite.evaluate import accuracy_record, all_routings, evaluate, main, measure, refused_native, routed
+from msun_lite.evaluate import (
+    BATCH,
+    accuracy_record,
+    all_routings,
+    evaluate,
+    fitting_batch,
+    main,
+    measure,
+    refused_native,
+    routed,
+)
 from msun_lite.loaders import eval_loader
 from msun_lite.options import parse
 from msun_lite.scales import resize
@@ -255,3 +266,28 @@ def test_a_plain_cnn_with_trained_weights_is_measured_without_a_run(tmp_path, ph
         assert main([*words, *change]) == 2
         assert message in capsys.readouterr().err
     assert main([]) == 2
+
+
+def test_a_batch_has_as_many_images_as_fit_and_no_record_changes_by_it(tmp_path, monkeypatch):
+    for name in ("lite-msun", "quick-msun"):
+        assert fitting_batch(MSUN.from_pretrained(name)) == BATCH, "what published records were measured with"
+    with torch.device("meta"):
+        large = MSUN.vanilla("vgg16_bn", 224)
+    assert fitting_batch(large) == 2**28 // (4 * 64 * 224 * 224)
+    assert fitting_batch(large, native=448) == 2**28 // (4 * 64 * 448 * 448)
+    monkeypatch.setattr("msun_lite.evaluate.LAYER_BYTES", 1)
+    assert fitting_batch(large) == 1
+
+
+def test_the_batch_size_can_be_chosen(tiny, tmp_path, capsys, monkeypatch):
+    folder = train(tiny())
+    seen, real = [], evaluation.eval_loader
+    monkeypatch.setattr(evaluation, "eval_loader", lambda *args: seen.append(args[3]) or real(*args))
+    records = []
+    for words in ([], ["--batch-size", "7"]):
+        assert main([str(folder), "--json", str(tmp_path / "a.json"), *words]) == 0
+        records.append(json.loads((tmp_path / "a.json").read_text()))
+    assert seen == [BATCH, 7]
+    assert records[0]["per_subnet"] == records[1]["per_subnet"]
+    assert main([str(folder), "--batch_size", "0"]) == 2
+    assert "batch_size: expected at least 1, got 0" in capsys.readouterr().err
