@@ -16,6 +16,7 @@ from msun_lite.distributed import ALONE, World
 from msun_lite.downloads import DownloadCache
 from msun_lite.errors import DataError, UserError, shown
 from msun_lite.files import listing_fingerprint
+from msun_lite.image_sizes import shorter_sides, sizes_line
 from msun_lite.imagenette import imagenette_folder
 from msun_lite.images import UnreadableImage
 from msun_lite.loaders import shorter_side
@@ -53,6 +54,11 @@ class DataSet:
         }
 
 
+def is_folder(data: str) -> bool:
+    """Return whether the data that an option names are class folders of the user's."""
+    return data not in ("scenes", "imagenette") and not data.startswith(PREFIX)
+
+
 def fetch_data(config: TrainConfig) -> None:
     """Download what `config.data` names, if it is a data set that can be downloaded and is not there yet."""
     if config.data == "imagenette":
@@ -72,6 +78,8 @@ def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> 
     if config.data == "scenes":
         return _scenes(config, train)
     data = _shards(config, train, world) if config.data.startswith(PREFIX) else _folders(config, world)
+    if train and world.first and (sides := shorter_sides(data.train)):
+        world.say(sizes_line(data.name, sides, config.scales))
     if not config.cache:
         return data
     world.on_first(lambda: check_memory(data, config, train))

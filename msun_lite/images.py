@@ -81,7 +81,7 @@ def decode(file: str | Path | BinaryIO, name: str | None = None) -> Tensor:
         raise UnreadableImage(shown(f"{name or file}: {_reason(error)}")) from None
 
 
-def image_size(file: str | Path) -> tuple[int, int] | None:
+def image_size(file: str | Path | BinaryIO) -> tuple[int, int] | None:
     """Return width and height of an upright image, from its header alone; None if that cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as image:

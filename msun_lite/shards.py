@@ -25,7 +25,7 @@ from msun_lite.archives import is_member, page_start
 from msun_lite.downloads import DownloadCache, MissingFile, read_url
 from msun_lite.errors import DataError
 from msun_lite.files import checksum
-from msun_lite.images import decode
+from msun_lite.images import decode, image_size
 from msun_lite.progress import progress
 from msun_lite.shard_index import (
     INDEX,
@@ -192,11 +192,19 @@ class ShardSource(ImageSource):
             UnreadableImage: naming shard and member.
             DataError: if the shard is not there, cannot be had, or is another than the index was written for.
         """
+        content, name = self._content(index)
+        return decode(io.BytesIO(content), name)
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Return width and height from the header of image `index`; None if it cannot be read."""
+        return image_size(io.BytesIO(self._content(index)[0]))
+
+    def _content(self, index: int) -> tuple[bytes, str]:
+        """Return the file of image `index`, and what errors call it."""
         shard = self.shards[int(np.searchsorted(self._starts, index, side="right")) - 1]
         member, _, offset, size = self.samples[index].item()
         name = member.decode("utf-8", "surrogateescape")
-        content = self._read_member(shard, name, offset, size)
-        return decode(io.BytesIO(content), f"{self.store.name}/{shard.name}: {name}")
+        return self._read_member(shard, name, offset, size), f"{self.store.name}/{shard.name}: {name}"
 
     def _read_member(self, shard: Shard, name: str, offset: int, size: int) -> bytes:
         for opening in range(OPENINGS):

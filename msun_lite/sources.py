@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from msun_lite import scenes
-from msun_lite.images import decode
+from msun_lite.images import UnreadableImage, decode, image_size
 
 
 class ImageSource:
@@ -23,6 +23,14 @@ class ImageSource:
     def read(self, index: int) -> Tensor:
         """Return image `index` as uint8 [3, H, W], or raise `UnreadableImage`."""
         raise TypeError(f"{type(self).__name__} does not say how to read an image")
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Return width and height of image `index`, without decoding it where that can be; None if it is unreadable."""
+        try:
+            height, width = self.read(index).shape[1:]
+        except UnreadableImage:
+            return None
+        return width, height
 
     def order(self, generator: torch.Generator) -> list[int]:
         """Return all indices once, shuffled by `generator` alone."""
@@ -39,6 +47,10 @@ class FileSource(ImageSource):
     def read(self, index: int) -> Tensor:
         """Decode file `index`: uint8 [3, H, W], or raise `UnreadableImage`."""
         return decode(self.paths[index])
+
+    def size(self, index: int) -> tuple[int, int] | None:
+        """Return width and height from the header of file `index`; None if it cannot be read."""
+        return image_size(self.paths[index])
 
 
 class MemorySource(ImageSource):

@@ -32,13 +32,14 @@ import torch
 from jsonargparse import Namespace
 
 from msun_lite.config import DEFAULT_PRESET, TrainConfig, make_config, read_config, shipped_presets
-from msun_lite.data import fetch_data, load_data
+from msun_lite.data import fetch_data, is_folder, load_data
 from msun_lite.devices import use_threads
 from msun_lite.distributed import World, join
 from msun_lite.engine import Trainer
 from msun_lite.errors import UserError
 from msun_lite.evaluate import check_images, evaluate_on
 from msun_lite.files import write_text
+from msun_lite.image_sizes import with_fitting_scales
 from msun_lite.methods import make_model
 from msun_lite.metrics import check_packages
 from msun_lite.options import dump_yaml
@@ -274,8 +275,18 @@ def as_word(value: object) -> str:
 
 
 def run(options: Namespace, command: str) -> None:
-    """Train what the options of the command say."""
-    train(TrainConfig(**options.as_dict()))
+    """Train what the options of the command say.
+
+    On a folder of images, where nothing says the scales, they are chosen by the images' sizes.
+    """
+    config = TrainConfig(**options.as_dict())
+    given = {word[2:].partition("=")[0].replace("-", "_") for word in shlex.split(command) if word.startswith("--")}
+    if not given & {"preset", "config", "scales", "resume"} and is_folder(config.data):
+        config = with_fitting_scales(config, sizes="sizes" not in given)
+        if os.environ.get("RANK", "0") == "0":  # torchrun's; the processes have not joined yet
+            chosen = ",".join(map(str, config.scales))
+            show(f"the scales are chosen by the images' sizes: {chosen}; --scales or --preset choose others")
+    train(config)
 
 
 def main(argv: list[str] | None = None) -> int:

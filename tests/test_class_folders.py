@@ -120,7 +120,7 @@ def test_a_data_set_says_what_it_skips_and_its_shards_do_too(photos, tiny, tmp_p
     touch(photos / "train" / "cat" / "0.heic", photos / "val" / "dog" / "1.heic", photos / "val" / "dog" / "list.txt")
     said = "3 files skipped: 2 .heic, 1 .txt"
     load_data(tiny(data=str(photos)))
-    assert capsys.readouterr().out == f"photos: {said}\n"
+    assert capsys.readouterr().out.startswith(f"photos: {said}\n")
     assert make_shards.main([str(photos), str(tmp_path / "out"), "--workers=1"]) == 0
     assert said in capsys.readouterr().out
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["skipped"] == {".heic": 2, ".txt": 1}

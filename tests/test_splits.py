@@ -31,10 +31,10 @@ def names(part):
 def test_validation_images_may_be_called_otherwise_and_it_is_said(photos, tiny, capsys, called):
     (photos / "val").rename(photos / called)
     assert len(load_data(tiny(data=str(photos))).val) == 6
-    assert capsys.readouterr().out == f"photos: the validation images are those in {called}/\n"
+    assert capsys.readouterr().out.startswith(f"photos: the validation images are those in {called}/\n")
     shutil.copytree(photos / called, photos / "val")
     load_data(tiny(data=str(photos)))
-    assert capsys.readouterr().out == ""
+    assert called not in capsys.readouterr().out
 
 
 def test_two_folders_that_may_be_meant_are_refused(photos):
@@ -86,7 +86,7 @@ def test_a_share_is_refused_where_there_is_a_split_or_too_little_to_divide(photo
 
 
 def test_a_run_keeps_its_share_and_is_measured_on_the_same_images(unsplit, tiny, tmp_path, capsys):
-    run = train(tiny(data=str(unsplit), val_share=0.3, epochs=1))
+    run = train(tiny(data=str(unsplit), val_share=0.3, epochs=1, method="vanilla"))
     assert "unsplit: 6 images are kept for validation, 12 are for training" in capsys.readouterr().out
     assert read_config(run / "config.yaml").val_share == 0.3
     summary = json.loads((run / "summary.json").read_text())
