@@ -62,6 +62,19 @@ def unreadable(error: Exception) -> str:
     return first_line(error)
 
 
+def random_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Return the states of the random generators that a model on `device` may draw on."""
+    state = {"cpu": torch.get_rng_state()}
+    return state | ({"cuda": torch.cuda.get_rng_state(device)} if device.type == "cuda" else {})
+
+
+def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> None:
+    """Let the random generators go on from a state that `random_state` gave, on another kind of device as well."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
 KINDS = {
     **dict.fromkeys(("epoch", "batch"), int),
     **dict.fromkeys(("seconds", "epoch_seconds", "waiting_seconds"), int | float),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from msun_lite.averaging import moving_average
 from msun_lite.building import load_state
-from msun_lite.checkpoint import Checkpoints, check_position
+from msun_lite.checkpoint import Checkpoints, check_position, random_state, set_random_state
 from msun_lite.config import TrainConfig
 from msun_lite.data import DataSet
 from msun_lite.devices import arithmetic, pick_precision, strides_over_a_point, to_float
@@ -343,7 +343,7 @@ class Trainer:
             "row": self.row,
             "sums": sums,
             "bad_images": list(self.bad_images.seen),
-            "rng": self._rng_state(),
+            "rng": random_state(self.device),
             "data": self.data.describe(),
             "precision": self.precision,
             "env": self.env,
@@ -379,7 +379,7 @@ class Trainer:
             self.env = {**state["env"], "processes": self.world.size}
             self.tally.sums.copy_(state["sums"] / self.world.size)
             self.bad_images.seen |= dict.fromkeys(state["bad_images"])
-            self._set_rng_state(state["rng"])
+            set_random_state(state["rng"], self.device)
         except CheckpointError:
             raise
         except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -394,13 +394,3 @@ class Trainer:
             raise CheckpointError(
                 f"{self.folder.checkpoint}: cannot go on with another {name}: expected {stored}, got {present}"
             )
-
-    def _rng_state(self) -> dict[str, Tensor]:
-        """Return the states of the random generators that the model may draw on."""
-        state = {"cpu": torch.get_rng_state()}
-        return state | ({"cuda": torch.cuda.get_rng_state(self.device)} if self.device.type == "cuda" else {})
-
-    def _set_rng_state(self, state: dict[str, Tensor]) -> None:
-        torch.set_rng_state(state["cpu"])
-        if self.device.type == "cuda" and "cuda" in state:
-            torch.cuda.set_rng_state(state["cuda"], self.device)

@@ -281,7 +281,8 @@ def run(options: Namespace, command: str) -> None:
     """
     config = TrainConfig(**options.as_dict())
     given = {word[2:].partition("=")[0].replace("-", "_") for word in shlex.split(command) if word.startswith("--")}
-    if not given & {"preset", "config", "scales", "resume"} and is_folder(config.data):
+    begun = config.resume and RunFolder(config.out).config.exists()
+    if not begun and not given & {"preset", "config", "scales"} and is_folder(config.data):
         config = with_fitting_scales(config, sizes="sizes" not in given)
         if os.environ.get("RANK", "0") == "0":  # torchrun's; the processes have not joined yet
             chosen = ",".join(map(str, config.scales))

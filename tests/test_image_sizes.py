@@ -57,10 +57,15 @@ def test_where_nothing_says_the_scales_they_follow_from_the_images(photos, tmp_p
         with Image.open(path) as image:
             image.resize((130, 100)).save(path)
     run = tmp_path / "run"
-    assert main(["--data", str(photos), "--out", str(run), *SMALL]) == 0
+    line = ["--data", str(photos), "--out", str(run), *SMALL, "--resume=auto"]
+    assert main(line) == 0
     config = read_config(run / "config.yaml")
     assert (config.scales, config.sizes) == ([16, 64, 112], list(range(16, 113, 8)))
     assert "chosen by the images' sizes: 16,64,112" in capsys.readouterr().out
+    assert main(line) == 0
+    output = capsys.readouterr().out
+    assert "finished already" in output
+    assert "chosen by" not in output
     stated = tmp_path / "stated"
     assert main(["--data", str(photos), "--out", str(stated), *SMALL, "--scales=8,16", "--sizes=8,16"]) == 0
     assert read_config(stated / "config.yaml").scales == [8, 16]
