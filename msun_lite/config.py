@@ -185,10 +185,15 @@ class TrainConfig:
         """Learning rate after the warm-up: `lr`, scaled linearly from `lr_batch_size` to `batch_size` images a step."""
         return self.lr if self.lr_batch_size is None else self.lr * self.batch_size / self.lr_batch_size
 
-    def check(self) -> None:
-        """Raise a `UserError` for the first value that cannot work, before any work is done."""
+    def check(self, network: bool = True) -> None:
+        """Raise a `UserError` for the first value that cannot work, before any work is done.
+
+        Args:
+            network: whether it has to be built from the options, rather than being given.
+        """
         self.check_stored()
-        self._check_network()
+        if network:
+            self._check_network()
         if self.warmup_epochs > self.epochs:
             raise UserError(
                 f"warmup_epochs: expected at most as many as epochs, {self.epochs}, got {self.warmup_epochs}"

@@ -31,6 +31,7 @@ from typing import TypeVar
 import torch
 from jsonargparse import Namespace
 
+from msun_lite.backbones import can_build
 from msun_lite.config import DEFAULT_PRESET, TrainConfig, make_config, read_config, shipped_presets
 from msun_lite.data import fetch_data, is_folder, load_data
 from msun_lite.devices import use_threads
@@ -40,12 +41,13 @@ from msun_lite.errors import UserError
 from msun_lite.evaluate import check_images, evaluate_on
 from msun_lite.files import write_text
 from msun_lite.image_sizes import with_fitting_scales
-from msun_lite.methods import make_model
+from msun_lite.methods import GIVEN_MODEL, described, fit_to_data, make_model
 from msun_lite.metrics import check_packages
+from msun_lite.model import MSUN
 from msun_lite.options import dump_yaml
 from msun_lite.progress import show
 from msun_lite.records import RunFolder, check_folder, read_json, write_json
-from msun_lite.spec import normalisation_line
+from msun_lite.spec import normalisation_line, read_spec
 from msun_lite.stopping import StopRequest
 from msun_lite.tables import accuracy_table, subnet_table
 
@@ -62,10 +64,16 @@ Settings = TypeVar("Settings")
 """The options of a command, a dataclass."""
 
 
-def train(config: TrainConfig) -> Path:
+def train(config: TrainConfig, model: MSUN | None = None) -> Path:
     """Run what `config` describes; this is what the command and the chapters call.
 
     Started by torchrun, every process calls it, and the first one writes.
+
+    Args:
+        config: the options.
+        model: a network of one's own to train, in place, as `MSUN.from_module` makes it; by default one is made as
+            `config` says. What `config` says of the network is replaced by what it is. A run of it that was stopped
+            goes on with `resume`, and the same model, or none where it can be built again.
 
     Returns:
         The run folder. It has a summary.json if the run is finished, and can be resumed if not.
@@ -74,7 +82,9 @@ def train(config: TrainConfig) -> Path:
         UserError: for options, data or a checkpoint that cannot be used; see `errors`.
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
-    config.check_stored() if config.resume else config.check()
+    if model is not None:
+        config = described(config, model)
+    config.check_stored() if config.resume else config.check(network=model is None)
     check_packages(config)
     folder = RunFolder(config.out)
     with (
@@ -83,11 +93,18 @@ def train(config: TrainConfig) -> Path:
         stop.planned(world.say, folder.config, _go_on(folder)),
         contextlib.ExitStack() as held,
     ):
-        _train(config, folder, world, stop, held)
+        _train(config, model, folder, world, stop, held)
     return folder.path
 
 
-def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopRequest, held: contextlib.ExitStack) -> None:
+def _train(
+    config: TrainConfig,
+    model: MSUN | None,
+    folder: RunFolder,
+    world: World,
+    stop: StopRequest,
+    held: contextlib.ExitStack,
+) -> None:
     """Run what `config` describes; the folder is `held` once there is something in it that another could write to."""
     # A run that goes on reads it from its folder, which the first process can reach.
     config = world.on_first(lambda: begun_or_not(config, folder, world.say))
@@ -98,7 +115,12 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     if config.resume:
         world.on_first(lambda: held.enter_context(folder.held(world.say)))
     use_threads(config.threads)
-    make_model(config, ("one class", "another"))  # refuses what cannot be built before the data takes its time
+    if model is None and config.resume:
+        spec = world.on_first(lambda: _given_to(folder))
+        model = spec and MSUN.from_spec(spec)
+    given = model is not None
+    if not given:
+        make_model(config, ("one class", "another"))  # refuses what cannot be built before the data takes its time
     world.on_first(lambda: fetch_data(config))
     data = load_data(config, world=world)
     if not (config.cache or config.resume):
@@ -106,7 +128,7 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
         # measured neither with it nor, as other data than it began with, without it.
         check_images(data, config, world)
     torch.manual_seed(config.seed)
-    model = make_model(config, data.classes)
+    model = fit_to_data(model, config, data.classes) if given else make_model(config, data.classes)
     if config.weights is not None:
         world.say(_started_from(model.spec["weights"]))
     world.say(normalisation_line(model.spec))
@@ -114,9 +136,9 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     if not config.resume:
         world.on_first(lambda: held.enter_context(folder.held(world.say)))
         world.on_first(lambda: is_finished(folder, config, read_config, CHECKED))  # nobody was faster
-    _open(trainer)
+    _open(trainer, given)
     if trainer.fit(stop):
-        _finish(trainer)
+        _finish(trainer, given)
         return
     world.say(
         f"stopped after step {trainer.step} of {config.epochs * trainer.steps_per_epoch}, everything saved; "
@@ -124,6 +146,17 @@ def _train(config: TrainConfig, folder: RunFolder, world: World, stop: StopReque
     )
     if stop.signal is not None and not stop.by_scheduler:
         raise KeyboardInterrupt
+
+
+def _given_to(folder: RunFolder) -> dict | None:
+    """Return the description of the network that a run was given, None if it was given none."""
+    spec = read_spec(folder.model) if folder.model.is_file() else {}
+    if (spec.get("weights") or {}).get("source") != GIVEN_MODEL:
+        return None
+    if not can_build(spec.get("arch", "")):
+        expected = "expected train(config, model=...) with the network that it was begun with"
+        raise UserError(f"{folder.path}: {expected}, as nothing builds {spec.get('arch')} again")
+    return spec
 
 
 def _started_from(weights: dict) -> str:
@@ -177,8 +210,13 @@ def is_finished(folder: RunFolder, config, read: Callable[[Path], object], free:
     return folder.summary.exists() and wanted["epochs"] == stored["epochs"]
 
 
-def _open(trainer: Trainer) -> None:
-    """Write the first files of a new run, or load the checkpoint of one that goes on."""
+def _open(trainer: Trainer, given: bool) -> None:
+    """Write the first files of a new run, or load the checkpoint of one that goes on.
+
+    Args:
+        trainer: what trains the network.
+        given: whether the network was; then model.json says from the start how it is made, as the options do not.
+    """
     folder, config, world = trainer.folder, trainer.config, trainer.world
     world.on_first(lambda: folder.create(trainer.disk_space()))
     if world.on_first(lambda: config.resume and folder.has_checkpoint()):
@@ -191,6 +229,8 @@ def _open(trainer: Trainer) -> None:
         world.say(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
     world.on_first(lambda: write_text(folder.config, dump_yaml(dataclasses.replace(config, resume=False))))
     trainer.save()
+    if given:
+        world.on_first(lambda: write_json(folder.model, trainer.model.description))
 
 
 def _note_place(folder: RunFolder, data: str, say: Callable[[str], None]) -> None:
@@ -220,7 +260,7 @@ def _lengthened(folder: RunFolder) -> dict[str, int]:
     return read_json(folder.lengthened) if folder.lengthened.exists() else {}
 
 
-def _finish(trainer: Trainer) -> None:
+def _finish(trainer: Trainer, given: bool) -> None:
     """Write the weights, measure them, write and print the summary."""
     config, folder, model = trainer.config, trainer.folder, trainer.trained
     trainer.world.on_first(lambda: model.eval().save(folder.path))
@@ -229,6 +269,7 @@ def _finish(trainer: Trainer) -> None:
     if not trainer.world.first:
         return
     lengthened = _lengthened(folder)
+    begun = dataclasses.replace(config, epochs=next(iter(lengthened.values()), config.epochs))
     summary = {
         "method": config.method,
         "arch": config.arch,
@@ -244,13 +285,17 @@ def _finish(trainer: Trainer) -> None:
         "data": trainer.data.describe(),
         "env": trainer.env,
         "seed": config.seed,
-        "command": _command(dataclasses.replace(config, epochs=next(iter(lengthened.values()), config.epochs))),
+        "command": GIVEN_COMMAND if given else _command(begun),
         **({"lengthened": lengthened} if lengthened else {}),
     }
     write_json(folder.summary, summary)
     show(accuracy_table({config.method: summary}))
     if len(record["per_subnet"]) > 1:
         show(subnet_table(summary))
+
+
+GIVEN_COMMAND = "msun_lite.train.train(msun_lite.config.read_config('config.yaml'), model=...)"
+"""What repeats a run of a network that was given to it."""
 
 
 def _command(config: TrainConfig) -> str:
