@@ -20,6 +20,7 @@ from msun_lite.pretrained import (
     run_normalisation,
 )
 from msun_lite.rebuilding import builder_of
+from msun_lite.recording import check_cuttable
 from msun_lite.spec import GIVEN, STRUCTURE, make_spec, normalised, read_spec, stems_to_json
 from msun_lite.surgery import Stem, choose_stems, count_classes, cut, fit_stem, keep_features
 
@@ -126,6 +127,7 @@ def parts_of_module(
 
     For the arguments and errors see `MSUN.from_module`.
     """
+    check_cuttable(model, split)  # now: what it refuses cannot all be copied
     f, g = cut(copy.deepcopy(model), split)
     classes = count_classes(model, scales[-1])
     arch = builder_of(model, split, scales[-1], classes, factory)

@@ -13,7 +13,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import safetensors.torch
 import torch
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
@@ -37,6 +36,7 @@ from msun_lite.spec import (
     read_spec,
     stems_from_json,
 )
+from msun_lite.states import stored_state
 from msun_lite.surgery import Stem, dry_run, map_shape
 
 
@@ -60,11 +60,9 @@ class MSUN(
         norm: `shared` BatchNorms in g, or `per_scale`: a private copy of each for every scale.
         spec: how the model was made, saved as model.json beside its weights; see `from_backbone`.
 
-    Shapes: images [B, 3, H, W] of any size, normalised; features [B, C, h, w] of the shape the
-    largest subnet gives at its scale; logits [B, classes].
-
-    The images may be of any float type: they are resized, then brought to that of the weights, also in half precision.
-    A call writes nothing into the model but BatchNorm's averages in training: threads may share a model in evaluation.
+    Shapes: images [B, 3, H, W] of any size and float type, normalised; features [B, C, h, w] of the shape the largest
+    subnet gives at its scale; logits [B, classes], in the weights' type. A call writes nothing into the model but
+    BatchNorm's averages in training: threads may share a model in evaluation.
     """
 
     def __init__(
@@ -297,11 +295,9 @@ class MSUN(
 
     def save(self, folder: str | Path) -> None:
         """Write model.json and model.safetensors into `folder`, each whole or not at all."""
-        folder = Path(folder)
-        write_text(folder / "model.json", json.dumps(self.description, indent=2) + "\n")
-        state = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        with atomic_write(folder / "model.safetensors") as file:
-            file.write(safetensors.torch.save(state))
+        write_text(Path(folder) / "model.json", json.dumps(self.description, indent=2) + "\n")
+        with atomic_write(Path(folder) / "model.safetensors") as file:
+            file.write(stored_state(self))
 
     def save_pretrained(self, save_directory: str | Path, **options) -> str | None:
         """Save the model with a card for the Hugging Face Hub; `options` are those of the mixin.
@@ -400,5 +396,4 @@ def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> li
 
 def fingerprint(model: MSUN) -> str:
     """Return a short hash of a model's weights and statistics."""
-    state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    return hashlib.sha256(safetensors.torch.save(state)).hexdigest()[:16]
+    return hashlib.sha256(stored_state(model)).hexdigest()[:16]

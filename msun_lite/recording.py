@@ -2,13 +2,31 @@
 
 import copy
 import operator
+import traceback
 from collections.abc import Callable
 from itertools import zip_longest
+from pathlib import Path
 
+import torch
 from torch import fx, nn
 from torch.fx.node import map_arg
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from msun_lite.errors import UserError, first_line
+
+TORCH = Path(torch.__file__).parent
+
+HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+"""Where a module keeps what runs before and after it."""
+
+COMPUTED = {
+    WeightNorm: ("those of the older weight_norm", "torch.nn.utils.remove_weight_norm"),
+    SpectralNorm: ("those of the older spectral_norm", "torch.nn.utils.remove_spectral_norm"),
+    BasePruningMethod: ("pruned ones", "torch.nn.utils.prune.remove"),
+}
+"""Hooks that compute weights before each forward -> what they are called, and what makes the weights plain ones."""
 
 
 class _Tracer(fx.Tracer):
@@ -45,7 +63,10 @@ def record(cnn: nn.Module, split: str) -> fx.Graph:
         cnn.train()
         evaluation, training = _Tracer(split).trace(twin), _Tracer(split).trace(cnn)
     except Exception as error:  # whatever a network's forward may do with a placeholder
-        raise UserError(f"split: the forward of {type(cnn).__name__} cannot be recorded: {first_line(error)}") from None
+        where = place_of(error, cnn, twin)
+        remedy = f"expected this in a layer of its own, as only what contains {split} is recorded, or another split"
+        what = f"the forward of {type(cnn).__name__} cannot be recorded{where}: {first_line(error)}"
+        raise UserError(f"split: {what}; {remedy}") from None
     finally:
         for module, mode in modes:
             module.training = mode
@@ -53,6 +74,46 @@ def record(cnn: nn.Module, split: str) -> fx.Graph:
         expected = "expected a forward that takes the same course in training and in evaluation"
         raise UserError(f"split: {expected}, that of {type(cnn).__name__} does not")
     return training
+
+
+def place_of(error: Exception, *networks: nn.Module) -> str:
+    """Return ` at FILE:LINE in LAYER`: the last line of a layer's own code that led to an error; empty if none did."""
+    names = {id(module): name for network in networks for name, module in network.named_modules()}
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        file, first = frame.f_code.co_filename, frame.f_code.co_varnames[:1]
+        layer = id(frame.f_locals.get(*first)) if first else None
+        if layer in names and Path(file).is_file() and not Path(file).is_relative_to(TORCH):
+            return f" at {file}:{line}" + (f" in {names[layer]}" if names[layer] else "")
+    return ""
+
+
+def check_cuttable(cnn: nn.Module, split: str) -> None:
+    """Raise a `UserError` if a network does something beside its forward that would be lost when it is cut in two.
+
+    That is what was put on modules which do not survive: the network itself, and those that contain the layer `split`.
+    Weights that hooks compute, the older way of normalising and pruning them, cannot be copied.
+    """
+    for name, module in cnn.named_modules():
+        _check_weights(name, module)
+        if name and not split.startswith(name + "."):
+            continue
+        where = f"on {name}, inside of which it is cut" if name else "on the network itself, which is cut"
+        if any(getattr(module, kind) for kind in HOOKS):
+            remedy = "remove it, or register it on a layer inside, or on the MSUN"
+            raise UserError(f"model: expected no hook {where}, got one: {remedy}")
+        patched = "forward" in vars(module)
+        if patched or not (type(module).__call__ is nn.Module.__call__ or isinstance(module, fx.GraphModule)):
+            got = f"another {'forward' if patched else '__call__'} put on it"
+            expected = f"expected a {type(module).__name__} as its class describes it, not yet wrapped or compiled"
+            raise UserError(f"model: {expected}, got {got}")
+
+
+def _check_weights(name: str, module: nn.Module) -> None:
+    """Raise a `UserError` if hooks compute a layer's weights, which can be neither copied nor fitted."""
+    for hook in module._forward_pre_hooks.values():
+        for kind, (what, remedy) in COMPUTED.items():
+            if isinstance(hook, kind):
+                raise UserError(f"model: expected plain weights in {name}, got {what}: call {remedy} first")
 
 
 def _follow_mode(training: fx.Graph, evaluation: fx.Graph) -> bool:

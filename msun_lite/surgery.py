@@ -5,18 +5,20 @@ weights, also published ones, fit both unchanged. `choose_stem` decides which st
 `fit_stem` does it.
 """
 
+import contextlib
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
 from msun_lite.errors import UserError, first_line
-from msun_lite.recording import record
+from msun_lite.recording import check_cuttable, place_of, record
 
 STEMS = ("coarse", "fine")
 """What the paper leaves open: how finely the stems below the largest scale sample their image."""
@@ -31,11 +33,12 @@ def cut(cnn: nn.Module, split: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     Raises:
         UserError: if there is no such layer, if it runs more than once, if anything leads around it from the
             images to the logits, if the forward's course cannot be recorded, or if it is another in training than in
-            evaluation.
+            evaluation; or as `check_cuttable` does.
     """
     if not split or split not in dict(cnn.named_modules()):
         top = ", ".join(name for name, _ in cnn.named_children())
         raise UserError(f"split: expected the name of a layer, such as one of {top}, got {split!r}")
+    check_cuttable(cnn, split)
     graph = record(cnn, split)
     ends = [node for node in graph.nodes if node.op == "call_module" and node.target == split]
     if len(ends) != 1:
@@ -85,10 +88,18 @@ def dry_run(network: nn.Module, scale: int, name: str) -> object:
     """
     ghost = copy.deepcopy(network).to("meta").eval()
     try:
-        with torch.no_grad():
-            return ghost(torch.empty(1, 3, scale, scale, device="meta"))
+        with _nothing_computed():
+            return ghost(torch.empty(1, 3, scale, scale))
     except Exception as error:  # whatever a network may refuse
-        raise UserError(f"scales: {name} cannot take images of {scale} px: {first_line(error)}") from None
+        where = place_of(error, ghost)
+        raise UserError(f"scales: {name} cannot take images of {scale} px{where}: {first_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _nothing_computed() -> Iterator[None]:
+    """Run networks on the device meta inside: what they make themselves, such as positions, is made there too."""
+    with torch.no_grad(), torch.device("meta"):
+        yield
 
 
 def map_shape(f: nn.Module, scale: int) -> tuple[int, int]:
@@ -133,7 +144,7 @@ def keep_features(g: fx.GraphModule, f: nn.Module, scale: int) -> fx.GraphModule
     maps = _maps(f, scale).repeat(2, 1, 1, 1)  # two images, as BatchNorm may need in training
     version = maps._version
     try:
-        with torch.no_grad():
+        with _nothing_computed():
             copy.deepcopy(g).to("meta").train()(maps)  # in training, for dropout may work in place too
         overwritten = maps._version != version
     except Exception:  # some networks cannot train on the device meta, where a copy is sure to be right
@@ -166,8 +177,8 @@ def strided_places(f: nn.Module, scale: int) -> list[Place]:
     for name, layer in ghost.named_modules():
         if isinstance(layer, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
             layer.register_forward_hook(note(name))
-    with torch.no_grad():
-        ghost(torch.empty(1, 3, scale, scale, device="meta"))
+    with _nothing_computed():
+        ghost(torch.empty(1, 3, scale, scale))
     return [tuple(names) for _, names in sorted(places.items(), reverse=True)]
 
 
@@ -291,8 +302,8 @@ def _strides_after(f: nn.Module, steps: Sequence[Place]) -> dict[str, int]:
 def _flops(f: nn.Module, scale: int) -> int:
     """Return the FLOPs of f for one image of `scale`, counted without computing anything."""
     ghost = copy.deepcopy(f).to("meta").eval()
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        ghost(torch.empty(1, 3, scale, scale, device="meta"))
+    with FlopCounterMode(display=False) as counter, _nothing_computed():
+        ghost(torch.empty(1, 3, scale, scale))
     return counter.get_total_flops()
 
 
@@ -303,7 +314,7 @@ def fit_stem(f: nn.Module, stem: Stem, resample: bool = False) -> nn.Module:
         resample: derive the first kernel's weights from f's (see `resample_kernel`) instead of starting afresh.
 
     Raises:
-        UserError: if f has no such layers, or no convolution.
+        UserError: if f has no such layers, or no convolution, or one of parametrized weights whose kernel changes.
     """
     for name, stride in stem.strides.items():
         try:
@@ -313,6 +324,11 @@ def fit_stem(f: nn.Module, stem: Stem, resample: bool = False) -> nn.Module:
     name, old = _first_convolution(f)
     if stem.kernel == old.kernel_size[0]:
         return f
+    if is_parametrized(old):
+        remedy = "call torch.nn.utils.parametrize.remove_parametrizations, or give stems that keep the kernel"
+        raise UserError(
+            f"stems: expected plain weights in {name}, whose kernel shrinks, got parametrized ones: {remedy}"
+        )
     f.set_submodule(name, _resized(old, stem.kernel, resample))
     return f
 
