@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import threading
 from collections.abc import Callable, Iterator
 
 import torch
@@ -97,16 +98,26 @@ def arithmetic(precision: str, device: torch.device) -> Iterator[None]:
         yield
 
 
+_guard, _precisions = threading.Lock(), []  # what those inside `full_precision` found, of all threads
+
+
 @contextlib.contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute convolutions of fp32 in fp32 inside: PyTorch rounds their inputs to TF32 on GPUs that have it."""
+    """Compute convolutions of fp32 in fp32 inside: PyTorch rounds their inputs to TF32 on GPUs that have it.
+
+    The setting is the whole process's: of several threads inside, the last to leave gives back what the first found.
+    """
     convolutions = torch.backends.cudnn.conv
-    before = convolutions.fp32_precision
-    convolutions.fp32_precision = "ieee"
+    with _guard:
+        _precisions.append(convolutions.fp32_precision)
+        convolutions.fp32_precision = "ieee"
     try:
         yield
     finally:
-        convolutions.fp32_precision = before
+        with _guard:
+            if len(_precisions) == 1:
+                convolutions.fp32_precision = _precisions[0]
+            _precisions.pop()
 
 
 def to_float(images: Tensor, device: torch.device, normalisation: dict) -> Tensor:

@@ -11,6 +11,7 @@ from torch.func import functional_call, grad, vmap
 from torch.utils.checkpoint import checkpoint
 
 from msun_lite import MSUN
+from msun_lite.devices import full_precision
 from msun_lite.errors import UserError
 
 SIZES = (8, 12, 16, 20, 32, 40)
@@ -184,3 +185,19 @@ def test_a_layer_that_is_exchanged_is_used():
 def test_a_part_that_differs_by_scale_says_so_when_it_is_called_alone():
     with pytest.raises(UserError, match="scale: expected one of the scales 8, 16, 32 for layers that differ by scale"):
         make(norm="per_scale").unified(torch.rand(1, 8, 16, 16))
+
+
+def test_full_precision_lasts_until_the_last_thread_leaves_it():
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    try:
+        convolutions.fp32_precision = "tf32"
+        first, second = full_precision(), full_precision()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert convolutions.fp32_precision == "ieee"
+        second.__exit__(None, None, None)
+        assert convolutions.fp32_precision == "tf32"
+    finally:
+        convolutions.fp32_precision = before
