@@ -33,6 +33,7 @@ from msun_lite.seeds import over_seeds
 from msun_lite.shard_patterns import PREFIX
 from msun_lite.skipping import Skipping
 from msun_lite.sources import MemorySource
+from msun_lite.subjects import config_of, find_model
 from msun_lite.transfer_table import read_records
 
 SCENES = 400
@@ -91,7 +92,7 @@ class Chapter:
     A folder may be given as seen from the notebook, from the checkout, or from `book/`.
 
     Raises:
-        UserError: if there is no such run, its options are not with it, the data's classes are not those it was trained
+        UserError: if there is no such run, its options cannot be read, the data's classes are not those it was trained
             on, or there are fewer than `FEWEST` validation images. Asking `models` for a method that there is no run of
             raises one too, and so does asking `records` for a run without results, such as OUT/best.
     """
@@ -228,12 +229,8 @@ def _is_model(folder: Path) -> bool:
 
 
 def _options(folder: Path) -> TrainConfig:
-    if not (folder / "config.yaml").is_file():
-        raise UserError(
-            f"RUN: expected a run folder, whose config.yaml says at which sizes and on what to measure, got {folder}, "
-            "which holds a model alone"
-        )
-    return read_config(folder / "config.yaml")
+    """Return the options of a run's training, or, of a model alone, those that its description implies."""
+    return config_of(find_model(folder), str(folder), data=DEFAULT[0])  # `DATA` takes its place
 
 
 def _run_of(folder: Path) -> Path:

@@ -113,10 +113,12 @@ def test_the_best_model_of_a_run_can_be_looked_at_though_it_has_no_record(tiny, 
         chapter.records["msun"]
 
 
-def test_a_model_without_its_options_is_refused_in_one_line(tmp_path):
+def test_a_model_alone_is_looked_at_on_the_chapters_data(tmp_path):
     MSUN.from_pretrained("quick-msun").save_pretrained(tmp_path / "mine")
-    with pytest.raises(UserError, match="RUN: expected a run folder, whose config.yaml says .*, which holds a model"):
-        Chapter("scenes", tmp_path / "mine")
+    chapter = Chapter("scenes", tmp_path / "mine")
+    assert (list(chapter.models), chapter.scales, chapter.sizes) == (["msun"], (8, 32, 56), list(range(8, 57, 4)))
+    with pytest.raises(UserError, match="expected the results of a finished run, there is no summary.json in .*mine"):
+        chapter.records["msun"]
 
 
 def test_a_run_beside_it_that_knows_other_classes_or_sizes_does_not_belong_to_a_run(tiny, photos, tmp_path):
