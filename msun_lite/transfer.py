@@ -43,7 +43,7 @@ from msun_lite.engine import Trainer
 from msun_lite.errors import DataError, UserError
 from msun_lite.evaluate import fitting_batch, measure
 from msun_lite.files import write_text
-from msun_lite.images import image_size
+from msun_lite.image_sizes import shorter_sides
 from msun_lite.layers import classifiers
 from msun_lite.loaders import eval_loader
 from msun_lite.model import MSUN, fingerprint
@@ -66,9 +66,6 @@ FREE_ON_RESUME = ("out", "resume", "workers", "threads", "device", "data_root", 
 
 SCENES_SIZE = 56
 """Native size of the built-in drawn scenes."""
-
-SAMPLED = 500
-"""Images of a folder whose sizes are looked at to find its native size."""
 
 
 @dataclass(frozen=True)
@@ -213,15 +210,14 @@ def find_task(config: TransferConfig) -> Task:
 
 
 def native_size(data: DataSet) -> int:
-    """Return the median of the shorter sides of the test images of class folders, of about `SAMPLED` of them.
+    """Return the median of the shorter sides of a sample of the test images of class folders.
 
     Raises:
         DataError: if none of them can be read.
     """
-    paths = data.val.paths[:: -(-len(data.val) // SAMPLED)]
-    sides = [min(size) for path in paths if (size := image_size(path)) is not None]
+    sides = shorter_sides(data.val)
     if not sides:
-        raise DataError(f"{data.name}: expected images, not one of {len(paths)} can be read, such as {paths[0]}")
+        raise DataError(f"{data.name}: expected images, not one can be read, such as {data.val.paths[0]}")
     return round(median(sides))
 
 
