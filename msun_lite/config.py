@@ -121,7 +121,7 @@ class TrainConfig:
     """Training stops when more images than this are unreadable; evaluation never leaves one out."""
 
     epochs: int = 8
-    """Passes over the training images. With --resume, more of them lengthen a run, finished or not."""
+    """Passes over the training images. A run that goes on, finished or not, may get more of them."""
     batch_size: int = 128
     """Images a step, over all processes and accumulated batches."""
     accumulate: int = 1

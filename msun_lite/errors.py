@@ -69,8 +69,9 @@ def without_secrets(text: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `, did you mean X?` for the known word that is most like a mistyped one; nothing if none is like it."""
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f", did you mean {close[0]}?" if close else ""
+    names = {name.lstrip("-"): name for name in known}  # what all options begin with is no likeness
+    close = difflib.get_close_matches(word.lstrip("-"), list(names), n=1)
+    return f", did you mean {names[close[0]]}?" if close else ""
 
 
 def shown(text: object) -> str:

@@ -57,18 +57,18 @@ class OneLineParser(ArgumentParser):
         """Raise the message as a `UserError`, with a suggestion for a mistyped option."""
         message = " ".join(str(message).split())
         if unknown := re.match(r"[Uu]nrecognized arguments: ([^\s=]+)", message):
-            known = [option for action in self._actions for option in action.option_strings]
+            known = [action.option_strings[0] for action in self._actions if action.option_strings]
             raise UserError(f"unknown option {unknown[1]}{did_you_mean(unknown[1], known)}")
         if unknown := re.match(r"Option '(.+)' is not accepted", message):
             names = [action.dest for action in self._actions]
             raise UserError(f"unknown option {unknown[1]!r}{did_you_mean(unknown[1], names)}")
-        listed = re.match(r'Parser key "(.+?)": .*(?:Got|Given) value: (.*)', message)
+        listed = re.match(r'Parser key "(.+?)": .*(?:Got|Given) value: ?(.*)', message)
         if listed and (kind := _elements(self, listed[1])) in LISTS:
             raise UserError(f"{listed[1]}: expected {LISTS[kind]}, got {listed[2]!r}")
-        if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: (.*)', message):
+        if wrong := re.match(r'Parser key "(.+?)": .*Union subtypes.*?\[(.*?)\].*Given value: ?(.*)', message):
             kinds = [kind for kind in re.findall(r"'(\w+)'", wrong[2]) if kind != "NoneType"]
             raise UserError(f"{wrong[1]}: expected {' or '.join(kinds)}, got {wrong[3]!r}")
-        if wrong := re.match(r'Parser key "(.+?)": (.*) Got value: (.*)', message):
+        if wrong := re.match(r'Parser key "(.+?)": (.*) Got value: ?(.*)', message):
             raise UserError(f"{wrong[1]}: {_plain_expectation(wrong[2])}, got {wrong[3]!r}")
         raise UserError(message)
 
@@ -149,7 +149,10 @@ def parse(parser: OneLineParser, argv: list[str] | None = None) -> Namespace:
     # jsonargparse prints a hint after some errors; the one line is ours.
     with contextlib.redirect_stderr(io.StringIO()):
         # Not the files themselves: jsonargparse reads them in the locale's encoding, whatever they are in.
-        return parser.parse_args([*([f"--config={json.dumps(in_files)}"] if files else []), *words])
+        options = parser.parse_args([*([f"--config={json.dumps(in_files)}"] if files else []), *words])
+    if empty := [name for name, value in vars(options).items() if value == ""]:
+        raise UserError(f"{empty[0]}: expected something, got ''")  # as paths, a variable that is not set means here
+    return options
 
 
 def _take_files(argv: list[str]) -> tuple[list[str], list[str]]:
@@ -220,7 +223,7 @@ def read_yaml(path: Path) -> dict:
         utf16 = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
         options = get_loader("yaml")(content.decode("utf-16" if utf16 else "utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
-        hint = f"; {BACKSLASHES}" if b"\\" in content else ""
+        hint = f"; {BACKSLASHES}" if isinstance(error, yaml.YAMLError) and b"\\" in content else ""
         raise UserError(f"{path}: expected a YAML file of options, got: {error}{hint}") from None
     if not isinstance(options, dict):
         raise UserError(f"{path}: expected a YAML file of options, got {type(options).__name__}")

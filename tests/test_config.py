@@ -54,6 +54,9 @@ BAD = {
     "missing data": (["--data", "nowhere"], "nowhere: no such data folder"),
     "nothing to resume": (["--resume"], "expected a run to resume"),
     "mistyped with dashes": (["--batch-sise", "8"], "unknown option --batch-sise, did you mean --batch_size?"),
+    "variable that is not set": (["--data", ""], "data: expected something, got ''"),
+    "empty list": (["--sizes", ""], "sizes: expected whole numbers such as 32,48,64, got ''"),
+    "unlike any option": (["--nothing"], "unknown option --nothing"),
     "folder as preset": (["--preset", "tests"], "preset: unknown preset 'tests', expected one of"),
 }
 
