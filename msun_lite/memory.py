@@ -34,7 +34,7 @@ def _groups() -> list[Path]:
 
 def _of_group(folder: Path) -> int | None:
     try:
-        limit, used = (int((folder / name).read_text()) for name in ("memory.max", "memory.current"))
+        limit, used = (int((folder / name).read_text(encoding="utf-8")) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no such group, or "max": no limit
         return None
     return max(limit - used + _numbers(folder / "memory.stat").get("inactive_file", 0), 0)
