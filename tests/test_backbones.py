@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from msun_lite import MSUN
-from msun_lite.backbones import CUTTABLE, RECIPES
+from msun_lite.backbones import CUTTABLE, RECIPES, find_recipe
 from msun_lite.cost import flops, parameters
 from msun_lite.errors import UserError
 from msun_lite.losses import scale_invariance
@@ -155,3 +155,19 @@ def test_what_cannot_become_an_msun_is_refused_in_words(arch, options, message):
 def test_a_scale_too_small_for_a_plain_network_is_refused_at_once():
     with pytest.raises(UserError, match="cannot take images of 32 px"):
         MSUN.vanilla("alexnet", 32)
+
+
+@pytest.mark.parametrize(
+    ("arch", "splits"),
+    [
+        ("resnet18", ("maxpool", "layer1", "layer2", "layer3")),
+        ("convnext_tiny", (None, "features.1", "features.3", "features.5")),
+        ("efficientnet_b0", (None, "features.2", "features.3", "features.5")),
+        ("regnet_y_400mf", (None, *(f"trunk_output.block{number}" for number in (1, 2, 3)))),
+        ("vit_b_16", ()),
+    ],
+)
+def test_torchvisions_classifiers_are_cut_after_their_stages(arch, splits):
+    before = torch.get_rng_state()
+    assert find_recipe(arch).splits == splits
+    assert torch.equal(torch.get_rng_state(), before)
