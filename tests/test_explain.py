@@ -101,7 +101,7 @@ def test_it_works_inside_of_inference_mode(msun, images):
 def test_a_network_of_your_own_needs_the_layers_name(images):
     model = MSUN.from_module(ResNetLite(5), "layer1", (16, 64)).eval()
     assert grad_cam(model, images, [0, 1, 2], 32, "layer4").shape == (3, 64, 64)
-    with pytest.raises(UserError, match="layer: nothing says where the stages of ResNetLite end"):
+    with pytest.raises(UserError, match="layer: nothing says where the stages of msun_lite.backbones:ResNetLite end"):
         grad_cam(model, images, [0, 1, 2], 32)
 
 
