@@ -273,7 +273,7 @@ def test_what_was_found_is_printed_as_tables(run, capsys):
             "scenes: expected the model's classes, such as 'n01440764'",
         ),
         (["--layer", "fc"], "layer: expected one that gives maps, fc gives [1, 10]"),
-        (["--out", "/dev/null/x"], "/dev/null/x: the folder cannot be made"),
+        (["--out", "/dev/null/x"], "/dev/null/x: expected a folder that can be written to, got: Not a directory"),
     ],
 )
 def test_what_cannot_work_ends_with_one_line(run, capsys, arguments, message):

@@ -189,7 +189,7 @@ def test_a_loss_that_is_not_finite_in_one_process_stops_all_of_them(tiny, tmp_pa
     ("words", "message"),
     [
         (["--resume"], "run: expected a run to resume, found no config.yaml"),
-        (["--out", "FILE/run"], "the run folder cannot be made"),
+        (["--out", "FILE/run"], "FILE/run: expected a folder that can be written to, got: Not a directory"),
         (["--data", "imagenette", "--data_root", "FILE"], "FILE"),
     ],
     ids=["nothing to resume", "no run folder", "no data folder"],
