@@ -38,7 +38,7 @@ from msun_lite.model import MSUN
 from msun_lite.progress import note, show
 from msun_lite.records import RunFolder, read_json, write_json
 from msun_lite.reproduce import carry_on
-from msun_lite.train import FREE_ON_RESUME, as_word
+from msun_lite.train import FREE_ON_RESUME, as_word, with_scales_chosen
 from msun_lite.training_figures import claims_figure
 
 
@@ -130,7 +130,8 @@ def run(options: Namespace, command: str) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: expected one or more, each once, got {seeds}")
     refuse_several("ablate")
-    ablate(table, seeds, options.as_dict())
+    chosen = with_scales_chosen(TrainConfig(**options.as_dict()), command)
+    ablate(table, seeds, {**options.as_dict(), "scales": chosen.scales, "sizes": chosen.sizes})
 
 
 def main(argv: list[str] | None = None) -> int:

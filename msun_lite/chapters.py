@@ -18,7 +18,7 @@ from torch import Tensor
 from msun_lite.analyse import Analysis
 from msun_lite.class_names import match_classes
 from msun_lite.config import METHODS, TrainConfig, read_config
-from msun_lite.data import DataSet, load_data, refuse_unreadable
+from msun_lite.data import DataSet, is_folder, load_data, refuse_unreadable
 from msun_lite.devices import pick_device, to_float
 from msun_lite.errors import DataError, UserError, did_you_mean
 from msun_lite.evaluate import all_routings
@@ -30,10 +30,9 @@ from msun_lite.pretrained import MODEL_FILES, SHIPPED, find_pretrained
 from msun_lite.records import read_json
 from msun_lite.scales import resize
 from msun_lite.seeds import over_seeds
-from msun_lite.shard_patterns import PREFIX
 from msun_lite.skipping import Skipping
 from msun_lite.sources import MemorySource
-from msun_lite.subjects import config_of, find_model
+from msun_lite.subjects import config_of, find_model, on_data
 from msun_lite.transfer_table import read_records
 
 SCENES = 400
@@ -302,11 +301,12 @@ def _config(config: TrainConfig, data: str) -> TrainConfig:
     smaller = [round(largest / 7), round(4 * largest / 7)]  # as in the presets
     sizes = [*([size for size in config.sizes if size < largest] or smaller), largest]
     config = replace(config, sizes=sizes, scales=config.scales if len(config.scales) > 1 else [*smaller, largest])
+    config = on_data(config, str(_seen(data)) if is_folder(str(data)) else data)
     if data == "scenes":
-        return replace(config, data=data, scenes_val=SCENES, crop_ratio=1.0)
+        return replace(config, scenes_val=SCENES, crop_ratio=1.0)
     if data == "imagenette":
-        return replace(config, data=data, cache=False, data_root=str(_data_root(config.data_root)))
-    return replace(config, data=str(data if str(data).startswith(PREFIX) else _seen(data)), cache=False)
+        return replace(config, cache=False, data_root=str(_data_root(config.data_root)))
+    return replace(config, cache=False)
 
 
 def _data_root(path: str) -> Path:

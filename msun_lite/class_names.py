@@ -42,7 +42,7 @@ def _outputs(model: MSUN, data: DataSet, say: Callable[[str], None]) -> list[int
     if sorted(names) != sorted(classes) and _are_numbers(names) and _are_numbers(classes):
         names, classes = ([str(int(name)) for name in some] for some in (names, classes))  # 007 is 7
     if sorted(names) != sorted(classes):
-        wrong = next(name for name in classes if name not in names)
+        wrong = next((name for name in classes if name not in names), classes[0])  # or it is there twice
         right = next((name for name in names if name not in classes), names[0])
         hint = "; say by --class_names which they are" if _are_numbers(names) or _are_numbers(classes) else ""
         raise DataError(

@@ -194,10 +194,7 @@ class TrainConfig:
         self.check_stored()
         if network:
             self._check_network()
-        if self.warmup_epochs > self.epochs:
-            raise UserError(
-                f"warmup_epochs: expected at most as many as epochs, {self.epochs}, got {self.warmup_epochs}"
-            )
+        check_warmup(self.warmup_epochs, self.epochs)
 
     def _check_network(self) -> None:
         """Raise a `UserError` unless the backbone can be had, and cut where the method needs that."""

@@ -69,7 +69,8 @@ def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> 
     """Open the data set that `config.data` names, decoding it into memory when `config.cache` says so.
 
     Without `train` the training images are counted but not decoded, as evaluation wants it; of shards there need be
-    none. All processes of `world` call this, and the first one speaks for them.
+    none. Validation images that would not fit into memory are decoded whenever they are needed then. All processes of
+    `world` call this, and the first one speaks for them.
 
     Raises:
         DataError: if it is missing, empty, its two splits differ in classes (of shards: if there are some in val
@@ -82,7 +83,11 @@ def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> 
         world.say(sizes_line(data.name, sides, config.scales))
     if not config.cache:
         return data
-    world.on_first(lambda: check_memory(data, config, train))
+    if train:
+        world.on_first(lambda: check_memory(data, config))
+    elif too_large := world.on_first(lambda: _too_large(data, config, train=False)):
+        world.say(f"{too_large}; they are decoded whenever they are needed")
+        return data
     return in_memory(data, config, train, world)
 
 
@@ -172,17 +177,22 @@ def _kept_side(config: TrainConfig, split: str) -> int:
     return 2 * config.scales[-1] if split == "train" else shorter_side(config.test_size, config.crop_ratio)
 
 
-def check_memory(data: DataSet, config: TrainConfig, train: bool) -> None:
-    """Raise a `UserError` if what `in_memory` keeps would not fit into the free memory, judging by a sample."""
+def check_memory(data: DataSet, config: TrainConfig) -> None:
+    """Raise a `UserError` if what `in_memory` keeps for a training would not fit into the free memory."""
+    if too_large := _too_large(data, config, train=True):
+        raise UserError(f"{too_large}; --cache false decodes them whenever they are needed")
+
+
+def _too_large(data: DataSet, config: TrainConfig, train: bool) -> str | None:
+    """Return what to say if what `in_memory` keeps would not fit into the free memory, judging by a sample."""
     sources = {"val": data.val, **({"train": data.train} if train else {})}
     need = processes_here() * sum(_bytes(source, _kept_side(config, split)) for split, source in sources.items())
     free = free_memory()
-    if free is not None and need > free:
-        count = sum(map(len, sources.values()))
-        raise UserError(
-            f"{data.name}: its {count} images, decoded, take about {in_gigabytes(need)} of memory, and "
-            f"{in_gigabytes(free)} are free; --cache false decodes them whenever they are needed"
-        )
+    if free is None or need <= free:
+        return None
+    count = sum(map(len, sources.values()))
+    taken = f"its {count} images, decoded, take about {in_gigabytes(need)} of memory"
+    return f"{data.name}: {taken}, and {in_gigabytes(free)} are free"
 
 
 def _bytes(source: ImageSource, at_most: int) -> int:

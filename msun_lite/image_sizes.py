@@ -37,7 +37,7 @@ def fitting_scales(sides: Sequence[int]) -> list[int]:
 
 
 def sizes_line(name: str, sides: Sequence[int], scales: Sequence[int]) -> str:
-    """Return in words how large images are, and which scales suit them if `scales` are others."""
+    """Return in words how large images are, and which scales suit them if `scales`, more than one, are others."""
     bounds = (0, LARGEST[0], LARGEST[1], LARGEST[-1])
     shares = {high: sum(low < side <= high for side in sides) for low, high in pairwise(bounds)}
     parts = [f"{100 * count / len(sides):.0f} % to {high} px" for high, count in shares.items()]
@@ -45,7 +45,9 @@ def sizes_line(name: str, sides: Sequence[int], scales: Sequence[int]) -> str:
     line = f"{name}: the shorter sides of {len(sides)} images are {min(sides)} to {max(sides)} px, half of them above "
     line += f"{median(sides):.0f}: {', '.join(parts)}"
     fitting = fitting_scales(sides)
-    return line if list(scales) == fitting else f"{line}; scales {','.join(map(str, fitting))} would suit them"
+    if len(scales) == 1 or list(scales) == fitting:
+        return line
+    return f"{line}; scales {','.join(map(str, fitting))} would suit them"
 
 
 def with_fitting_scales(config: TrainConfig, sizes: bool) -> TrainConfig:

@@ -27,7 +27,7 @@ from msun_lite.files import write_text
 from msun_lite.progress import note, show
 from msun_lite.records import RunFolder, read_json
 from msun_lite.tables import accuracy_table, subnet_table
-from msun_lite.train import train
+from msun_lite.train import train, with_scales_chosen
 
 
 def reproduce(options: dict) -> dict[str, dict]:
@@ -128,7 +128,8 @@ def _ends(record: dict) -> str:
 def run(options: Namespace, command: str) -> None:
     """Train and compare what the options of the command say."""
     refuse_several("reproduce")
-    reproduce(options.as_dict())
+    chosen = with_scales_chosen(TrainConfig(**options.as_dict()), command)
+    reproduce({**options.as_dict(), "scales": chosen.scales, "sizes": chosen.sizes})
 
 
 def main(argv: list[str] | None = None) -> int:

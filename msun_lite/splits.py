@@ -35,7 +35,8 @@ def read_splits(folder: Path, val_share: float | None = None) -> tuple[ClassFold
             raise UserError(shown(f"val_share: expected none for {folder}, which has {found[0]}/, got {val_share}"))
         whole = folder / "train"
         return _divided(read_class_folder(whole if _has_folders(whole) else folder), folder, val_share)
-    hint = "" if found else "; --val_share 0.2 keeps a part of the images of a folder without a split for validation"
+    keeps = "--val_share 0.2 keeps a part of the images of a folder without a split for validation"
+    hint = "" if found else f"; in a training or for shards, {keeps}"
     train, val = _split(folder, "train", hint), _split(folder, found[0] if found else "val", hint)
     if train.classes != val.classes:
         raise DataError(shown(f"{folder}: expected the same classes in train and val, {_difference(train, val)}"))

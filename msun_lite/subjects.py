@@ -7,6 +7,7 @@ from pathlib import Path
 from msun_lite.class_names import read_class_names
 from msun_lite.config import TrainConfig, check_normalisation, make_config, read_config
 from msun_lite.cost import size_grid
+from msun_lite.data import is_folder
 from msun_lite.devices import use_threads
 from msun_lite.distributed import ALONE, World
 from msun_lite.errors import UserError
@@ -79,6 +80,12 @@ def config_of(found: Found, source: str, **options) -> TrainConfig:
     return TrainConfig(**{"method": found.method, **same, **options})
 
 
+def on_data(config: TrainConfig, data: str) -> TrainConfig:
+    """Return the options of a run with other data; its `val_share` goes on for a folder without a split alone."""
+    divided = is_folder(data) and Path(data).is_dir() and not has_validation(Path(data))
+    return replace(config, data=data, val_share=config.val_share if divided else None)
+
+
 def default_sizes(scales: Sequence[int]) -> list[int]:
     """Return the sizes to measure at where nothing says them: 13 between the scales, or from a seventh of the only one.
 
@@ -100,12 +107,12 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
     overrides = {name: getattr(options, name) for name in ("device", "workers", "threads")}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
     overrides |= {"sizes": options.sizes} if options.sizes else {}
-    if options.data is not None and (has_validation(Path(options.data)) or not Path(options.data).is_dir()):
-        overrides["val_share"] = None  # that of the run is for a folder without a split
     if options.arch is None:
         config = config_of(find_model(options.run), options.run, **overrides)
     else:
         config = make_config(options.grid, method="vanilla", arch=options.arch, split=options.split, **overrides)
+    if options.data is not None:
+        config = on_data(config, options.data)
     config.check_stored()
     check_normalisation(options.mean, options.std)
     world.pick_device(config.device)

@@ -84,7 +84,7 @@ def train(config: TrainConfig, model: MSUN | None = None) -> Path:
     """
     if model is not None:
         config = described(config, model)
-    config.check_stored() if config.resume else config.check(network=model is None)
+    config.check_stored()
     check_packages(config)
     folder = RunFolder(config.out)
     with (
@@ -108,6 +108,8 @@ def _train(
     """Run what `config` describes; the folder is `held` once there is something in it that another could write to."""
     # A run that goes on reads it from its folder, which the first process can reach.
     config = world.on_first(lambda: begun_or_not(config, folder, world.say))
+    if not config.resume:
+        config.check(network=model is None)
     world.pick_device(config.device)
     if world.on_first(lambda: is_finished(folder, config, read_config, CHECKED)):
         world.say(f"{folder.path}: finished already")
@@ -320,19 +322,27 @@ def as_word(value: object) -> str:
 
 
 def run(options: Namespace, command: str) -> None:
-    """Train what the options of the command say.
+    """Train what the options of the command say."""
+    train(with_scales_chosen(TrainConfig(**options.as_dict()), command))
 
-    On a folder of images, where nothing says the scales, they are chosen by the images' sizes.
+
+def with_scales_chosen(config: TrainConfig, command: str) -> TrainConfig:
+    """Return the options that a command line gave; for a folder of images, with scales that suit their sizes.
+
+    They are as they were where the command line says them, and those of the run where one goes on.
     """
-    config = TrainConfig(**options.as_dict())
     given = {word[2:].partition("=")[0].replace("-", "_") for word in shlex.split(command) if word.startswith("--")}
-    begun = config.resume and RunFolder(config.out).config.exists()
-    if not begun and not given & {"preset", "config", "scales"} and is_folder(config.data):
-        config = with_fitting_scales(config, sizes="sizes" not in given)
-        if os.environ.get("RANK", "0") == "0":  # torchrun's; the processes have not joined yet
-            chosen = ",".join(map(str, config.scales))
-            show(f"the scales are chosen by the images' sizes: {chosen}; --scales or --preset choose others")
-    train(config)
+    if given & {"preset", "config", "scales"} or not is_folder(config.data):
+        return config
+    stored = RunFolder(config.out).config
+    if config.resume and stored.exists():
+        begun = read_config(stored)
+        return dataclasses.replace(config, scales=begun.scales, sizes=config.sizes if "sizes" in given else begun.sizes)
+    config = with_fitting_scales(config, sizes="sizes" not in given)
+    if os.environ.get("RANK", "0") == "0":  # torchrun's; the processes have not joined yet
+        chosen = ",".join(map(str, config.scales))
+        show(f"the scales are chosen by the images' sizes: {chosen}; --scales or --preset choose others")
+    return config
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -120,8 +120,6 @@ def transfer(config: TransferConfig) -> Path:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
     config.check()
-    if config.mode == "finetune" and not config.resume:
-        check_warmup(config.warmup_epochs, config.epochs)
     folder = RunFolder(config.out)
     with StopRequest() as stop, stop.planned(note, folder.config, _go_on(folder)):
         _transfer(config, folder, stop)
@@ -130,6 +128,8 @@ def transfer(config: TransferConfig) -> Path:
 
 def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> None:
     config = begun_or_not(config, folder, note)
+    if config.mode == "finetune" and not config.resume:
+        check_warmup(config.warmup_epochs, config.epochs)
     pick_device(config.device)
     if is_finished(folder, config, read_transfer_config, FREE_ON_RESUME):
         note(f"{folder.path}: finished already")
@@ -303,7 +303,7 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
     model, scale = move.model, move.scale
     data = task.data
     if config.cache and _on_disk(data):
-        check_memory(data, plan, train=True)
+        check_memory(data, plan)
         data = in_memory(data, plan, train=True)
     _freeze_others(model, scale)
     trainer = Trainer(plan, data, model, folder, title=f"{Path(config.run).name} on {data.name},")

@@ -75,6 +75,11 @@ def test_other_classes_are_refused_with_a_way_to_name_numbers():
         match_classes(data_set(["a", "b"]), model(["a", "b"]), model(["b", "a"]))
 
 
+def test_a_class_that_comes_twice_is_named():
+    with pytest.raises(DataError, match=r"expected the model's classes, such as '8', got '7' in its place"):
+        match_classes(data_set(["7", "07"]), model(["7", "8"], 2))
+
+
 def test_accuracy_follows_the_names(photos, tiny):
     network = MSUN.vanilla("resnet_lite", 16, num_classes=2, class_names=["cat", "dog"])
     with torch.no_grad():

@@ -17,7 +17,7 @@ from msun_lite.errors import DataError, UserError
 from msun_lite.evaluate import measure
 from msun_lite.images import UnreadableImage, decode
 from msun_lite.loaders import EpochSampler, EvalView, TrainView, collate, eval_loader, train_loader
-from msun_lite.sources import ImageSource
+from msun_lite.sources import FileSource, ImageSource, MemorySource
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1", "I;16", "RGB"])
@@ -196,6 +196,19 @@ def test_images_that_would_not_fit_into_memory_are_refused_before_they_are_decod
     load_data(tiny(data=str(photos), cache=False))
     monkeypatch.setattr(data_module, "free_memory", lambda: need)
     load_data(tiny(data=str(photos)))
+
+
+def test_an_evaluation_reads_images_that_would_not_fit_into_memory_when_they_are_needed(
+    photos, tiny, monkeypatch, capsys
+):
+    for index in range(100):
+        shutil.copy(photos / "val" / "cat" / "0.png", photos / "val" / "cat" / f"more{index}.png")
+    kept = load_data(tiny(data=str(photos)), train=False)
+    monkeypatch.setattr(data_module, "free_memory", lambda: 0)
+    read = load_data(tiny(data=str(photos)), train=False)
+    assert "are free; they are decoded whenever they are needed" in capsys.readouterr().out
+    assert (type(kept.val), type(read.val)) == (MemorySource, FileSource)
+    assert read.describe() == kept.describe()
 
 
 def test_free_memory_is_that_of_the_tightest_limit(tmp_path, monkeypatch):

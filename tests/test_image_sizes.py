@@ -1,6 +1,7 @@
 import pytest
 from PIL import Image
 
+from msun_lite import ablate, reproduce
 from msun_lite.config import read_config
 from msun_lite.data import load_data
 from msun_lite.image_sizes import fitting_scales, shorter_sides, sizes_line
@@ -52,7 +53,7 @@ def test_a_training_says_how_large_its_images_are_from_folders_and_shards(photos
         assert "the shorter sides" not in capsys.readouterr().out
 
 
-def test_where_nothing_says_the_scales_they_follow_from_the_images(photos, tmp_path, capsys):
+def test_where_nothing_says_the_scales_they_follow_from_the_images(photos, tmp_path, monkeypatch, capsys):
     for path in photos.rglob("*.png"):
         with Image.open(path) as image:
             image.resize((130, 100)).save(path)
@@ -66,7 +67,27 @@ def test_where_nothing_says_the_scales_they_follow_from_the_images(photos, tmp_p
     output = capsys.readouterr().out
     assert "finished already" in output
     assert "chosen by" not in output
+    monkeypatch.chdir(tmp_path)  # a run whose folder nothing names
+    for _ in range(2):
+        assert main(["--data", str(photos), *SMALL, "--resume=auto"]) == 0
+    assert "finished already" in capsys.readouterr().out
     stated = tmp_path / "stated"
     assert main(["--data", str(photos), "--out", str(stated), *SMALL, "--scales=8,16", "--sizes=8,16"]) == 0
     assert read_config(stated / "config.yaml").scales == [8, 16]
     assert "scales 16,64,112 would suit them" in capsys.readouterr().out
+
+
+def test_scales_are_chosen_for_all_runs_of_a_table_too(photos, tmp_path, monkeypatch):
+    for path in photos.rglob("*.png"):
+        with Image.open(path) as image:
+            image.resize((130, 100)).save(path)
+    asked = []
+    monkeypatch.setattr(reproduce, "reproduce", asked.append)
+    monkeypatch.setattr(ablate, "ablate", lambda table, seeds, options: asked.append(options))
+    assert reproduce.main(["--data", str(photos)]) == 0
+    assert ablate.main(["--data", str(photos), "--table=6"]) == 0
+    assert [(options["scales"], options["sizes"]) for options in asked] == [([16, 64, 112], [*range(16, 113, 8)])] * 2
+
+
+def test_one_scale_is_measured_against_nothing():
+    assert "would suit" not in sizes_line("mine", [100] * 3, [1])

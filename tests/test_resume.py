@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from msun_lite.engine import Trainer, learning_rate
 from msun_lite.errors import CheckpointError, UserError
 from msun_lite.records import RunFolder
 from msun_lite.train import main, train
+from msun_lite.transfer import main as transfer
 from tests.conftest import TINY
 from tests.runs import same, weights
 
@@ -378,3 +380,20 @@ def test_a_run_can_be_lengthened_and_its_record_says_so(tiny, tmp_path, capsys, 
     )
     assert main(["--out", str(folder), "--resume"]) == 0
     assert "finished already" in capsys.readouterr().out
+
+
+def test_a_run_that_is_begun_by_the_line_that_would_go_on_is_checked_as_any_new_one(tiny, photos, tmp_path, capsys):
+    with pytest.raises(UserError, match="warmup_epochs: expected at most as many as epochs, 2, got 3"):
+        train(replace(tiny(epochs=2), resume="auto", warmup_epochs=3))
+    assert not (tmp_path / "run").exists()
+    line = [
+        "quick-msun",
+        "--dataset",
+        str(photos),
+        "--mode=finetune",
+        "--epochs=2",
+        "--warmup_epochs=3",
+        "--resume=auto",
+    ]
+    assert transfer([*line, "--out", str(tmp_path / "moved")]) == 2
+    assert "warmup_epochs: expected at most as many as epochs, 2, got 3" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_a_share_is_refused_where_there_is_a_split_or_too_little_to_divide(photo
         tiny(val_share=0.2)
     with pytest.raises(UserError, match="val_share: expected less than 1"):
         tiny(data=str(unsplit), val_share=1.0)
-    with pytest.raises(DataError, match=r"found no train/; --val_share 0\.2 keeps"):
+    with pytest.raises(DataError, match=r"found no train/; in a training or for shards, --val_share 0\.2 keeps"):
         read_splits(unsplit)
     for path in sorted((unsplit / "dog").iterdir())[1:]:
         path.unlink()

@@ -7,7 +7,7 @@ import torch
 
 from msun_lite import MSUN
 from msun_lite.evaluate import main as evaluate
-from msun_lite.subjects import find_model
+from msun_lite.subjects import find_model, on_data
 from msun_lite.train import train
 from msun_lite.transfer import main as transfer
 
@@ -55,3 +55,9 @@ def test_the_result_of_a_transfer_is_measured_and_transferred_again(saved, photo
     assert evaluate([str(once), "--data", str(photos), "--sizes", "8,16", "--json", str(tmp_path / "x.json")]) == 0
     assert json.loads((tmp_path / "x.json").read_text())["sizes"] == [8, 16]
     assert transfer([str(once), *words, "--out", str(twice)]) == 0
+
+
+def test_the_share_for_validation_goes_on_for_folders_without_a_split_alone(photos, tiny):
+    config = tiny(data=str(photos / "train"), val_share=0.5)
+    shares = {data: on_data(config, data).val_share for data in (config.data, str(photos), "scenes", "imagenette")}
+    assert shares == {config.data: 0.5, str(photos): None, "scenes": None, "imagenette": None}
