@@ -3,11 +3,14 @@
 A `model` is an `MSUN`, which itself stands on this file.
 """
 
+import copy
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, fx, nn
 
 from msun_lite.backbones import Recipe, can_build, find_recipe
 from msun_lite.errors import UserError, did_you_mean
@@ -18,10 +21,12 @@ from msun_lite.norms import PerScale
 def stages(model: nn.Module) -> tuple[str, ...]:
     """Return the last layers of the stages, in order: those of Eq. 2, five for the networks of Table I.
 
+    Of a network of one's own they are the last of the recorded layers that give maps of one size, for each size.
+
     Raises:
         UserError: if nothing says where this architecture's stages end.
     """
-    found = _recipe(model).stages
+    found = _recipe(model).stages or _last_of_each_size(model)
     if not found:
         raise UserError(
             f"layer: nothing says where the stages of {model.spec['arch']} end, expected the name of a layer"
@@ -43,6 +48,30 @@ def _recipe(model: nn.Module) -> Recipe:
     return find_recipe(arch) if can_build(arch) and not is_factory(arch) else Recipe(build=None)
 
 
+def _last_of_each_size(model: nn.Module) -> tuple[str, ...]:
+    """Return the last layer at each size of the map, of those that f and g call once; none if they are no graphs."""
+    largest, found = model.scales[-1], {}
+    ghost = copy.deepcopy(model).to("meta").eval()
+    parts = [ghost.get_submodule(part) for part in _parts(ghost, largest)]
+    if not all(isinstance(part, fx.GraphModule) for part in parts):
+        return ()
+
+    def note(name: str) -> Callable:
+        def hook(_: nn.Module, inputs: tuple, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[-1] > 1:
+                found[output.shape[-1]] = name
+
+        return hook
+
+    for part in parts:
+        called = Counter(node.target for node in part.graph.nodes if node.op == "call_module")
+        for name in (name for name, times in called.items() if times == 1):
+            part.get_submodule(name).register_forward_hook(note(name))
+    with torch.no_grad(), torch.device("meta"):
+        ghost.forward_at(torch.empty(1, 3, largest, largest), largest)
+    return tuple(found.values())
+
+
 def located(model: nn.Module, layer: str, scale: int) -> str:
     """Return the name that a layer of the plain CNN has in `model.named_modules()`, in or above the subnet of `scale`.
 
@@ -58,9 +87,14 @@ def located(model: nn.Module, layer: str, scale: int) -> str:
 def _names(model: nn.Module, scale: int) -> dict[str, str]:
     """Return {plain name: name in the model} of all layers in and above the subnet of `scale`."""
     found = {}
-    for part in (f"subnets.{scale}", f"unified.{scale}" if model.unify == "none" else "unified"):
+    for part in _parts(model, scale):
         found |= {name: f"{part}.{name}" for name, _ in model.get_submodule(part).named_modules() if name}
     return found
+
+
+def _parts(model: nn.Module, scale: int) -> tuple[str, str]:
+    """Return the names of the subnet of `scale` and of what is above it."""
+    return f"subnets.{scale}", f"unified.{scale}" if model.unify == "none" else "unified"
 
 
 def classifiers(network: nn.Module) -> list[nn.Linear]:

@@ -98,11 +98,13 @@ def test_it_works_inside_of_inference_mode(msun, images):
     torch.testing.assert_close(found, expected)
 
 
-def test_a_network_of_your_own_needs_the_layers_name(images):
+def test_the_last_stage_of_a_network_of_your_own_is_found_and_one_that_is_not_cut_needs_the_layers_name(images):
     model = MSUN.from_module(ResNetLite(5), "layer1", (16, 64)).eval()
-    assert grad_cam(model, images, [0, 1, 2], 32, "layer4").shape == (3, 64, 64)
+    assert torch.equal(grad_cam(model, images, [0, 1, 2], 32), grad_cam(model, images, [0, 1, 2], 32, "layer4"))
+    whole = MSUN.vanilla("msun_lite.backbones:ResNetLite", 64, 5).eval()
+    assert grad_cam(whole, images, [0, 1, 2], 32, "layer4").shape == (3, 64, 64)
     with pytest.raises(UserError, match="layer: nothing says where the stages of msun_lite.backbones:ResNetLite end"):
-        grad_cam(model, images, [0, 1, 2], 32)
+        grad_cam(whole, images, [0, 1, 2], 32)
 
 
 def test_agreement_of_equal_opposite_and_separate_maps():

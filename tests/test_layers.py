@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from msun_lite import MSUN
-from msun_lite.backbones import CUTTABLE, RECIPES
+from msun_lite.backbones import CUTTABLE, RECIPES, ResNetLite
 from msun_lite.cka import catch
 from msun_lite.errors import UserError
 from msun_lite.layers import as_found, layers, located, stages
@@ -60,9 +60,11 @@ def test_an_unknown_layer_or_network_is_refused():
     model = MSUN.vanilla("resnet_lite", 16, 10)
     with pytest.raises(UserError, match="none called 'conv9', did you mean conv1"):
         located(model, "conv9", 16)
-    model.spec["arch"] = "MyNet"
+    with torch.device("meta"):
+        uncut = MSUN.vanilla("alexnet", 64, 10)
+    uncut.spec["arch"] = "MyNet"
     with pytest.raises(UserError, match="MyNet"):
-        stages(model)
+        stages(uncut)
 
 
 def test_every_module_gets_its_mode_back():
@@ -77,3 +79,10 @@ def test_every_module_gets_its_mode_back():
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [module.training for module in network.modules()] == [True, False, True]
+
+
+@pytest.mark.parametrize("unify", ["largest", "none"])
+def test_the_stages_of_a_network_of_ones_own_are_the_last_layers_of_each_size(unify):
+    model = MSUN.from_module(ResNetLite(5), "layer1", (32, 64), unify=unify, norm="shared")
+    assert stages(model) == layers(model) == ("relu", "layer1", "layer2", "layer3", "layer4")
+    assert all(located(model, stage, 32) for stage in stages(model))
