@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from msun_lite.backbones import TIMM, import_timm
 from msun_lite.checkpoint import unreadable
 from msun_lite.errors import CheckpointError, UserError, first_line
+from msun_lite.records import RunFolder
 from msun_lite.spec import read_spec, sourced
 
 SHIPPED = Path(__file__).parent / "weights"
@@ -60,6 +61,8 @@ def find_pretrained(source: str | Path, **download: object) -> Path:
     for folder in (Path(source), SHIPPED / str(source)):
         if all((folder / name).is_file() for name in MODEL_FILES):
             return folder
+    if RunFolder(source).checkpoint.is_file():
+        raise CheckpointError(f"{source}: expected a finished run, found a checkpoint alone: --resume goes on with it")
     shipped = ", ".join(sorted(path.parent.name for path in SHIPPED.glob("*/model.json"))) or "none"
     expected = f"expected a run folder with {' and '.join(MODEL_FILES)}, or a shipped name ({shipped})"
     if str(source).count("/") != 1 or Path(source).parent.exists():

@@ -35,6 +35,13 @@ def test_a_saved_model_asks_for_its_data_in_one_line(saved, capsys):
     assert error.count(str(saved)) == error.count("\n") == 1
 
 
+def test_a_run_that_was_stopped_is_told_from_a_folder_without_a_model(tmp_path, capsys):
+    (tmp_path / "checkpoint.pt").touch()
+    assert evaluate([str(tmp_path)]) == 2
+    expected = "expected a finished run, found a checkpoint alone: --resume goes on with it"
+    assert capsys.readouterr().err == f"error: {tmp_path}: {expected}\n"
+
+
 def test_a_damaged_configuration_is_named_once(saved, capsys):
     (saved / "config.yaml").write_text("[")
     assert evaluate([str(saved)]) == 2
