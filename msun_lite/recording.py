@@ -87,6 +87,31 @@ def place_of(error: Exception, *networks: nn.Module) -> str:
     return ""
 
 
+def why(error: Exception) -> str:
+    """Return the first line of what a network's forward raised on the device meta, where tensors have no values."""
+    if "meta tensor" not in str(error):
+        return first_line(error)
+    return f"expected a forward that asks for shapes alone, not for a tensor's values ({first_line(error)})"
+
+
+def shape_read(nodes: set[fx.Node]) -> str:
+    """Return what to do if the nodes that lead around a layer read the images' shape; empty if they take more of them.
+
+    Args:
+        nodes: those that the logits follow from, the layer's own course left out.
+    """
+    users = [node for node in nodes if any(other.op == "placeholder" for other in node.all_input_nodes)]
+    if not all(_reads_shape(node) for node in users):
+        return ""
+    return ", after which the shape of the images is used: read it from the features there"
+
+
+def _reads_shape(node: fx.Node) -> bool:
+    if node.op == "call_method":
+        return node.target in ("size", "dim")
+    return node.target is getattr and node.args[1] in ("shape", "ndim")
+
+
 def check_cuttable(cnn: nn.Module, split: str) -> None:
     """Raise a `UserError` if a network does something beside its forward that would be lost when it is cut in two.
 

@@ -17,8 +17,8 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
-from msun_lite.errors import UserError, first_line
-from msun_lite.recording import check_cuttable, place_of, record
+from msun_lite.errors import UserError
+from msun_lite.recording import check_cuttable, place_of, record, shape_read, why
 
 STEMS = ("coarse", "fine")
 """What the paper leaves open: how finely the stems below the largest scale sample their image."""
@@ -44,16 +44,17 @@ def cut(cnn: nn.Module, split: str) -> tuple[fx.GraphModule, fx.GraphModule]:
     if len(ends) != 1:
         raise UserError(f"split: expected {split} to run once in a forward, got {len(ends)} times")
     logits = next(node for node in graph.nodes if node.op == "output")
-    around = [node for node in _needed(logits, stop=ends[0]) if node.op == "placeholder"]
-    if around:
-        raise UserError(f"split: expected a layer that all of the network passes through, got {split}")
+    needed = _needed(logits, stop=ends[0])
+    if any(node.op == "placeholder" for node in needed):
+        expected = "expected a layer that all of the network passes through"
+        raise UserError(f"split: {expected}, got {split}{shape_read(needed)}")
     lower, upper = fx.Graph(), fx.Graph()
     copied: dict[fx.Node, fx.Node] = {}
     for node in _in_order(graph, _needed(ends[0]) | {ends[0]}):
         copied[node] = lower.node_copy(node, copied.__getitem__)
     lower.output(copied[ends[0]])
     copied = {ends[0]: upper.placeholder("features")}
-    for node in _in_order(graph, _needed(logits, stop=ends[0]) | {logits}):
+    for node in _in_order(graph, needed | {logits}):
         copied[node] = upper.node_copy(node, copied.__getitem__)
     return fx.GraphModule(cnn, lower, "Lower"), fx.GraphModule(cnn, upper, "Upper")
 
@@ -92,7 +93,7 @@ def dry_run(network: nn.Module, scale: int, name: str) -> object:
             return ghost(torch.empty(1, 3, scale, scale))
     except Exception as error:  # whatever a network may refuse
         where = place_of(error, ghost)
-        raise UserError(f"scales: {name} cannot take images of {scale} px{where}: {first_line(error)}") from None
+        raise UserError(f"scales: {name} cannot take images of {scale} px{where}: {why(error)}") from None
 
 
 @contextlib.contextmanager

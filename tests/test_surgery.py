@@ -64,8 +64,11 @@ class Skipping(nn.Module):
         self.first, self.middle, self.last = (nn.Conv2d(3, 3, 1) for _ in range(3))
 
     def forward(self, x):
+        batch, size = (x.shape[0], x.size(0)) if self.kind == "shape" else (0, 0)
         x = self.first(x)
         y = self.middle(x)
+        if self.kind == "shape":
+            return y.reshape(batch, 3, -1).mean(2).view(size, 3)
         if self.kind == "twice":
             return self.last(self.middle(y)).mean((2, 3))
         if self.kind == "values" and y.sum() > 0:
@@ -75,11 +78,21 @@ class Skipping(nn.Module):
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [("around", "all of the network passes through"), ("twice", "got 2 times"), ("values", "cannot be recorded")],
+    [
+        ("around", "all of the network passes through, got middle$"),
+        ("shape", "got middle, after which the shape of the images is used: read it from the features there"),
+        ("twice", "got 2 times"),
+        ("values", "cannot be recorded"),
+    ],
 )
 def test_a_layer_that_does_not_divide_the_network_is_refused(kind, message):
     with pytest.raises(UserError, match=message):
         cut(Skipping(kind), "middle")
+
+
+def test_a_network_that_looks_at_values_is_told_so():
+    with pytest.raises(UserError, match=r"test_surgery\.py:\d+: expected a forward that asks for shapes alone"):
+        count_classes(Skipping("values"), 8)
 
 
 class Dropping(nn.Module):
