@@ -77,7 +77,7 @@ def read_class_names(path: Path, count: int) -> list[str]:
         UserError: naming the file, if there are others than so many, or one twice.
     """
     try:
-        names = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{shown(path)}: expected a text file with a class a line, got: {error}") from None
     if len(names) != count or len(set(names)) != count:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from msun_lite import MSUN
-from msun_lite.class_names import match_classes
+from msun_lite.class_names import match_classes, read_class_names
 from msun_lite.data import BadImages, DataSet
 from msun_lite.distributed import ALONE
 from msun_lite.errors import DataError
@@ -78,6 +78,11 @@ def test_other_classes_are_refused_with_a_way_to_name_numbers():
 def test_a_class_that_comes_twice_is_named():
     with pytest.raises(DataError, match=r"expected the model's classes, such as '8', got '7' in its place"):
         match_classes(data_set(["7", "07"]), model(["7", "8"], 2))
+
+
+def test_names_are_read_as_windows_writes_them(tmp_path):
+    (tmp_path / "names.txt").write_bytes("\ufeffKäfer\r\ncat\r\n\r\n".encode())
+    assert read_class_names(tmp_path / "names.txt", 2) == ["Käfer", "cat"]
 
 
 def test_accuracy_follows_the_names(photos, tiny):
