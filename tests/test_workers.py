@@ -42,7 +42,7 @@ def fail(warm, tmp_path, failure, workers, method):
     return process.exitcode, (tmp_path / "output").read_text(), ended - (tmp_path / "note").stat().st_mtime
 
 
-STARTS = [("fork", 0), ("fork", 1), ("fork", 4), ("forkserver", 2), ("spawn", 1)]
+STARTS = [("fork", 1), ("fork", 4), ("forkserver", 1), ("forkserver", 4), ("spawn", 1), ("spawn", 4)]
 """How workers are started, and how many."""
 
 LINES = {
@@ -54,11 +54,7 @@ LINES = {
 """What each failure says."""
 
 
-@pytest.mark.parametrize("failure", LINES)
-@pytest.mark.parametrize(("method", "workers"), STARTS)
-def test_a_failure_ends_the_training_and_its_workers_with_what_went_wrong(warm, tmp_path, failure, method, workers):
-    if workers == 0 and failure in ("shm", "killed"):
-        pytest.skip("there is no worker that this could happen to")
+def check(warm, tmp_path, failure, workers, method):
     code, output, seconds = fail(warm, tmp_path, failure, workers, method)
     assert code == (1 if failure == "bug" else 2), output
     assert LINES[failure] in output
@@ -66,9 +62,20 @@ def test_a_failure_ends_the_training_and_its_workers_with_what_went_wrong(warm, 
     assert seconds < LIMIT
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_the_failure_of_one_of_several_processes_ends_all(tmp_path, workers):
-    processes = ranks.start(2, "-m", "tests.failing", "bug", str(workers), "fork", str(tmp_path))
+@pytest.mark.parametrize("failure", LINES)
+@pytest.mark.parametrize(("method", "workers"), STARTS)
+def test_a_failure_ends_the_training_and_its_workers_with_what_went_wrong(warm, tmp_path, failure, method, workers):
+    check(warm, tmp_path, failure, workers, method)
+
+
+@pytest.mark.parametrize("failure", ["memory", "bug"])
+def test_a_failure_without_workers_ends_the_training_the_same_way(warm, tmp_path, failure):
+    check(warm, tmp_path, failure, 0, "fork")
+
+
+@pytest.mark.parametrize(("method", "workers"), [("fork", 0), ("fork", 4), ("forkserver", 1), ("spawn", 1)])
+def test_the_failure_of_one_of_several_processes_ends_all(tmp_path, method, workers):
+    processes = ranks.start(2, "-m", "tests.failing", "bug", str(workers), method, str(tmp_path))
     codes = [code for code, _, _ in ranks.finish(processes, 120)]
     seconds = time.time() - (tmp_path / "note").stat().st_mtime
     assert codes == [2, 1]
