@@ -55,5 +55,6 @@ def in_gigabytes(count: float) -> str:
 
 
 def processes_here() -> int:
-    """Return how many processes of this run share the machine's memory."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    """Return how many processes of this run share the machine's memory, as torchrun says it; one where nobody does."""
+    count = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(count) if count.isdecimal() else 1

@@ -17,6 +17,7 @@ from msun_lite.errors import DataError, UserError
 from msun_lite.evaluate import measure
 from msun_lite.images import UnreadableImage, decode
 from msun_lite.loaders import EpochSampler, EvalView, TrainView, collate, eval_loader, train_loader
+from msun_lite.memory import processes_here
 from msun_lite.sources import FileSource, ImageSource, MemorySource
 
 
@@ -305,3 +306,11 @@ def test_a_batch_of_unreadable_images_is_empty_not_an_error():
     batch = collate(["a.png: empty", "b.png: empty"])
     assert len(batch.labels) == 0
     assert len(batch.bad) == 2
+
+
+@pytest.mark.parametrize(("stated", "count"), [("4", 4), ("", 1), (None, 1)])
+def test_the_memory_of_a_machine_is_shared_by_the_processes_that_torchrun_starts_there(monkeypatch, stated, count):
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    if stated is not None:
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", stated)
+    assert processes_here() == count
