@@ -79,7 +79,7 @@ def load_data(config: TrainConfig, train: bool = True, world: World = ALONE) -> 
     if config.data == "scenes":
         return _scenes(config, train)
     data = _shards(config, train, world) if config.data.startswith(PREFIX) else _folders(config, world)
-    if train and world.first and (sides := shorter_sides(data.train)):
+    if train and (sides := world.on_first(lambda: shorter_sides(data.train))):
         world.say(sizes_line(data.name, sides, config.scales))
     if not config.cache:
         return data

@@ -22,8 +22,13 @@ ENLARGED = 1.15
 
 
 def shorter_sides(source: ImageSource) -> list[int]:
-    """Return the shorter sides in pixels of a sample of a source's images, of those whose header can be read."""
-    # Files are as near as each other; of shards, which may have to be downloaded, it is the first ones' images.
+    """Return the shorter sides in pixels of a sample of a source's images, of those whose header can be read.
+
+    There is none of images on the web: to look at them would be to download them.
+    """
+    if not source.near:
+        return []
+    # One file is as quickly opened as another; of shards it is the first ones' images.
     step = -(-len(source) // SAMPLED) if isinstance(source, FileSource) else 1
     sizes = [source.size(index) for index in range(0, min(len(source), SAMPLED * step), step)]
     return [min(size) for size in sizes if size is not None]

@@ -183,6 +183,7 @@ class ShardSource(ImageSource):
     def __init__(self, shards: ShardSet, store: LocalShards | WebShards):
         super().__init__(array("i", shards.samples["label"].tolist()))  # no objects: worker processes share it
         self.shards, self.samples, self.store = shards.shards, shards.samples, store
+        self.near = isinstance(store, LocalShards)
         self._starts = np.cumsum([0] + [shard.samples for shard in self.shards])
 
     def read(self, index: int) -> Tensor:

@@ -14,6 +14,9 @@ from msun_lite.images import UnreadableImage, decode, image_size
 class ImageSource:
     """Labelled images of one split: `read(i)` gives uint8 [3, H, W], `labels[i]` its class."""
 
+    near = True
+    """Whether the images are on this machine, so that none has to be downloaded to look at it."""
+
     def __init__(self, labels: Sequence[int]):
         self.labels = labels
 

@@ -135,9 +135,9 @@ def test_labels_that_no_training_image_has_are_said(tar, streamed, tmp_path, cap
     for split in ("train", "val"):
         tar(f"{split}.tar", members)
     assert len(streamed(f"{tmp_path}/{{train,val}}.tar").classes) == max(labels) + 1
-    out = capsys.readouterr().out
-    assert said in out
-    assert len(out.splitlines()) == bool(said)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "the shorter sides" not in line]
+    assert said in "".join(lines)
+    assert len(lines) == bool(said)
 
 
 def _broken_images():
