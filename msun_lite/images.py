@@ -43,7 +43,7 @@ TURNS = {
 }
 """EXIF's orientation -> what makes such an image upright."""
 
-ORIENTATION, MAX_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT, BITS = 274, 281, 262, 339, 258
+WIDTH, HEIGHT, ORIENTATION, MAX_SAMPLE, PHOTOMETRIC, SAMPLE_FORMAT, BITS = 256, 257, 274, 281, 262, 339, 258
 """Tags of EXIF and TIFF."""
 
 DEPTHS = (8, 10, 12, 14, 16, 32)
@@ -85,13 +85,15 @@ def image_size(file: str | Path | BinaryIO) -> tuple[int, int] | None:
     """Return width and height of an upright image, from its header alone; None if that cannot be read."""
     try:
         with Image.open(file, formats=FORMATS) as image:
-            width, height = image.size
-            sideways = _orientation(image.info.get("exif", b"")) >= 5
+            if (tags := getattr(image, "tag_v2", None)) is None:
+                (width, height), orientation = image.size, _orientation(image.info.get("exif", b""))
+            else:  # a TIFF, whose size some Pillows turn by themselves
+                (width, height), orientation = (tags[WIDTH], tags[HEIGHT]), tags.get(ORIENTATION, 1)
     except MemoryError:
         raise
     except Exception:  # decoding it will name it
         return None
-    return (height, width) if sideways else (width, height)
+    return (height, width) if 5 <= orientation <= 8 else (width, height)
 
 
 def _reason(error: Exception) -> str:

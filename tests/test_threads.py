@@ -17,6 +17,9 @@ from msun_lite.errors import UserError
 SIZES = (8, 12, 16, 20, 32, 40)
 OWN = ({"norm": "per_scale"}, {"unify": "native", "norm": "per_scale"}, {"unify": "none"}, {})
 
+WHOLE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 14)
+"""Whether a model is compiled as one graph: of older versions, 2.10 needs several."""
+
 
 class Block(nn.Module):
     """A block with a norm of its own, recomputed in the backward pass if asked to."""
@@ -79,7 +82,7 @@ def test_a_compiled_model_answers_at_every_size_and_from_threads(options, dynami
     model, images = make(**options), batches()
     right = answers(model, images)
     # Sizes that vary cannot be compiled as one graph; those that are fixed can.
-    compiled = torch.compile(model, backend="eager", dynamic=dynamic, fullgraph=dynamic is False)
+    compiled = torch.compile(model, backend="eager", dynamic=dynamic, fullgraph=WHOLE and dynamic is False)
     for _ in range(2):
         torch.testing.assert_close(answers(compiled, images), right)
     with ThreadPoolExecutor(4) as pool:
@@ -87,6 +90,7 @@ def test_a_compiled_model_answers_at_every_size_and_from_threads(options, dynami
             torch.testing.assert_close(found, right)
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # PyTorch 2.10 looks at those of features
 def test_a_compiled_step_over_all_scales_has_the_gradients_of_a_plain_one():
     torch._dynamo.reset()
     plain = make(norm="per_scale").train()
@@ -97,7 +101,7 @@ def test_a_compiled_step_over_all_scales_has_the_gradients_of_a_plain_one():
         return sum(logits.square().sum() for logits in model.forward_scales(views)[1].values())
 
     loss(plain).backward()
-    torch.compile(lambda: loss(compiled), backend="eager", fullgraph=True)().backward()
+    torch.compile(lambda: loss(compiled), backend="eager", fullgraph=WHOLE)().backward()
     for expected, found in zip(plain.parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(found.grad, expected.grad)
     torch.testing.assert_close(compiled.state_dict(), plain.state_dict())  # the averages moved alike
