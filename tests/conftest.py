@@ -1,4 +1,5 @@
 import io
+import multiprocessing
 import os
 import tarfile
 import threading
@@ -159,6 +160,14 @@ def serve():
     for http in running:
         http.shutdown()
         http.server_close()
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Return a context that starts processes which have imported everything: they are at work within milliseconds."""
+    context = multiprocessing.get_context("forkserver")  # one for all tests: it takes what it imports at its start
+    context.set_forkserver_preload(["msun_lite.train", "tests.failing", "tests.test_kill"])
+    return context
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """Real processes, really killed: a run that goes on ends with the weights of one that was never stopped."""
 
-import multiprocessing
 import os
 import random
 import signal
@@ -18,14 +17,6 @@ from msun_lite.records import RunFolder
 from msun_lite.train import main, train
 
 KILLS = 20
-
-
-@pytest.fixture(scope="module")
-def warm():
-    """Return a context that starts processes which have imported everything: they are at work within milliseconds."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["msun_lite.train", "tests.test_kill"])
-    return context
 
 
 def quietly(argv):

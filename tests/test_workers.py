@@ -1,4 +1,3 @@
-import multiprocessing
 import subprocess
 import time
 
@@ -8,14 +7,6 @@ from tests import failing, ranks
 
 LIMIT = 10
 """Seconds from a failure to the end of all processes."""
-
-
-@pytest.fixture(scope="module")
-def warm():
-    """Return a context that starts processes which have imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["msun_lite.train", "tests.failing"])
-    return context
 
 
 def left_behind(session):
