@@ -48,7 +48,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     Args:
         table: a key of `TABLES`.
         seeds: of the trainings, each network once by each.
-        options: options of `TrainConfig` but those in `commands.ABLATED`; `out` is the folder for all.
+        options: options of `TrainConfig` but those in `ablate_options.ABLATED`; `out` is the folder for all.
 
     Raises:
         UserError: for options that cannot be used, or a folder that holds another run by the same name.

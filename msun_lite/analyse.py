@@ -26,9 +26,9 @@ from jsonargparse import Namespace
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from msun_lite.analyse_options import STUDIES
 from msun_lite.cka import LEAST
 from msun_lite.class_names import match_classes
-from msun_lite.commands import STUDIES
 from msun_lite.data import DataSet, load_data
 from msun_lite.devices import full_precision, pick_device
 from msun_lite.distributed import refuse_several

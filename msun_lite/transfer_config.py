@@ -122,6 +122,16 @@ class TransferConfig:
 
 
 def make_transfer_parser(prog: str, description: str) -> OneLineParser:
+    """Return the parser of `transfer`: that of `TransferConfig`, and what else its command line may hold."""
+    parser = _config_parser(prog, description)
+    runs_help = "Run folder or shipped weights to transfer; with --table, the folders of finished transfers."
+    parser.add_argument("runs", type=str, nargs="*", default=[], help=runs_help)
+    table_help = "Assemble finished transfers in the layout of Table III, beside the paper's figures."
+    parser.add_argument("--table", type=bool, default=False, help=table_help)
+    return parser
+
+
+def _config_parser(prog: str, description: str) -> OneLineParser:
     """Return a parser of all options of `TransferConfig`, with --config and --print_config."""
     return options_parser(TransferConfig, GROUPS, prog, description, stored=read_transfer_config)
 
@@ -134,7 +144,7 @@ def read_transfer_config(path: Path) -> TransferConfig:
     """
     stored = read_yaml(path)
     try:
-        options = make_transfer_parser("read_transfer_config", "").parse_object(stored)
+        options = _config_parser("read_transfer_config", "").parse_object(stored)
         options.pop("config", None)
         config = TransferConfig(**options.as_dict())
         config.check()

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from msun_lite import ablate, analyse, cost, evaluate, reproduce, train, transfer
-from msun_lite.commands import ABLATED
+from msun_lite.ablate_options import ABLATED
 from msun_lite.config import METHODS, PRESETS, TrainConfig, make_config, make_parser, read_config
 from msun_lite.errors import UserError
 from msun_lite.options import dump_yaml, parse
