@@ -20,12 +20,13 @@ $(READY): requirements.txt pyproject.toml
 reproduce: $(READY)  ## Train Vanilla, MST and MSUN on drawn scenes; table, figure and report in runs/reproduce-quick
 	$(BIN)/python -m msun_lite.reproduce --preset quick
 
-test: $(READY) lint  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(READY) lint  ## Run the tests, one process a core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
-lint: $(READY)  ## Check style
+lint: $(READY)  ## Check style, and that imports run one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 benchmark: $(READY)  ## Measure the speed claims
 	$(BIN)/python benchmarks/scenes.py

@@ -21,11 +21,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch_cka import CKA
 
 from msun_lite.cka import StreamingCKA, catch, gram
-from msun_lite.layers import layers, located
-from msun_lite.model import MSUN
-from msun_lite.options import OneLineParser, parse
-from msun_lite.records import environment, write_json
-from msun_lite.timing import in_turns, spread
+from msun_lite.networks.layers import layers, located
+from msun_lite.networks.msun import MSUN
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.environment import environment
+from msun_lite.utils.files import write_json
+from msun_lite.utils.timing import in_turns, spread
 
 ARCH, SIZE = "resnet_lite", 112
 

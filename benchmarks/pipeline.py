@@ -28,15 +28,17 @@ from torchvision.datasets.folder import default_loader
 from torchvision.transforms import v2
 
 from msun_lite.config import TrainConfig, make_config
-from msun_lite.devices import pick_device, to_float
-from msun_lite.errors import DataError
-from msun_lite.loaders import Batch, TrainView, train_loader
-from msun_lite.options import OneLineParser, parse
-from msun_lite.records import check_output, environment, write_json
+from msun_lite.data.loaders import Batch, TrainView, to_float
+from msun_lite.data.sources import FileSource
+from msun_lite.networks.spec import IMAGENET_NORMALISATION
 from msun_lite.scales import pyramid
-from msun_lite.sources import FileSource
-from msun_lite.spec import IMAGENET_NORMALISATION
-from msun_lite.timing import images_per_second, measured_in_turns, spread
+from msun_lite.train.batches import train_loader
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.devices import pick_device
+from msun_lite.utils.environment import environment
+from msun_lite.utils.errors import DataError
+from msun_lite.utils.files import check_output, write_json
+from msun_lite.utils.timing import images_per_second, measured_in_turns, spread
 
 LARGE = (500, 375)
 """Width and height of an ordinary photograph of ImageNet."""

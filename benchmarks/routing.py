@@ -16,12 +16,13 @@ from pathlib import Path
 import torch
 
 from msun_lite import MSUN
-from msun_lite.cost import flops, size_grid
-from msun_lite.devices import pick_device
-from msun_lite.options import OneLineParser, parse
-from msun_lite.records import environment, write_json
+from msun_lite.networks.counting import flops, size_grid
 from msun_lite.scales import route
-from msun_lite.timing import in_turns, spread
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.devices import pick_device
+from msun_lite.utils.environment import environment
+from msun_lite.utils.files import write_json
+from msun_lite.utils.timing import in_turns, spread
 
 SCALES = (32, 128, 224)
 

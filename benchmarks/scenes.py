@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from PIL import Image
 
-from msun_lite.scenes import draw
+from msun_lite.data.scenes import draw
 
 ROUNDS, IMAGES = 7, 300
 

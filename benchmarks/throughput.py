@@ -30,19 +30,24 @@ from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from msun_lite.backbones import find_recipe
-from msun_lite.config import METHODS, TrainConfig, make_config
-from msun_lite.cost import flops
-from msun_lite.data import load_data
-from msun_lite.devices import arithmetic, pick_device, pick_precision
-from msun_lite.engine import Trainer
-from msun_lite.loaders import Batch, TrainView, train_loader
-from msun_lite.methods import make_model
-from msun_lite.options import OneLineParser, parse
-from msun_lite.records import RunFolder, check_output, environment, write_json
-from msun_lite.sources import ImageSource
-from msun_lite.spec import IMAGENET_NORMALISATION
-from msun_lite.timing import images_per_second, measured_in_turns, spread
+from msun_lite.config import TrainConfig, make_config
+from msun_lite.data.loaders import Batch, TrainView
+from msun_lite.data.named import load_data
+from msun_lite.data.sources import ImageSource
+from msun_lite.methods import COMPARED
+from msun_lite.networks.backbones import find_recipe
+from msun_lite.networks.counting import flops
+from msun_lite.networks.spec import IMAGENET_NORMALISATION
+from msun_lite.results.run_folder import RunFolder
+from msun_lite.train.batches import train_loader
+from msun_lite.train.start import make_model
+from msun_lite.train.trainer import Trainer
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.devices import pick_device
+from msun_lite.utils.environment import environment
+from msun_lite.utils.files import check_output, write_json
+from msun_lite.utils.precision import arithmetic, pick_precision
+from msun_lite.utils.timing import images_per_second, measured_in_turns, spread
 
 DEFAULTS = {
     "gpu": {"arch": "resnet50", "scales": [32, 128, 224], "batch_size": 256, "workers": 8, "steps": 20},
@@ -119,7 +124,7 @@ def our_loader(source: ImageSource, config: TrainConfig) -> DataLoader:
 def our_step(trainer: Trainer, batch: Batch) -> int:
     """Take a training run's step on a batch; return the number of its images."""
     trainer.model.train()
-    trainer._step([batch], len(batch.labels))
+    trainer.take_step([batch], len(batch.labels))
     return len(batch.labels)
 
 
@@ -137,7 +142,7 @@ def trainers(config: TrainConfig, folder: Path) -> dict[str, Trainer]:
     """Return a run of each method, at its first step."""
     data = load_data(config)
     found = {}
-    for method in METHODS:
+    for method in COMPARED:
         own = make_config(**{**vars(config), "method": method, "constraint": None})  # as is usual for the method
         found[method] = Trainer(own, data, make_model(own, data.classes), RunFolder(folder / "run"))
     return found

@@ -8,10 +8,10 @@ python data_scripts/get_imagenette.py --source FOLDER_OF_TARS
 import sys
 from pathlib import Path
 
-from msun_lite.errors import one_line_errors
-from msun_lite.imagenette import get_imagenette, imagenette_folder
-from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import note
+from msun_lite.data.imagenette import get_imagenette, imagenette_folder
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.errors import one_line_errors
+from msun_lite.utils.progress import note
 
 
 @one_line_errors

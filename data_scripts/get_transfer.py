@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.errors import one_line_errors
-from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import note, show
-from msun_lite.transfer_fetch import fetch_set
-from msun_lite.transfer_sets import SETS
+from msun_lite.transfer.fetch import fetch_set
+from msun_lite.transfer.public_sets import SETS
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.errors import one_line_errors
+from msun_lite.utils.progress import note, show
 
 
 def listing(root: Path) -> str:

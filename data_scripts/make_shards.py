@@ -31,15 +31,25 @@ import numpy as np
 import torch
 from torchvision.transforms.v2.functional import resize, to_pil_image
 
-from msun_lite.class_folders import skipped_files
-from msun_lite.errors import DataError, UserError, one_line_errors, shown, within
-from msun_lite.files import atomic_write, checksum, whole_folder, write_text
-from msun_lite.images import UnreadableImage, decode
-from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import note, progress
-from msun_lite.shard_index import INDEX, MANIFEST, SPLITS, Shard, ShardSet, join, read_folder, scan, write_manifest
-from msun_lite.shard_patterns import PREFIX, expand, split_of
-from msun_lite.splits import read_splits
+from msun_lite.data.class_folders import skipped_files
+from msun_lite.data.images import UnreadableImage, decode
+from msun_lite.data.shard_index import (
+    INDEX,
+    MANIFEST,
+    SPLITS,
+    Shard,
+    ShardSet,
+    join,
+    read_folder,
+    scan,
+    write_manifest,
+)
+from msun_lite.data.shard_patterns import PREFIX, expand, split_of
+from msun_lite.data.splits import read_splits
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.errors import DataError, UserError, one_line_errors, shown, within
+from msun_lite.utils.files import atomic_write, checksum, whole_folder, write_text
+from msun_lite.utils.progress import note, progress
 
 QUALITY = 95
 """JPEG quality of images made smaller."""

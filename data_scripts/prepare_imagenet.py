@@ -19,11 +19,11 @@ from pathlib import Path
 
 from scipy.io import loadmat
 
-from msun_lite.archives import members, open_tar
-from msun_lite.errors import DataError, UserError, one_line_errors
-from msun_lite.files import checksum, whole_folder, write_text
-from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import note, progress
+from msun_lite.data.archives import members, open_tar
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.errors import DataError, UserError, one_line_errors
+from msun_lite.utils.files import checksum, whole_folder, write_text
+from msun_lite.utils.progress import note, progress
 
 TRAIN, VAL, DEVKIT = "ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar", "ILSVRC2012_devkit_t12.tar.gz"
 MD5 = {

@@ -4,13 +4,13 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from msun_lite.images import decode
-    from msun_lite.model import MSUN
+    from msun_lite.data import decode
+    from msun_lite.networks import MSUN
 
 __all__ = ["MSUN", "decode"]
 __version__ = "0.1.0"
 
-_HOMES = {"MSUN": "msun_lite.model", "decode": "msun_lite.images"}
+_HOMES = {"MSUN": "msun_lite.networks.msun", "decode": "msun_lite.data.images"}
 
 
 def __getattr__(name: str):

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from msun_lite.errors import UserError, did_you_mean
+from msun_lite.utils.errors import UserError, did_you_mean
 
 LEAST = 4
 """Fewest images of the unbiased estimator, which divides by n (n - 3), and so of a batch."""

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from msun_lite.config import make_parser
-from msun_lite.errors import UserError, did_you_mean, one_line_errors
-from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import show
+from msun_lite.networks import ModelOptions
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.errors import UserError, did_you_mean, one_line_errors
+from msun_lite.utils.progress import show
 
 
 @dataclass(frozen=True)
@@ -84,17 +85,13 @@ def make_cost_parser(prog: str, summary: str) -> OneLineParser:
     """Return the parser of `cost`."""
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
-    group = parser.add_argument_group("network and sizes")
-    group.add_argument("--arch", type=str, default="resnet50", help="Backbone, as for training.")
-    group.add_argument("--blocks", type=int, default=1, help="Stages in every subnet beside its stem, 0 to 3.")
-    split_help = "Last layer of every subnet, by its name in the backbone, in place of --blocks."
-    group.add_argument("--split", type=str | None, default=None, help=split_help)
+    group = parser.add_argument_group("network")
+    group.add_class_arguments(ModelOptions, as_group=False, skip={"weights", "routing", "antialias"})
+    parser.set_defaults({"arch": "resnet50"})
+    group.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")
+    group = parser.add_argument_group("sizes")
     group.add_argument("--scales", type=list[int], default=[32, 128, 224], help="Scales in pixels, as 32,128,224.")
     group.add_argument("--sizes", type=list[int], default=[], help="Sizes; 13 between the scales by default.")
-    group.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")
-    group.add_argument("--stems", type=str, default="coarse", help="Stems below the largest scale: coarse or fine.")
-    group.add_argument("--unify", type=str, default="largest", help="What g runs on: largest, native or none.")
-    group.add_argument("--norm", type=str, default="shared", help="BatchNorm of g: shared or per_scale.")
     group = parser.add_argument_group("speed")
     group.add_argument("--latency", type=bool, default=False, help="Also measure the time on this machine.")
     group.add_argument("--batch", type=int, default=16, help="Images a batch where throughput is measured.")
@@ -119,13 +116,13 @@ def make_export_parser(prog: str, summary: str) -> OneLineParser:
 COMMANDS = {
     "train": Command(
         "Train one network by one method and measure it at every size.",
-        "msun_lite.train",
+        "msun_lite.train.__main__",
         "msun_lite.config:make_parser",
     ),
     "evaluate": Command(
         "Measure a trained network's accuracy at every image size.",
-        "msun_lite.evaluate",
-        "msun_lite.evaluate_options:make_evaluate_parser",
+        "msun_lite.evaluate.__main__",
+        "msun_lite.evaluate.options:make_evaluate_parser",
     ),
     "reproduce": Command(
         "Train Vanilla, MST and MSUN with the same options and compare them.",
@@ -139,8 +136,8 @@ COMMANDS = {
     ),
     "analyse": Command(
         "Show why a network fails or holds at small sizes: CKA, Grad-CAM, features.",
-        "msun_lite.analyse",
-        "msun_lite.analyse_options:make_analyse_parser",
+        "msun_lite.analyse.__main__",
+        "msun_lite.analyse.options:make_analyse_parser",
     ),
     "export": Command(
         "Write a trained network as graphs that run without this package.",
@@ -149,13 +146,13 @@ COMMANDS = {
     ),
     "ablate": Command(
         "Train the networks of one of the paper's ablations and write its table.",
-        "msun_lite.ablate",
-        "msun_lite.ablate_options:make_ablate_parser",
+        "msun_lite.ablate.__main__",
+        "msun_lite.ablate.options:make_ablate_parser",
     ),
     "transfer": Command(
         "Transfer a network to another data set, by a probe or fine-tuning.",
-        "msun_lite.transfer",
-        "msun_lite.transfer_config:make_transfer_parser",
+        "msun_lite.transfer.__main__",
+        "msun_lite.transfer.options:make_transfer_parser",
     ),
 }
 """Name -> command, in the order in which they are listed."""

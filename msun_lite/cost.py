@@ -16,101 +16,25 @@ from msun_lite.commands import start
 if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
     sys.exit(start("cost"))
 
-import copy
+
+import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from jsonargparse import Namespace
 from tabulate import tabulate
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.utils.flop_counter import FlopCounterMode
 
-from msun_lite import paper
-from msun_lite.config import check_sizes
-from msun_lite.devices import pick_device
-from msun_lite.errors import within
-from msun_lite.factories import is_factory
-from msun_lite.model import MSUN
-from msun_lite.progress import show
-from msun_lite.records import check_output, environment, write_json
-from msun_lite.scales import SIZE_ROUTINGS, check_scales, resize_features, route
-from msun_lite.timing import measure_speed
-
-SIZES = 13
-"""Sizes in the default grid, as in the paper."""
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a part of a network costs for one image.
-
-    Args:
-        flops: 2 x multiply-adds.
-        norm_outputs: numbers that BatchNorm layers put out.
-    """
-
-    flops: int
-    norm_outputs: int
-
-    @property
-    def paper_unit(self) -> int:
-        """The cost in the unit of the paper's tables."""
-        return 4 * self.flops + 8 * self.norm_outputs
-
-    def __add__(self, other: "Cost") -> "Cost":
-        return Cost(self.flops + other.flops, self.norm_outputs + other.norm_outputs)
-
-
-def parameters(model: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-def flops(model: MSUN) -> dict[int, int]:
-    """Return the FLOPs of one image through each subnet and the unified network: {scale: FLOPs}."""
-    return {scale: (lower + upper).flops for scale, (lower, upper) in count(model).items()}
-
-
-@torch.no_grad()
-def count(model: MSUN) -> dict[int, tuple[Cost, Cost]]:
-    """Return what f_i and g cost for one image at each scale: {scale: (f_i, g)}."""
-    ghost = copy.deepcopy(model).to("meta").eval()
-    costs = {}
-    for scale in ghost.scales:
-        images = torch.empty(1, 3, scale, scale, device="meta")
-        features, lower = _count(ghost, lambda: ghost.subnets[str(scale)](images))  # noqa: B023 called at once
-        if ghost.unify != "native":
-            features = resize_features(features, ghost.feature_shape)
-        _, upper = _count(ghost, lambda: ghost.classify(features, scale))  # noqa: B023
-        costs[scale] = (lower, upper)
-    return costs
-
-
-@torch.no_grad()
-def native_flops(model: MSUN, size: int) -> int:
-    """Return the FLOPs of one image of `size` pixels through a plain CNN that gets it as it is, not resized."""
-    ghost = copy.deepcopy(model).to("meta").eval()
-    return _count(ghost, lambda: ghost.forward_native(torch.empty(1, 3, size, size, device="meta")))[1].flops
-
-
-def _count(model: nn.Module, forward) -> tuple[Tensor, Cost]:
-    outputs = []
-    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
-    hooks = [norm.register_forward_hook(lambda _, __, output: outputs.append(output.numel())) for norm in norms]
-    with FlopCounterMode(display=False) as counter:
-        result = forward()
-    for hook in hooks:
-        hook.remove()
-    return result, Cost(counter.get_total_flops(), sum(outputs))
-
-
-def size_grid(scales: Sequence[int]) -> list[int]:
-    """Return 13 sizes from the smallest scale to the largest, evenly spaced (fewer if they are closer than that)."""
-    first, last = scales[0], scales[-1]
-    return sorted({round(first + step * (last - first) / (SIZES - 1)) for step in range(SIZES)})
+from msun_lite.data import check_sizes
+from msun_lite.networks import MSUN, Cost, count, is_factory, parameters, size_grid
+from msun_lite.results import paper
+from msun_lite.scales import SIZE_ROUTINGS, check_scales, route
+from msun_lite.utils.devices import pick_device
+from msun_lite.utils.environment import environment
+from msun_lite.utils.errors import within
+from msun_lite.utils.files import check_output, write_json
+from msun_lite.utils.progress import progress, show
+from msun_lite.utils.timing import in_turns, spread
 
 
 def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
@@ -313,3 +237,34 @@ def run(options: Namespace, command: str) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Run the command as the command line, or `argv`, says."""
     return start("cost", argv)
+
+
+@torch.inference_mode()
+def measure_speed(
+    msun: MSUN, vanilla: MSUN, sizes: Sequence[int], device: torch.device, batch: int, rounds: int
+) -> dict:
+    """Return latency (one image) and throughput (a batch) at each size, MSUN against Vanilla.
+
+    Images arrive on the device at their size; what follows, resizing included, is timed. Ratios are of medians, above
+    1 where MSUN is the faster one.
+    """
+    found = {}
+    for size in progress(sizes, desc="timing", unit="size", leave=False):
+        seconds = {}
+        for number in (1, batch):
+            images = torch.rand(number, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
+            models = {"msun": msun, "vanilla": vanilla}
+            calls = {name: lambda model=model, images=images: model(images) for name, model in models.items()}
+            seconds[number] = in_turns(calls, rounds, device)
+        found[str(size)] = {
+            "latency_ms": {name: spread([1e3 * t for t in times]) for name, times in seconds[1].items()},
+            "latency_ratio": _speed_up(seconds[1]),
+            "images_per_second": {name: spread([batch / t for t in times]) for name, times in seconds[batch].items()},
+            "throughput_ratio": _speed_up(seconds[batch]),
+        }
+    return {"batch": batch, "rounds": rounds, "sizes": found}
+
+
+def _speed_up(seconds: dict[str, list[float]]) -> float:
+    """Return how many times as fast MSUN is as Vanilla, by the medians."""
+    return round(statistics.median(seconds["vanilla"]) / statistics.median(seconds["msun"]), 3)

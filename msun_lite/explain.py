@@ -8,8 +8,7 @@ with penultimate(model) as features: model(images)      # what the classifier de
 import importlib
 import math
 import operator
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from msun_lite.cka import catch
-from msun_lite.errors import UserError
-from msun_lite.layers import as_found, classifiers, located, stages
-from msun_lite.model import MSUN
+from msun_lite.networks import MSUN, located, stages
 from msun_lite.scales import resize, route
+from msun_lite.utils.errors import UserError
+from msun_lite.utils.modes import _gradients_as_found, as_found
 
 TOP_AREA = 0.2
 """Share of an image's area that counts as what the network looks at."""
@@ -115,18 +114,6 @@ def _check_classes(classes: Sequence[int] | Tensor, images: int, count: int) -> 
     return labels
 
 
-@contextmanager
-def _gradients_as_found(model: nn.Module) -> Iterator[None]:
-    """Give the parameters their gradients back, and if they want any, whatever is done to them inside."""
-    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
-    try:
-        yield
-    finally:
-        for parameter, wanted, gradient in parameters:
-            parameter.requires_grad_(wanted)
-            parameter.grad = gradient
-
-
 def agreement(maps: Tensor, others: Tensor) -> tuple[Tensor, Tensor]:
     """Return how alike two sets of maps [B, H, W] are, image by image: correlations [B] and overlaps [B].
 
@@ -149,26 +136,6 @@ def _top(maps: Tensor) -> Tensor:
     """Return which pixels [B, P] are in the highest part of each map, and above 0."""
     threshold = maps.kthvalue(math.ceil((1 - TOP_AREA) * maps.shape[1]), dim=1, keepdim=True).values
     return (maps >= threshold) & (maps > 0)
-
-
-@contextmanager
-def penultimate(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the features [B, D] that the last linear layer gets: yields a list, one entry a forward.
-
-    Raises:
-        UserError: if the model has no linear layer.
-    """
-    kept: list[Tensor] = []
-    handles = []
-    try:
-        for layer in classifiers(model):
-            handles.append(
-                layer.register_forward_pre_hook(lambda _, inputs: kept.append(inputs[0].detach().flatten(1)))
-            )
-        yield kept
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class FeatureSpace:

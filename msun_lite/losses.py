@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import Function, FunctionCtx, once_differentiable
 
-from msun_lite.errors import UserError
+from msun_lite.utils.errors import UserError
 
 CONSTRAINTS = ("sum", "pair", "weight", "none")
 """How lambda acts: on the sum over all pairs (Eq. 8 as printed), on each pair, as a weight; or no constraint."""

@@ -14,20 +14,19 @@ from msun_lite.commands import start
 if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
     sys.exit(start("reproduce"))
 
+
 import time
 from pathlib import Path
 
 from jsonargparse import Namespace
 
-from msun_lite.config import METHODS, TrainConfig, read_config
-from msun_lite.distributed import refuse_several
-from msun_lite.errors import UserError
-from msun_lite.figures import NAMES, accuracy_figure, save_figure
-from msun_lite.files import write_text
-from msun_lite.progress import note, show
-from msun_lite.records import RunFolder, read_json
-from msun_lite.tables import accuracy_table, subnet_table
-from msun_lite.train import train, with_scales_chosen
+from msun_lite.config import TrainConfig, command_line
+from msun_lite.methods import COMPARED, METHODS
+from msun_lite.results import NAMES, accuracy_figure, accuracy_table, save_figure, subnet_table
+from msun_lite.train import carry_on, with_scales_chosen
+from msun_lite.utils.distributed import refuse_several
+from msun_lite.utils.files import write_text
+from msun_lite.utils.progress import note, show
 
 
 def reproduce(options: dict) -> dict[str, dict]:
@@ -41,9 +40,10 @@ def reproduce(options: dict) -> dict[str, dict]:
         method -> its summary; the methods that `max_minutes` left no time for are missing.
     """
     out = Path(options["out"] or f"runs/reproduce-{Path(options['preset']).stem}")
-    runs = {method: {**options, "method": method} for method in METHODS}
-    for method in ("vanilla", "mst"):
-        runs[method]["constraint"] = None
+    runs = {method: {**options, "method": method} for method in COMPARED}
+    for method, chosen in runs.items():
+        if not METHODS[method].subnets:
+            chosen["constraint"] = None
     for chosen in runs.values():
         TrainConfig(**chosen).check()
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
@@ -58,36 +58,6 @@ def reproduce(options: dict) -> dict[str, dict]:
     return records
 
 
-def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None:
-    """Train one of several runs, or go on with it; return its summary, or None when the time is over.
-
-    Args:
-        folder: its run folder, in the folder for all.
-        options: options of `TrainConfig` but `resume`; `out` and `max_minutes` are those for all.
-        deadline: time by `time.monotonic` when all have to stop, if at all.
-    """
-    run = RunFolder(folder)
-    minutes = None
-    if deadline is not None:
-        minutes = (deadline - time.monotonic()) / 60
-        if minutes <= 0 and not run.summary.exists():
-            return None
-        minutes = max(minutes, 1e-3)
-    values = {"out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
-    if values["resume"] and (had := read_config(run.config).epochs) != options["epochs"]:
-        # `train` would lengthen it, but then it could not be compared with the others.
-        raise UserError(
-            f"{run.config}: cannot go on with another epochs: expected {had}, got {options['epochs']}; "
-            "or choose another --out"
-        )
-    try:
-        train(TrainConfig(**{**options, **values}))
-    except KeyboardInterrupt:
-        note(f"or, for all runs, call the same command again to go on in {folder.parent}")
-        raise
-    return read_json(run.summary) if run.summary.exists() else None
-
-
 def _report(records: dict[str, dict], out: Path) -> None:
     """Print the table; write report.md and the figure."""
     named = {NAMES[method]: record for method, record in records.items()}
@@ -97,7 +67,7 @@ def _report(records: dict[str, dict], out: Path) -> None:
     save_figure(accuracy_figure(records, title), out / "accuracy")
     seconds = sum(record["seconds"] + record["evaluation_seconds"] for record in records.values())
     # MSUN's command has all options: the other two are trained without its constraint.
-    command = records["msun"]["command"].replace("msun_lite.train", "msun_lite.reproduce").replace("--method msun ", "")
+    command = command_line(TrainConfig(**records["msun"]["config"]), "reproduce", without=("method",))
     text = f"""# Vanilla, MST and MSUN at {len(first["sizes"])} image sizes
 
 Top-1 accuracy (%) on {title}; mean FLOPs of one image over the sizes (2 x multiply-adds).

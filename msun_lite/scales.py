@@ -3,7 +3,7 @@
 A *size* is the side of an input image in pixels, a *scale* is a size that owns a subnet. This file holds the routing
 rules (which scale serves which size, Eq. 6) and all resizing of images and features between sizes and scales, so that
 training, testing and the figures can never disagree on it. The crops that it starts from are made before (in `loaders`,
-and in `data` where images are kept in memory) and are always low-passed, whatever `antialias` says.
+and in `data.named` where images are kept in memory) and are always low-passed, whatever `antialias` says.
 """
 
 import operator
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from msun_lite.errors import UserError
+from msun_lite.utils.errors import UserError
 
 SIZE_ROUTINGS = ("nearest", "ceil", "ratio")
 """The routing rules that look at the size alone, see `route`."""

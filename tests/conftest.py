@@ -12,13 +12,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # the networks here are tiny: thr
 
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from data_scripts.make_shards import make_shards
 from msun_lite.config import make_config
-from msun_lite.data import load_data
-from msun_lite.engine import Trainer
-from msun_lite.stopping import StopRequest
+from msun_lite.data.named import load_data
+from msun_lite.train.trainer import Trainer
+from msun_lite.utils.stopping import StopRequest
 from tools.book import build
 
 TINY = {
@@ -166,15 +167,18 @@ def serve():
 def warm():
     """Return a context that starts processes which have imported everything: they are at work within milliseconds."""
     context = multiprocessing.get_context("forkserver")  # one for all tests: it takes what it imports at its start
-    context.set_forkserver_preload(["msun_lite.train", "tests.failing", "tests.test_kill"])
+    context.set_forkserver_preload(["msun_lite.train.run", "tests.failing", "tests.train.test_kill"])
     return context
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """Build the whole book once, from scratch; return the folder of its pages."""
-    out = tmp_path_factory.mktemp("book")
-    assert build(out) == 0, "the book's build failed or warned"
+def site(tmp_path_factory, worker_id):
+    """Build the whole book once for all processes of a test run, from scratch; return the folder of its pages."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base if worker_id == "master" else base.parent) / "book"
+    with FileLock(f"{out}.lock"):
+        if not out.exists():
+            assert build(out) == 0, "the book's build failed or warned"
     return out / "_build" / "html"
 
 
@@ -183,14 +187,14 @@ def stop_after(monkeypatch):
     """Return a function that makes the next training stop cleanly after so many steps, as a time limit does."""
 
     def patch(steps):
-        real = Trainer._step
+        real = Trainer.take_step
         state = {"steps": 0}
 
         def counted(*args):
             real(*args)
             state["steps"] += 1
 
-        monkeypatch.setattr(Trainer, "_step", counted)
+        monkeypatch.setattr(Trainer, "take_step", counted)
         monkeypatch.setattr(StopRequest, "out_of_time", property(lambda self: state["steps"] >= steps))
 
     yield patch

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import torch
 
-from msun_lite import train
-from msun_lite.data import BadImages, DataSet
-from msun_lite.sources import ImageSource
+from msun_lite.data.dataset import BadImages, DataSet
+from msun_lite.data.sources import ImageSource
+from msun_lite.train import run as training
+from msun_lite.train.__main__ import main
 
 HEALTHY = 50
 """Images that can be read before it happens: the training is under way then."""
@@ -49,14 +50,14 @@ def run(failure, workers, method, folder, rank_fails=False):
     os.setsid()  # so that whatever it leaves behind can be found
     sys.stdout = sys.stderr = (folder / f"output{os.environ.get('RANK', '')}").open("w")
     multiprocessing.set_start_method(method, force=True)
-    multiprocessing.set_forkserver_preload(["msun_lite.train"])
+    multiprocessing.set_forkserver_preload(["msun_lite.train.run"])
     if rank_fails and os.environ["RANK"] == "0":
         failure = None
     sources = FailingSource(400, failure, str(folder / "note")), FailingSource(10, None, "")
-    train.load_data = lambda config, world: DataSet("grey", ("a", "b"), *sources, "0", BadImages(0, world))
+    training.load_data = lambda config, world: DataSet("grey", ("a", "b"), *sources, "0", BadImages(0, world))
     options = "--scales 8,16 --sizes 8,16 --epochs 1000 --batch_size 8 --threads 1 --precision fp32 --cache false"
     words = [*options.split(), "--workers", str(workers), "--data", "grey", "--out", str(folder / "run")]
-    sys.exit(train.main(words))
+    sys.exit(main(words))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 from torchvision import datasets
 
-from tools.rehearse_imagenet import pack
+from experiments.rehearse_imagenet import pack
 
 
 @dataclass

@@ -6,13 +6,19 @@ import sys
 import pytest
 import yaml
 
-from msun_lite import ablate, analyse, cost, evaluate, reproduce, train, transfer
-from msun_lite.ablate_options import ABLATED
-from msun_lite.config import METHODS, PRESETS, TrainConfig, make_config, make_parser, read_config
-from msun_lite.errors import UserError
-from msun_lite.options import dump_yaml, parse
-from msun_lite.pretrained import SHIPPED
-from msun_lite.transfer_config import TransferConfig
+from msun_lite import cost, reproduce
+from msun_lite.ablate import __main__ as ablate
+from msun_lite.ablate.options import ABLATED
+from msun_lite.analyse import __main__ as analyse
+from msun_lite.config import PRESETS, TrainConfig, command_line, make_config, make_parser, read_config
+from msun_lite.evaluate import __main__ as evaluate
+from msun_lite.methods import COMPARED
+from msun_lite.networks.pretrained import SHIPPED
+from msun_lite.train import __main__ as train
+from msun_lite.transfer import __main__ as transfer
+from msun_lite.transfer.options import TransferConfig
+from msun_lite.utils.cli import dump_yaml, parse
+from msun_lite.utils.errors import UserError
 
 BAD = {
     "unknown option": (["--epocs", "3"], "unknown option --epocs, did you mean --epochs?"),
@@ -230,7 +236,7 @@ def test_switches_and_lists_have_a_short_form():
 
 
 def test_a_written_configuration_reads_back_equal(tmp_path):
-    for method in METHODS:
+    for method in COMPARED:
         config = make_config("lite", method=method, clip_norm=1.0, seed=3)
         path = tmp_path / "config.yaml"
         path.write_text(dump_yaml(config))
@@ -239,7 +245,7 @@ def test_a_written_configuration_reads_back_equal(tmp_path):
 
 
 def test_the_constraint_is_what_the_method_needs_unless_it_is_given():
-    resolved = {method: make_config("quick", method=method).constraint for method in METHODS}
+    resolved = {method: make_config("quick", method=method).constraint for method in COMPARED}
     assert resolved == {"vanilla": "none", "mst": "none", "msun": "pair"}
     assert make_config("quick", method="mst", constraint="pair").constraint == "pair"
     assert yaml.safe_load(dump_yaml(make_config("quick", method="mst")))["constraint"] == "none"
@@ -293,7 +299,7 @@ def test_a_file_of_options_can_be_a_preset(tmp_path, monkeypatch, capsys):
     assert "mine.yaml: preset: expected one of imagenet, " in capsys.readouterr().err
     (tmp_path / "mine.yaml").unlink()
     assert read_config(tmp_path / "config.yaml") == config, "a run is read without the file it began from"
-    repeated = train._command(config).split()[3:]
+    repeated = command_line(config).split()[3:]
     assert dataclasses.asdict(_parse(*repeated)) == dataclasses.asdict(config) | {
         "preset": "quick",
         "out": "runs/quick-msun-seed2",

@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from msun_lite import MSUN, cost, paper
-from msun_lite.cost import Cost, count, flops, size_grid
+from msun_lite import MSUN, cost
+from msun_lite.networks.counting import Cost, count, flops, size_grid
+from msun_lite.results import paper
 
 IN_PAPERS_UNIT = {
     # architecture: difference in percent at f1, f2 and f3 from Table IV with the default stems; see the documentation

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from msun_lite.errors import UserError
 from msun_lite.losses import constrain, distillation, overall_loss, pair_distances, scale_invariance
+from msun_lite.utils.errors import UserError
 
 
 def features():

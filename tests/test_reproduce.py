@@ -5,9 +5,10 @@ import shlex
 import pytest
 from PIL import Image
 
-from msun_lite.config import METHODS, make_parser, read_config
-from msun_lite.options import parse
+from msun_lite.config import make_parser, read_config
+from msun_lite.methods import COMPARED
 from msun_lite.reproduce import main
+from msun_lite.utils.cli import parse
 
 SMALL = ["--scales", "8,16", "--sizes", "8,12,16", "--scenes_train", "40", "--scenes_val", "20", "--batch_size", "10"]
 
@@ -53,7 +54,7 @@ def test_finished_runs_are_kept_and_an_interrupted_one_goes_on(command, tmp_path
 
 def test_the_constraint_is_that_of_msun_alone_and_stands_in_the_reports_command(command, tmp_path):
     assert main([*command, "--constraint", "sum", "--lam", "0.1"]) == 0
-    stored = {method: read_config(tmp_path / "all" / method / "config.yaml") for method in METHODS}
+    stored = {method: read_config(tmp_path / "all" / method / "config.yaml") for method in COMPARED}
     assert {method: config.constraint for method, config in stored.items()} == {
         "vanilla": "none",
         "mst": "none",

@@ -3,8 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from msun_lite.errors import UserError
 from msun_lite.scales import check_scales, image_size, pyramid, resize, resize_features, route, served_sizes
+from msun_lite.utils.errors import UserError
 
 SCALES = (32, 128, 224)
 DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]

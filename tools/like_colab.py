@@ -14,9 +14,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from msun_lite.errors import UserError, one_line_errors, one_of
-from msun_lite.options import OneLineParser, parse
-from msun_lite.progress import note, progress
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.errors import UserError, one_line_errors, one_of
+from msun_lite.utils.progress import note, progress
 
 ROOT = Path(__file__).resolve().parent.parent
 

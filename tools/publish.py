@@ -22,18 +22,18 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from msun_lite.ablate import stored_runs
-from msun_lite.ablations import TESTED, run_name
-from msun_lite.analyse import Analysis, fingerprint
+from msun_lite.ablate.ablations import TESTED, run_name
+from msun_lite.ablate.run import stored_runs
+from msun_lite.analyse.record import Analysis
 from msun_lite.config import TrainConfig, read_config
-from msun_lite.errors import CheckpointError, UserError, one_line_errors
-from msun_lite.evaluate import evaluate
-from msun_lite.files import atomic_write
-from msun_lite.model import MSUN
-from msun_lite.options import OneLineParser, parse
-from msun_lite.pretrained import SHIPPED
-from msun_lite.records import RunFolder, read_json, write_json
-from msun_lite.transfer_table import read_records, record_name
+from msun_lite.evaluate.accuracy import evaluate
+from msun_lite.networks.msun import MSUN, fingerprint
+from msun_lite.networks.pretrained import SHIPPED
+from msun_lite.results.run_folder import RunFolder
+from msun_lite.transfer.table import read_records, record_name
+from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.errors import CheckpointError, UserError, one_line_errors
+from msun_lite.utils.files import atomic_write, read_json, write_json
 
 
 def ship(run: RunFolder, target: Path) -> None:

@@ -11,35 +11,23 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.ablate import stem
-from msun_lite.ablation_tables import table_markdown, table_record
-from msun_lite.ablations import TABLES, TESTED, recorded
-from msun_lite.analyse import STUDIES, Analysis
-from msun_lite.evaluate import all_routings
-from msun_lite.figures import NAMES, accuracy_figure, analysis_figures, save_figure
-from msun_lite.records import read_json
-from msun_lite.seeds import averaged, over_seeds, seeds_of
-from msun_lite.tables import (
-    RESAMPLING_NAMES,
-    accuracy_table,
-    attention_table,
-    cka_table,
-    resizing_table,
-    space_table,
-    subnet_table,
-)
-from msun_lite.training_figures import claims_figure
-from msun_lite.transfer_table import read_records, transfer_markdown, transfer_record, transfer_rows
+from msun_lite.ablate.ablations import TESTED
+from msun_lite.ablate.run import stem
+from msun_lite.ablate.tables import table_markdown
+from msun_lite.analyse.figures import analysis_figures
+from msun_lite.analyse.options import STUDIES
+from msun_lite.analyse.tables import attention_table, cka_table, resizing_table, space_table
+from msun_lite.book.published import GRIDS, ablations, analyses, beyond, records, results, transfers
+from msun_lite.results.figures import accuracy_figure, claims_figure, save_figure
+from msun_lite.results.names import NAMES, RESAMPLING_NAMES
+from msun_lite.results.routings import all_routings
+from msun_lite.results.tables import accuracy_table, subnet_table
+from msun_lite.results.words import seeds_of
+from msun_lite.transfer.table import transfer_markdown, transfer_record, transfer_rows
+from msun_lite.utils.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "book" / "results"
-GRIDS = {"quick": "drawn scenes", "lite": "Imagenette"}
-"""Set of runs -> what they were trained on, in the figures' titles."""
-
-
-def records(grid: str) -> dict[str, dict]:
-    """Return method -> mean over the seeds of a set of runs."""
-    return {method: averaged(over_seeds(RESULTS / grid, method)) for method in NAMES}
+RESULTS = results()
 
 
 def readme(text: str) -> str:
@@ -64,21 +52,6 @@ def _replace(text: str, name: str, table: str) -> str:
     if found != 1:
         raise SystemExit(f"README.md: expected the markers of the table {name} once, found {found}")
     return text
-
-
-def beyond() -> dict[str, dict]:
-    """Return the means of the runs of `lite` that go beyond the paper, beside the plain MSUN, by the names shown."""
-    names = {
-        "MSUN": "msun",
-        "BatchNorm per scale": "msun-per_scale",
-        "+ random sizes, ratio, distillation": "msun-per_scale-random-ratio-distil",
-        "the same, taught by the larger scales": "msun-per_scale-random-ratio-larger",
-        "the same without the constraint": "msun-per_scale-random-ratio-larger-free",
-        "the same from Vanilla's weights: lite-plus": "plus",
-        "MST with the training of lite-plus": "mst-plus",
-        "MSUN from Vanilla, 5 epochs": "msun-warm",
-    }
-    return {name: averaged(over_seeds(RESULTS / "lite", run)) for name, run in names.items()}
 
 
 def index() -> str:
@@ -114,18 +87,6 @@ def _other_measurements() -> str:
         made = {(one["command"], one["env"]["commit"], one["env"]["device"]): None for one in studies}
         rows += [[f"[{name}]({name})", f"`{command}`", at[:10], device] for command, at, device in made]
     return tabulate(rows, ["record", "command", "commit", "device"], tablefmt="github", disable_numparse=True)
-
-
-def ablations() -> dict[str, dict]:
-    """Return table -> its numbers (`table_record`), for those tables of `ablate` that there are records for."""
-    found = {table: recorded(RESULTS / "ablate", table) for table in TABLES}
-    return {table: table_record(table, runs) for table, runs in found.items() if runs}
-
-
-def transfers() -> dict[str, dict]:
-    """Return name -> record of every published transfer."""
-    paths = sorted((RESULTS / "transfer").glob("*.json"))
-    return {path.stem: record for path, record in zip(paths, read_records(paths), strict=True)}
 
 
 def transfer_page() -> str:
@@ -241,14 +202,9 @@ def _beside_the_paper() -> str:
     return tabulate(rows, ["network", "", "paper", "coarse", "fine"], tablefmt="github", disable_numparse=True)
 
 
-def analyses() -> dict[str, dict]:
-    """Return method -> analysis of the shipped network."""
-    return {method: read_json(RESULTS / "lite" / f"{method}-seed0" / "analysis.json") for method in NAMES}
-
-
 def analysis() -> str:
     """Return the page about why the shipped networks fail or hold at small sizes: analysis.md.in, filled."""
-    records = analyses()
+    records, _ = analyses()
     named = {NAMES[method]: record for method, record in records.items()}
     vanilla = records["vanilla"]
     cka, gradcam = vanilla["cka"], vanilla["gradcam"]
@@ -344,8 +300,7 @@ def _biases(records: dict[str, dict]) -> list[float]:
 
 def draw() -> None:
     """Draw the figures of every set of runs, and those of the analyses."""
-    arrays = {method: Analysis(RESULTS / "lite" / f"{method}-seed0").arrays() for method in NAMES}
-    for name, figure in analysis_figures(analyses(), arrays).items():
+    for name, figure in analysis_figures(*analyses()).items():
         save_figure(figure, RESULTS / "lite" / name)
     for name, record in ablations().items():
         if record["claims"]:

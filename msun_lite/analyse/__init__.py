@@ -1,0 +1,13 @@
+"""Why a network fails or holds at small sizes: `python -m msun_lite.analyse`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "figures": ["attention_figure", "heatmap_figure", "layer_figure", "resizing_figure", "stage_figure"],
+        "record": ["Analysis"],
+        "studies": ["summary"],
+        "tables": ["fed", "space_table"],
+    },
+)

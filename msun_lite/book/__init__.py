@@ -1,0 +1,36 @@
+"""What only the chapters of the book need: their data and networks, sliders, figures and published records."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "architecture_figures": ["Column", "architecture_figure", "cost_figure"],
+        "image_figures": ["answer_figure", "averages_figure", "percent_figure", "picture_grid", "prediction_figure"],
+        "lab": ["COMPARED", "NAMES", "begin", "glue"],
+        "published": ["analyses", "photographs", "photographs_by_seed", "results", "transfers"],
+        "similarity_figures": [
+            "bias_figure",
+            "class_space_figure",
+            "gram_figure",
+            "mean_attention_figure",
+            "overlay_figure",
+            "space_numbers_figure",
+        ],
+        "testing_figures": [
+            "accuracy_panels",
+            "beside_figure",
+            "blend_figure",
+            "front_figure",
+            "pair_figure",
+            "probe_panels",
+            "routing_figure",
+            "serving_figure",
+            "subnet_bars_figure",
+            "subnet_panels",
+            "tradeoff_figure",
+        ],
+        "training_figures": ["constraint_figure", "constraint_history_figure", "schedule_figure", "training_figure"],
+        "widgets": ["Frame", "own_image", "size_slider", "slider"],
+    },
+)

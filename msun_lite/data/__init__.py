@@ -1,0 +1,31 @@
+"""Images and their labels: where they come from, how they are read, cropped and put into batches."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "archives": ["page_in", "unpack"],
+        "dataset": ["BadImages", "DataSet", "refuse_unreadable"],
+        "downloads": ["download"],
+        "image_sizes": ["fitting_scales", "shorter_sides", "sizes_line"],
+        "imagenette": ["CLASS_NAMES", "tarfile_name"],
+        "images": ["UnreadableImage", "decode"],
+        "loaders": [
+            "Batch",
+            "EpochSampler",
+            "EvalView",
+            "ShareSampler",
+            "TrainView",
+            "eval_loader",
+            "make_loader",
+            "mix",
+            "opened",
+            "to_float",
+        ],
+        "named": ["check_memory", "fetch_data", "in_memory", "load_data"],
+        "options": ["DataOptions", "check_normalisation", "check_sizes", "is_folder"],
+        "sources": ["FileSource", "ImageSource", "MemorySource", "Relabelled", "Subset"],
+        "splits": ["has_validation", "read_splits"],
+    },
+)

@@ -1,0 +1,21 @@
+"""Measuring a trained network at every image size: `python -m msun_lite.evaluate`."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "accuracy": [
+            "accuracy_record",
+            "check_images",
+            "evaluate",
+            "evaluate_on",
+            "fitting_batch",
+            "measure",
+            "refused_native",
+        ],
+        "class_names": ["match_classes"],
+        "options": ["make_subject_parser"],
+        "subjects": ["Subject", "config_of", "find_config", "find_model", "find_subject", "on_data"],
+    },
+)

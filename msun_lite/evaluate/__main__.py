@@ -1,0 +1,68 @@
+"""Accuracy at every size, through every subnet and under every routing rule.
+
+    python -m msun_lite.evaluate runs/quick-msun-seed0
+    python -m msun_lite.evaluate lite-msun --data imagenette --routing ceil --json result.json
+    python -m msun_lite.evaluate --arch timm/resnet50 --data IMAGENET      # published weights, as Vanilla
+    python -m msun_lite.evaluate lite-vanilla --feeding native             # images fed at their own size
+    python -m msun_lite.evaluate lite-msun --antialias false               # images made small as the authors made them
+
+The protocol: centre crop at the largest scale (or at the largest size, if that is above it), resize to the
+size under test (this is the small image), then to the scale of the subnet that serves it, or to the largest
+scale for Vanilla and MST. With `--feeding native` a plain CNN gets the small image as it is, as in the starred columns
+of Table I.
+"""
+
+import sys
+
+from msun_lite.commands import start
+
+if __name__ == "__main__":  # here, as help and errors in options need not wait for the imports below
+    sys.exit(start("evaluate"))
+
+
+from pathlib import Path
+
+from jsonargparse import Namespace
+
+from msun_lite.evaluate.accuracy import FEEDINGS, evaluate
+from msun_lite.evaluate.subjects import find_config, find_subject
+from msun_lite.results import accuracy_table, subnet_table
+from msun_lite.scales import ROUTINGS
+from msun_lite.utils.distributed import join
+from msun_lite.utils.errors import one_of, within
+from msun_lite.utils.files import check_output, write_json
+from msun_lite.utils.progress import note, show
+
+
+def run(options: Namespace, command: str) -> None:
+    """Measure what the options of the command say; write the record, print it."""
+    with join() as world:
+        config = find_config(options, world)
+        routing = options.routing or config.routing
+        one_of("routing", routing, ROUTINGS)
+        one_of("feeding", options.feeding, FEEDINGS)
+        if options.batch_size is not None:
+            within("batch_size", options.batch_size, least=1)
+        check_output(options.json)
+        subject = find_subject(options, config, world)
+        if options.antialias is not None:
+            subject.model.antialias = options.antialias
+        measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size)
+        if world.first:
+            _report({"run": subject.name, **measured, "command": command}, options.json)
+
+
+def _report(record: dict, path: str | None) -> None:
+    """Write a record, then print it: a terminal may be in the way, and the result is not to be lost by it."""
+    if path:
+        write_json(Path(path), record)
+    show(accuracy_table({Path(record["run"]).name: record}))
+    for size, why in record["refused"].items():
+        note(f"{size} px cannot be fed as they are: {why}")
+    if len(record["per_subnet"]) > 1:
+        show(subnet_table(record))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command as the command line, or `argv`, says."""
+    return start("evaluate", argv)

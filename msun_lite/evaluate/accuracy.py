@@ -1,0 +1,224 @@
+"""Accuracy at every size, through every subnet and under every routing rule."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
+
+from msun_lite.config import TrainConfig
+from msun_lite.data import DataSet, eval_loader, load_data, opened, refuse_unreadable, to_float
+from msun_lite.evaluate.class_names import match_classes
+from msun_lite.networks import MSUN, flops, native_flops, parameters
+from msun_lite.results import PerSubnet, by_size, routing_record
+from msun_lite.scales import ROUTINGS, resize
+from msun_lite.utils.distributed import ALONE, World
+from msun_lite.utils.environment import environment
+from msun_lite.utils.errors import UserError, first_line
+from msun_lite.utils.modes import as_found
+from msun_lite.utils.precision import full_precision
+from msun_lite.utils.progress import progress
+
+BATCH = 250
+"""Most images a batch in evaluation."""
+
+
+LAYER_BYTES = 2**28
+"""What the largest map of one layer may take for a batch; a whole network takes a few times that."""
+
+
+FEEDINGS = ("upsampled", "native")
+"""How a plain CNN gets small images: made as large as its scale first, or as they are."""
+
+
+@torch.no_grad()
+@full_precision()
+def measure(
+    model: MSUN,
+    loader: DataLoader,
+    sizes: Sequence[int],
+    device: torch.device,
+    world: World = ALONE,
+    feeding: str = "upsampled",
+    scales: Sequence[int] | None = None,
+) -> PerSubnet:
+    """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
+
+    Args:
+        model: put into evaluation mode for the measurement, all its modules left in the mode they were found in.
+        loader: batches (`loaders.Batch`) of centre crops, no smaller than any of the sizes: this process's images.
+        sizes: sizes in pixels.
+        device: where `model` is.
+        world: the processes that share the images; each of them gets the accuracy over all.
+        feeding: `native` does not resize the images to the scale of a plain CNN, see `refused_native`.
+        scales: the subnets to measure; all by default.
+
+    Raises:
+        DataError: if an image is unreadable; no image is ever left out or replaced.
+    """
+    total, unreadable = 0, []
+    scales = model.scales if scales is None else scales
+    correct = torch.zeros(len(scales), len(sizes), dtype=torch.int64, device=device)
+    bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
+    with as_found(model), opened(loader) as batches:
+        model.eval()
+        for batch in progress(batches, total=len(loader), **bar):
+            unreadable += batch.bad
+            if unreadable:
+                continue  # all that is left to do is to name them all
+            images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
+            total += len(labels)
+            for column, size in enumerate(sizes):
+                small = resize(images, size, model.antialias)
+                for row, scale in enumerate(scales):
+                    logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
+                    correct[row, column] += (logits.argmax(1) == labels).sum()
+    refuse_unreadable(sum(world.gather(unreadable), []))
+    correct, (total,) = world.sum(correct).tolist(), world.totals(total)
+    return {
+        scale: {size: 100 * hits / total for size, hits in zip(sizes, row, strict=True)}
+        for scale, row in zip(scales, correct, strict=True)
+    }
+
+
+class _LargestMap(TorchDispatchMode):
+    """Notes how many numbers the largest map that an operation inside gives has."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        """Do the operation, and note its map."""
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor) and result.dim() > 2:  # a map, no weight of a linear layer
+            self.numbers = max(self.numbers, result.numel())
+        return result
+
+
+@torch.no_grad()
+def fitting_batch(model: MSUN, native: int | None = None) -> int:
+    """Return how many images a batch may have: `BATCH`, or as many as keep each map below `LAYER_BYTES`.
+
+    Args:
+        model: on any device; it sees one image at each of its scales.
+        native: size in pixels of the largest image that a plain CNN is fed as it is, if it is.
+    """
+    parameter = next(model.parameters())
+    with as_found(model), _LargestMap() as seen:
+        model.eval()
+        for size in model.scales if native is None else [native]:
+            image = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
+            _ = model.forward_at(image, size) if native is None else model.forward_native(image)
+    return max(1, min(BATCH, LAYER_BYTES // (seen.numbers * parameter.element_size())))
+
+
+@torch.no_grad()
+def refused_native(model: MSUN, sizes: Sequence[int]) -> dict[int, str]:
+    """Return the sizes of images that a plain CNN cannot take as they are, and why: {size: reason}.
+
+    Raises:
+        UserError: if the network has several scales.
+    """
+    device, refused = next(model.parameters()).device, {}
+    with as_found(model):
+        model.eval()
+        for size in sizes:
+            try:
+                model.forward_native(torch.zeros(1, 3, size, size, device=device))
+            except RuntimeError as error:
+                refused[size] = first_line(error)
+    return refused
+
+
+def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str, feeding: str = "upsampled") -> dict:
+    """Return the accuracy and cost part of summary.json; accuracies in percent, FLOPs of one image.
+
+    `routings` has all rules side by side; `top1`, `flops` and their means are those of `routing`.
+    """
+    sizes = list(next(iter(per_subnet.values())))
+    if feeding == "native":
+        costs = {model.scales[0]: {size: native_flops(model, size) for size in sizes}}
+    else:
+        costs = {scale: dict.fromkeys(sizes, cost) for scale, cost in flops(model).items()}
+    rules = {rule: routing_record(per_subnet, costs, rule) for rule in ROUTINGS}
+    chosen = rules[routing]
+    return {
+        "scales": list(model.scales),
+        "sizes": sizes,
+        "routing": routing,
+        "top1": chosen["top1"],
+        "mean_top1": chosen["mean_top1"],
+        "per_subnet": {str(scale): by_size(row) for scale, row in per_subnet.items()},
+        "routings": rules,
+        "params": parameters(model),
+        "flops": chosen["flops"],
+        "mean_flops": chosen["mean_flops"],
+    }
+
+
+def check_images(data: DataSet, config: TrainConfig, world: World = ALONE) -> None:
+    """Read all validation images, each process its share; raise a `DataError` that names those that cannot be read."""
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, config.workers, world)
+    bar = {"desc": "checking val", "unit": "batch", "leave": False, "disable": not world.first}
+    with opened(loader) as batches:
+        shown = progress(batches, total=len(loader), **bar)
+        unreadable = [message for batch in shown for message in batch.bad]
+    refuse_unreadable(sum(world.gather(unreadable), []))
+
+
+def evaluate_on(
+    model: MSUN,
+    data: DataSet,
+    config: TrainConfig,
+    device: torch.device,
+    world: World = ALONE,
+    routing: str | None = None,
+    feeding: str = "upsampled",
+    batch_size: int | None = None,
+) -> dict:
+    """Measure `model`, which is on `device`, at `config.sizes` on the validation images; see `accuracy_record`.
+
+    With several processes each measures its share of the images with the first one's weights. Without a `batch_size` it
+    is `fitting_batch`.
+    """
+    world.share_state(model)
+    batch_size = batch_size or fitting_batch(model, max(config.sizes) if feeding == "native" else None)
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, batch_size, config.workers, world, device)
+    per_subnet = measure(model, loader, config.sizes, device, world, feeding)
+    return accuracy_record(model, per_subnet, routing or config.routing, feeding)
+
+
+def evaluate(
+    model: MSUN,
+    config: TrainConfig,
+    routing: str,
+    world: World = ALONE,
+    feeding: str = "upsampled",
+    batch_size: int | None = None,
+) -> dict:
+    """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
+
+    The sizes that it cannot take fed `native` are left out, and listed under `refused` with the reason.
+
+    Raises:
+        UserError: for native feeding of a network with several scales, or one that can take none of the sizes so.
+        DataError: if the data's classes are not the model's, or an image is unreadable.
+    """
+    refused = refused_native(model, config.sizes) if feeding == "native" else {}
+    sizes = [size for size in config.sizes if size not in refused]
+    if not sizes:
+        raise UserError(f"sizes: expected one that {model.spec['arch']} can take as it is, got {config.sizes}")
+    data = load_data(config, train=False, world=world)
+    data = match_classes(data, model, say=world.say)
+    device = world.pick_device(config.device)
+    model = model.to(device, memory_format=torch.channels_last)
+    record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding, batch_size)
+    return {
+        "feeding": feeding,
+        "antialias": model.antialias,
+        **record,
+        "refused": {str(size): why for size, why in refused.items()},
+        "scales": config.scales,
+        "data": data.describe(),
+        "env": environment(device, "fp32", world.size),
+    }

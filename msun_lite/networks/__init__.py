@@ -1,0 +1,21 @@
+"""Networks: CNNs by name or of one's own, cut and fitted into an MSUN, counted, saved, loaded and exported."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "backbones": ["CUTTABLE", "ResNetLite", "can_build", "find_recipe", "find_split"],
+        "building": ["load_state"],
+        "counting": ["Cost", "count", "flops", "native_flops", "parameters", "size_grid"],
+        "cutting": ["cut"],
+        "factories": ["is_factory"],
+        "graphs": ["Exported", "export", "refuse_existing"],
+        "layers": ["classifiers", "layer_names", "located", "penultimate", "stages"],
+        "msun": ["MSUN", "fingerprint"],
+        "options": ["ModelOptions"],
+        "pretrained": ["DEFAULT", "MODEL_FILES", "SHIPPED", "find_pretrained"],
+        "spec": ["normalisation_line", "read_spec", "renormalised"],
+        "stems": ["Stem", "choose_stems", "fit_stem", "strided_places"],
+    },
+)

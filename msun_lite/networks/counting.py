@@ -1,0 +1,86 @@
+"""Parameters and FLOPs (2 x multiply-adds) of a network at each of its scales."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+
+from msun_lite.networks.msun import MSUN
+from msun_lite.scales import resize_features
+
+SIZES = 13
+"""Sizes in the default grid, as in the paper."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a part of a network costs for one image.
+
+    Args:
+        flops: 2 x multiply-adds.
+        norm_outputs: numbers that BatchNorm layers put out.
+    """
+
+    flops: int
+    norm_outputs: int
+
+    @property
+    def paper_unit(self) -> int:
+        """The cost in the unit of the paper's tables."""
+        return 4 * self.flops + 8 * self.norm_outputs
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(self.flops + other.flops, self.norm_outputs + other.norm_outputs)
+
+
+def parameters(model: nn.Module) -> int:
+    """Return the number of trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def flops(model: MSUN) -> dict[int, int]:
+    """Return the FLOPs of one image through each subnet and the unified network: {scale: FLOPs}."""
+    return {scale: (lower + upper).flops for scale, (lower, upper) in count(model).items()}
+
+
+@torch.no_grad()
+def count(model: MSUN) -> dict[int, tuple[Cost, Cost]]:
+    """Return what f_i and g cost for one image at each scale: {scale: (f_i, g)}."""
+    ghost = copy.deepcopy(model).to("meta").eval()
+    costs = {}
+    for scale in ghost.scales:
+        images = torch.empty(1, 3, scale, scale, device="meta")
+        features, lower = _count(ghost, lambda: ghost.subnets[str(scale)](images))  # noqa: B023 called at once
+        if ghost.unify != "native":
+            features = resize_features(features, ghost.feature_shape)
+        _, upper = _count(ghost, lambda: ghost.classify(features, scale))  # noqa: B023
+        costs[scale] = (lower, upper)
+    return costs
+
+
+@torch.no_grad()
+def native_flops(model: MSUN, size: int) -> int:
+    """Return the FLOPs of one image of `size` pixels through a plain CNN that gets it as it is, not resized."""
+    ghost = copy.deepcopy(model).to("meta").eval()
+    return _count(ghost, lambda: ghost.forward_native(torch.empty(1, 3, size, size, device="meta")))[1].flops
+
+
+def _count(model: nn.Module, forward) -> tuple[Tensor, Cost]:
+    outputs = []
+    norms = [module for module in model.modules() if isinstance(module, _BatchNorm)]
+    hooks = [norm.register_forward_hook(lambda _, __, output: outputs.append(output.numel())) for norm in norms]
+    with FlopCounterMode(display=False) as counter:
+        result = forward()
+    for hook in hooks:
+        hook.remove()
+    return result, Cost(counter.get_total_flops(), sum(outputs))
+
+
+def size_grid(scales: Sequence[int]) -> list[int]:
+    """Return 13 sizes from the smallest scale to the largest, evenly spaced (fewer if they are closer than that)."""
+    first, last = scales[0], scales[-1]
+    return sorted({round(first + step * (last - first) / (SIZES - 1)) for step in range(SIZES)})

@@ -1,0 +1,269 @@
+"""MSUN as it is used: built from a CNN, saved, loaded, exported."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import ModelHubMixin
+from torch import nn
+
+from msun_lite.model import AtScale, MultiScaleUnifiedNetwork
+from msun_lite.networks.building import Parts, load_state, parts_of_backbone, parts_of_module, start_from
+from msun_lite.networks.factories import is_factory
+from msun_lite.networks.graphs import export
+from msun_lite.networks.options import ModelOptions
+from msun_lite.networks.pretrained import find_pretrained, is_downloaded, is_multi_scale, read_safetensors
+from msun_lite.networks.spec import (
+    adopted,
+    behaviour,
+    check_spec,
+    make_spec,
+    normalised,
+    read_spec,
+    stems_from_json,
+)
+from msun_lite.networks.states import stored_state
+from msun_lite.networks.stems import Stem
+from msun_lite.per_scale import PerScale
+from msun_lite.scales import check_scales
+from msun_lite.shapes import dry_run
+from msun_lite.utils.errors import CheckpointError, UserError
+from msun_lite.utils.files import atomic_write, write_text
+
+
+class MSUN(
+    MultiScaleUnifiedNetwork,
+    ModelHubMixin,
+    library_name="msun_lite",
+    paper_url="https://arxiv.org/abs/2403.18294",
+    pipeline_tag="image-classification",
+):
+    """A multi-scale unified network that knows how it was made, and can be saved.
+
+    Args:
+        subnets, unified, options: those of `MultiScaleUnifiedNetwork`.
+        spec: how the model was made, saved as model.json beside its weights; see `from_backbone`.
+    """
+
+    def __init__(self, subnets: dict[int, nn.Module], unified: nn.Module, spec: dict | None = None, **options):
+        super().__init__(subnets, unified, **options)
+        self._hub_mixin_config = None  # model.json says it all
+        self.spec = {**normalised(spec or {})}
+
+    @classmethod
+    def from_backbone(
+        cls,
+        arch: str,
+        scales: Sequence[int] = (32, 128, 224),
+        blocks: int = 1,
+        num_classes: int = 1000,
+        stems: str | dict[int, Stem] = "coarse",
+        normalisation: dict | None = None,
+        class_names: Sequence[str] | None = None,
+        weights: str | None = None,
+        **options,
+    ) -> "MSUN":
+        """Turn the CNN `arch` into an MSUN.
+
+        Args:
+            arch: as in `ModelOptions`.
+            scales: two or more sizes in pixels, rising; each gets its own subnet.
+            blocks: stages in every subnet beside its stem (the paper's B), 0 to 3.
+            num_classes: length of the logits.
+            stems: `coarse` or `fine`, see `stems.choose_stem`; or your own, {scale: Stem}, for each but the largest.
+            normalisation: {"mean": [3], "std": [3]} of the images it expects; that of `weights`, or ImageNet's.
+            class_names: what the logits stand for, if known.
+            weights: trained weights of the plain CNN to start from, see `pretrained.find_plain`; fresh by default.
+                The large subnet and g take them as they are, smaller subnets with a resampled first kernel; the
+                classifier starts afresh if the number of classes differs. Or those of an MSUN of the same structure.
+            options: others of `ModelOptions`: `split`, `routing`, `unify`, `norm` and `antialias`.
+
+        Raises:
+            UserError: for an unknown name, or scales that are unsorted, repeated or fewer than two.
+            CheckpointError: if the weights do not fit.
+        """
+        options = ModelOptions(arch=arch, blocks=blocks, **options)
+        spec = make_spec(options, check_scales(scales), num_classes, normalisation, class_names)
+        of_msun = is_multi_scale(weights)
+        model = cls._assemble(parts_of_backbone(spec, stems, None if of_msun else weights))
+        if of_msun:
+            start_from(model, weights)
+        return model
+
+    @classmethod
+    def vanilla(
+        cls,
+        arch: str,
+        scale: int = 224,
+        num_classes: int = 1000,
+        weights: str | None = None,
+        normalisation: dict | None = None,
+        class_names: Sequence[str] | None = None,
+        **options,
+    ) -> "MSUN":
+        """Return the ordinary CNN of Eq. 3: the largest subnet alone, every image resized to `scale`.
+
+        `weights`, `normalisation`, `class_names` and the other `options` (`blocks`, `antialias`, `split`) are those of
+        `from_backbone`; `blocks` and `split` only say where the features are taken. Without `split`, those of
+        architectures not in `backbones.CUTTABLE` are the images themselves.
+        """
+        spec = make_spec(ModelOptions(arch=arch, **options), (scale,), num_classes, normalisation, class_names)
+        return cls._assemble(parts_of_backbone(spec, weights=weights))
+
+    @classmethod
+    def from_module(
+        cls,
+        model: nn.Module,
+        split: str,
+        scales: Sequence[int] = (32, 128, 224),
+        stems: str | dict[int, Stem] = "coarse",
+        factory: str | None = None,
+        **options,
+    ) -> "MSUN":
+        """Turn a CNN of your own, trained or not, into an MSUN that starts from its weights.
+
+        Args:
+            model: images [B, 3, H, W] -> logits [B, classes], copied. Its forward, all else that it takes at its
+                default, must be recordable by torch.fx down to the layer `split`, on maps of several sizes.
+            split: name of the last layer of f, as in `model.named_modules()`; all that comes after it is g.
+            factory: what builds the same network when a saved model is loaded: package.module:callable, called with
+                `num_classes=N`. By default it is found out: torchvision's and timm's networks are known by name, and
+                a class in a module is called with `num_classes=N` or nothing, if that gives the same network.
+
+        `scales`, `stems` and the other `options` (`routing`, `antialias`, `unify`, `norm`, `normalisation`,
+        `class_names`) are those of `from_backbone`. Such a model is saved as any other. `from_pretrained` loads it
+        where its network can be built again; where not, `load` reads it into a model made by this method.
+
+        Raises:
+            UserError: if the model cannot be cut there, or cannot take images of these scales, or if `factory` builds
+                another one.
+        """
+        return cls._assemble(parts_of_module(model, split, check_scales(scales), stems, factory, **options))
+
+    @classmethod
+    def from_spec(cls, spec: dict) -> "MSUN":
+        """Build the model that a model.json describes, with fresh weights.
+
+        Raises:
+            CheckpointError: if the description lacks something, or nothing is known to build its network again.
+            UserError: if a value in it cannot be used.
+        """
+        check_spec(spec)
+        return cls._assemble(parts_of_backbone(spec, stems_from_json(spec["stems"])))
+
+    @classmethod
+    def _assemble(cls, parts: Parts) -> "MSUN":
+        """Put a model together of its parts."""
+        spec = parts.spec
+        unified = PerScale(parts.upper) if spec["unify"] == "none" else parts.upper[spec["scales"][-1]]
+        return cls(parts.lower, unified, **behaviour(spec), spec=spec)._check_scales()
+
+    def _check_scales(self) -> "MSUN":
+        """Return the model, or raise a `UserError` for a scale that it cannot take to the end; nothing is computed."""
+        for scale in self.scales if self.unify == "native" else self.scales[-1:]:  # else g runs on one shape alone
+            dry_run(AtScale(self, scale), scale, self.spec["arch"])
+        return self
+
+    @property
+    def description(self) -> dict:
+        """How the model was made, and how it routes and resizes now, as model.json has it."""
+        return {**self.spec, **behaviour(vars(self))}
+
+    def save(self, folder: str | Path) -> None:
+        """Write model.json and model.safetensors into `folder`, each whole or not at all."""
+        write_text(Path(folder) / "model.json", json.dumps(self.description, indent=2) + "\n")
+        with atomic_write(Path(folder) / "model.safetensors") as file:
+            file.write(stored_state(self))
+
+    def save_pretrained(self, save_directory: str | Path, **options) -> str | None:
+        """Save the model with a card for the Hugging Face Hub; `options` are those of the mixin.
+
+        Raises:
+            UserError: if the folder cannot be made.
+        """
+        try:
+            Path(save_directory).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{save_directory}: the folder cannot be made: {error}") from None
+        return super().save_pretrained(save_directory, **options)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        """What `save_pretrained` and `push_to_hub` of the Hugging Face mixin call."""
+        self.save(save_directory)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        revision: str | None = None,
+        *,
+        force_download: bool = False,
+        token: str | bool | None = None,
+        cache_dir: str | Path | None = None,
+        local_files_only: bool = False,
+        trust_remote_code: bool = False,
+    ) -> "MSUN":
+        """Load a trained model, ready for evaluation, on the CPU.
+
+        Args:
+            source: a run folder, the name of shipped weights such as `lite-msun`, or a model's id on the Hugging Face
+                Hub such as `user/model`, downloaded once.
+            revision: branch, tag or commit on the Hub.
+            force_download: download it again.
+            token: for a private model; True takes the stored one.
+            cache_dir: where downloads are kept.
+            local_files_only: take what has been downloaded before, and ask nobody.
+            trust_remote_code: let a model of the Hub name the package.module:factory, installed here, that is imported
+                and called to build its network. A model in a folder of yours may do so unasked.
+
+        Raises:
+            CheckpointError: if there is no such model, or its files are damaged or do not fit each other.
+        """
+        hub = {"token": token, "cache_dir": cache_dir, "local_files_only": local_files_only}
+        folder = find_pretrained(source, revision=revision, force_download=force_download, **hub)
+        spec = read_spec(folder / "model.json")
+        if is_factory(spec.get("arch", "")) and is_downloaded(folder) and not trust_remote_code:
+            expected = f"expected trust_remote_code=True to import and call {spec['arch']}, which its model.json names"
+            raise CheckpointError(f"{source}: {expected}, got False")
+        try:
+            model = cls.from_spec(spec)
+        except (UserError, TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+            reason = str(error).removeprefix("model.json: ")
+            raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {reason}") from None
+        return model.load(folder).eval()
+
+    def export(self, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
+        """Write the model to a new folder, one graph a scale, in single precision, checked against the model itself.
+
+        Args:
+            path: the folder, which must not exist yet. `export.Exported(path)` runs it.
+            format: `torch` (torch.export) or `onnx` (extra `onnx`).
+
+        Returns:
+            The folder.
+
+        Raises:
+            UserError: for an unknown format, a folder that exists, or a graph that gives other logits.
+        """
+        return export(self, path, format)
+
+    def load(self, folder: str | Path) -> "MSUN":
+        """Load the model.safetensors of a run folder and return the model; half precision is widened.
+
+        Routing, antialiasing, normalisation and class names become those of the model.json beside it, if there is one.
+
+        Raises:
+            CheckpointError: if a file is damaged, or made for another architecture or for one cut in another way.
+        """
+        path = Path(folder) / "model.safetensors"
+        found = adopted(path.with_name("model.json"), self.description)
+        load_state(self, read_safetensors(path), path)
+        self.spec = self.description | found
+        self.routing, self.antialias = self.spec["routing"], self.spec["antialias"]
+        return self
+
+
+def fingerprint(model: MSUN) -> str:
+    """Return a short hash of a model's weights and statistics."""
+    return hashlib.sha256(stored_state(model)).hexdigest()[:16]

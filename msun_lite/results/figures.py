@@ -1,0 +1,108 @@
+"""The figures, drawn from records alone: one style, colours that colour-blind readers can tell apart."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from textwrap import fill
+
+import seaborn
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from msun_lite.results.names import NAMES
+from msun_lite.utils.files import atomic_write
+
+_PALETTE = seaborn.color_palette("colorblind")
+COLOURS = dict(zip(NAMES, (_PALETTE[i] for i in (7, 1, 0, 2, 4, 3, 5, 6, 9, 8)), strict=False))
+_MARKERS = dict(zip(NAMES, "osD^vPX<>d", strict=False))
+SUBNET_LOOKS = tuple(zip((_PALETTE[i] for i in (2, 4, 3, 5, 6, 9)), "v^oPXd", strict=True))
+"""Colour and marker of f1, f2 ..."""
+
+STYLE = {
+    **seaborn.axes_style("whitegrid"),
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "svg.hashsalt": "msun_lite",
+    "axes.edgecolor": ".6",
+    "grid.color": ".9",
+}
+
+
+def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
+    """Draw top-1 accuracy against image size, one line a method (the paper's Fig. 4a).
+
+    Args:
+        records: method -> its summary.json, or the mean of several seeds (`seeds.averaged`), with a band of one
+            standard deviation to both sides.
+        title: what was measured, above the axes.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 4.4), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        for method, record in records.items():
+            draw_accuracies(axes, method, record, f"{NAMES[method]}: {record['mean_top1']:.1f} %")
+        first = next(iter(records.values()))
+        sizes, scales = first["sizes"], first["scales"]
+        for scale in scales:
+            axes.axvline(scale, color=".55", linewidth=1, linestyle=(0, (2, 3)), zorder=0)
+            axes.annotate("scale", (scale, 1), (-3, 0), textcoords="offset points", rotation=90,
+                          va="bottom", ha="right", fontsize=8, color=".4")  # fmt: skip
+        axes.set(
+            xlabel="size of the input image (pixels)",
+            ylabel="top-1 accuracy (%)",
+            title=title,
+            xticks=sizes,
+            ylim=(0, 102),
+            yticks=range(0, 101, 20),
+        )
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.1), title="mean over all sizes", framealpha=1)
+        seaborn.despine(figure)
+        return figure
+
+
+def draw_accuracies(axes: Axes, method: str, record: dict, label: str) -> None:
+    """Draw a method's accuracy at every size of its record, with a band for the spread over seeds if it has one."""
+    sizes = record["sizes"]
+    values = [record["top1"][str(size)] for size in sizes]
+    axes.plot(sizes, values, label=label, **look(method))
+    if spread := record.get("spread"):
+        half = [spread[str(size)] for size in sizes]
+        low, high = ([value + sign * by for value, by in zip(values, half, strict=True)] for sign in (-1, 1))
+        axes.fill_between(sizes, low, high, color=look(method)["color"], alpha=0.2, linewidth=0)
+
+
+def look(method: str) -> dict:
+    """Return how a method's line looks, as options of `Axes.plot`."""
+    return {"color": COLOURS[method], "marker": _MARKERS[method], "markersize": 5.5, "linewidth": 2}
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write `figure` as PNG and as SVG beside it, atomically; `path` is without the ending."""
+    with rc_context(STYLE):
+        for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
+            with atomic_write(path.with_suffix(f".{ending}")) as file:
+                figure.savefig(file, format=ending, **options)
+
+
+def claims_figure(claims: Sequence[dict]) -> Figure:
+    """Draw the difference of each claim of `claims.judged` with its 95 % interval, and the paper's as an open point."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(6.2, 1.1 + 0.56 * len(claims)), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        rows, halves = range(len(claims)), [claim["half_interval"] or 0 for claim in claims]
+        look = {"color": "#0072B2", "fmt": "D", "markersize": 7, "capsize": 4, "label": "measured"}
+        axes.errorbar([claim["mean"] for claim in claims], rows, xerr=halves, **look)
+        papers = [(claim["paper"], row) for row, claim in enumerate(claims) if claim["paper"] is not None]
+        if papers:
+            look = {"s": 70, "facecolors": "white", "edgecolors": "#D55E00", "linewidths": 1.8, "label": "paper"}
+            axes.scatter(*zip(*papers, strict=True), **look)
+            figure.legend(loc="outside upper center", ncols=2, fontsize=9)
+        axes.axvline(0, color=".3", linewidth=1.2, linestyle=(0, (2, 3)))
+        for row, claim in enumerate(claims):  # above its point, so that the figure is no wider than a phone can show
+            place = {"xycoords": ("axes fraction", "data"), "va": "bottom", "fontsize": 9.5, "color": ".2"}
+            box = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}
+            axes.annotate(fill(claim["claim"], 80), (0.012, row - 0.2), bbox=box, **place)
+        axes.set(xlabel="difference (points of accuracy)", yticks=[], ylim=(len(claims) - 0.6, -0.75))
+        seaborn.despine(figure)
+        return figure
