@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "names": ["ARCH_NAMES", "DATA_NAMES", "NAMES", "RESAMPLING_NAMES"],
         "paper": ["SCALES", "rows"],
-        "records": ["read_summary"],
+        "records": ["read_summary", "with_config"],
         "routings": ["PerSubnet", "all_routings", "by_size", "routed", "routing_record"],
         "run_folder": ["RunFolder", "check_folder"],
         "seeds": ["Lead", "averaged", "chance", "mean_cell", "over_seeds"],

@@ -7,10 +7,11 @@ from statistics import mean
 
 from tabulate import tabulate
 
-from msun_lite.results import ARCH_NAMES, NAMES, chance, mean_cell, paper, read_summary, said
+from msun_lite.results import ARCH_NAMES, NAMES, chance, mean_cell, paper, said, with_config
 from msun_lite.transfer.options import FREE_ON_RESUME
 from msun_lite.transfer.public_sets import SETS
 from msun_lite.utils.errors import CheckpointError, UserError
+from msun_lite.utils.files import read_json
 
 SETTINGS = {"linear": "linear-probe", "finetune": "fine-tuning"}
 """Mode -> setting, its name in Table III."""
@@ -36,10 +37,10 @@ def read_records(paths: Iterable[Path]) -> list[dict]:
         file = path if path.suffix == ".json" else path / "summary.json"
         if not file.exists():
             raise CheckpointError(f"{path}: expected a finished transfer, found no summary.json")
-        record = read_summary(file)
+        record = read_json(file)
         if not {"mode", "size", "top1", "scale"} <= record.keys():
             raise CheckpointError(f"{file}: expected the summary of a transfer, got that of something else")
-        found.append(record)
+        found.append(with_config(record, file))
     if not found:
         raise CheckpointError("expected finished transfers, found none")
     return found
