@@ -8,6 +8,9 @@ from torch import nn
 
 from msun_lite.utils.errors import UserError, first_line
 
+MOVED = {"msun_lite.backbones": "msun_lite.networks.backbones"}
+"""Where the modules are that files written by earlier versions name."""
+
 
 def is_factory(arch: str) -> bool:
     """Return whether an architecture is named as package.module:factory."""
@@ -46,7 +49,7 @@ def _imported(name: str) -> Callable:
     if not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
         raise UserError(f"arch: expected package.module:factory, got {name!r}")
     try:
-        found = importlib.import_module(module)
+        found = importlib.import_module(MOVED.get(module, module))
     except Exception as error:  # its code may raise anything
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"arch: {name}: expected a module that can be imported from here, got {reason}") from None
