@@ -123,7 +123,7 @@ def our_loader(source: ImageSource, config: TrainConfig) -> DataLoader:
 
 def our_step(trainer: Trainer, batch: Batch) -> int:
     """Take a training run's step on a batch; return the number of its images."""
-    trainer.model.train()
+    trainer.state.model.train()
     trainer.take_step([batch], len(batch.labels))
     return len(batch.labels)
 
@@ -177,8 +177,8 @@ def measurements(config: TrainConfig, folder: Path, runs: dict[str, Trainer], st
 
 def promised_time(runs: dict[str, Trainer]) -> float:
     """Return the FLOPs of an MSUN's training step over those of Vanilla's: all scales over the largest."""
-    (vanilla,) = flops(runs["vanilla"].model).values()
-    return sum(flops(runs["msun"].model).values()) / vanilla
+    (vanilla,) = flops(runs["vanilla"].state.model).values()
+    return sum(flops(runs["msun"].state.model).values()) / vanilla
 
 
 def ratios(rates: dict[str, list[float]], fast: str, slow: str, over: float = 1) -> dict[str, float]:

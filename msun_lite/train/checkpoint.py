@@ -68,28 +68,6 @@ def set_random_state(state: dict[str, torch.Tensor], device: torch.device) -> No
         torch.cuda.set_rng_state(state["cuda"], device)
 
 
-KINDS = {
-    **dict.fromkeys(("epoch", "batch"), int),
-    **dict.fromkeys(("seconds", "epoch_seconds", "waiting_seconds"), int | float),
-    **dict.fromkeys(("best", "row"), dict | None),
-}
-"""What the position of a run and its notes are, by name."""
-
-
-def check_position(state: dict, epochs: int, steps: int) -> None:
-    """Raise a `ValueError` unless a state is at a step of a run of so many `epochs` of so many `steps`, notes and all.
-
-    Raises:
-        KeyError: if something is missing.
-    """
-    for name, kind in KINDS.items():
-        if not isinstance(state[name], kind):
-            raise ValueError(f"{name} {state[name]!r}")
-    epoch, batch = state["epoch"], state["batch"]
-    if not (0 <= epoch <= epochs and 0 <= batch < steps) or state["step"] != epoch * steps + batch:
-        raise ValueError(f"step {state['step']}, epoch {epoch} of {epochs}, batch {batch} of {steps}")
-
-
 class Checkpoints:
     """The checkpoints of one run: the latest, and the `keep` before it, which have their step in their name.
 

@@ -145,8 +145,9 @@ def _train(
     if trainer.fit(stop):
         _finish(trainer, given)
         return
+    state = trainer.state
     world.say(
-        f"stopped after step {trainer.step} of {config.epochs * trainer.steps_per_epoch}, everything saved; "
+        f"stopped after step {state.step} of {config.epochs * state.steps_per_epoch}, everything saved; "
         f"go on with: {_go_on(folder)}"
     )
     if stop.signal is not None and not stop.by_scheduler:
@@ -227,15 +228,16 @@ def _open(trainer: Trainer, given: bool) -> None:
     if world.on_first(lambda: config.resume and folder.has_checkpoint()):
         trainer.load()
         world.on_first(lambda: _note_place(folder, config.data, world.say))
-        world.on_first(lambda: _lengthen(folder, config.epochs, trainer.step, world.say))
-        world.say(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {config.epochs}")
+        world.on_first(lambda: _lengthen(folder, config.epochs, trainer.state.step, world.say))
+        step, epoch = trainer.state.step, trainer.state.epoch + 1
+        world.say(f"{folder.path}: going on at step {step}, epoch {epoch} of {config.epochs}")
         return
     if config.resume:
         world.say(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
     world.on_first(lambda: write_text(folder.config, dump_yaml(dataclasses.replace(config, resume=False))))
     trainer.save()
     if given:
-        world.on_first(lambda: write_json(folder.model, trainer.model.description))
+        world.on_first(lambda: write_json(folder.model, trainer.state.model.description))
 
 
 def _note_place(folder: RunFolder, data: str, say: Callable[[str], None]) -> None:
@@ -267,7 +269,7 @@ def _lengthened(folder: RunFolder) -> dict[str, int]:
 
 def _finish(trainer: Trainer, given: bool) -> None:
     """Write the weights, measure them, write and print the summary."""
-    config, folder, model = trainer.config, trainer.folder, trainer.trained
+    config, folder, model = trainer.config, trainer.folder, trainer.state.trained
     trainer.world.on_first(lambda: model.eval().save(folder.path))
     start = time.perf_counter()
     record = evaluate_on(model, trainer.data, config, trainer.device, trainer.world)
@@ -282,11 +284,11 @@ def _finish(trainer: Trainer, given: bool) -> None:
         **record,
         "scales": config.scales,
         "epochs": config.epochs,
-        "steps": trainer.step,
-        **({} if trainer.best is None else {"best": trainer.best}),
-        "seconds": round(trainer.seconds, 1),
+        "steps": trainer.state.step,
+        **({} if trainer.state.best is None else {"best": trainer.state.best}),
+        "seconds": round(trainer.state.seconds, 1),
         "evaluation_seconds": round(time.perf_counter() - start, 1),
-        "bad_images": list(trainer.bad_images.seen),
+        "bad_images": list(trainer.data.bad_images.seen),
         "data": trainer.data.describe(),
         "env": trainer.env,
         "seed": config.seed,

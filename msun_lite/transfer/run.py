@@ -289,7 +289,7 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
     _begin(move, trainer.disk_space())
     if config.resume and folder.has_checkpoint():
         trainer.load()
-        note(f"{folder.path}: going on at step {trainer.step}, epoch {trainer.epoch + 1} of {plan.epochs}")
+        note(f"{folder.path}: going on at step {trainer.state.step}, epoch {trainer.state.epoch + 1} of {plan.epochs}")
     else:
         if config.resume:
             note(f"{folder.path}: stopped before its first checkpoint, so it starts at step 0")
@@ -305,8 +305,8 @@ def _finetune(move: Move, stop: StopRequest) -> dict | None:
         "top1": round(top1, 2),
         "train_top1": round(folder.read_metrics()[-1]["train_top1"], 2),
         "trained": parameters(model),
-        "steps": trainer.step,
-        "seconds": round(trainer.seconds, 1),
+        "steps": trainer.state.step,
+        "seconds": round(trainer.state.seconds, 1),
         "evaluation_seconds": round(time.perf_counter() - start, 1),
         "env": trainer.env,
     }

@@ -111,11 +111,11 @@ with join() as world:
     torch.manual_seed(world.rank)  # the first one's weights count
     data = load_data(config)
     trainer = Trainer(config, data, make_model(config, data.classes), RunFolder(config.out), world)
-    trainer.model.eval()  # BatchNorm frozen
+    trainer.state.model.eval()  # BatchNorm frozen
     parts = list(itertools.islice(train_loader(trainer.view, config, 0, world=world), config.accumulate))
-    trainer._step(parts, config.batch_size)
+    trainer.take_step(parts, config.batch_size)
     if world.first:
-        torch.save({name: weight.grad for name, weight in trainer.model.named_parameters()}, sys.argv[2])
+        torch.save({name: weight.grad for name, weight in trainer.state.model.named_parameters()}, sys.argv[2])
 """
 
 

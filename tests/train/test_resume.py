@@ -268,7 +268,7 @@ def test_a_signal_in_the_last_step_stops_before_the_measurement(tiny, monkeypatc
 
     def step(self, *args):
         real(self, *args)
-        if self.step == 7:
+        if self.state.step == 7:
             os.kill(os.getpid(), signal.SIGTERM)
 
     with monkeypatch.context() as patch:

@@ -176,13 +176,13 @@ def test_a_moving_average_of_the_weights_is_what_is_measured_and_goes_on_exactly
 def test_the_average_is_the_exponential_one_its_decay_warmed_up(tiny):
     config = tiny(ema=0.25)
     trainer = Trainer(config, load_data(config), make_model(config, list("abcdefghij")), RunFolder(config.out))
-    name, weight = next(iter(trainer.model.named_parameters()))
+    name, weight = next(iter(trainer.state.model.named_parameters()))
     expected = []
     for number, part in enumerate(train_loader(trainer.view, config, 0)):
-        trainer._step([part], len(part.labels))
+        trainer.take_step([part], len(part.labels))
         decay = 2 / 11 if number == 1 else 0.25  # 3 / 12 and more from the second update on
         expected = weight.detach().clone() if number == 0 else decay * expected + (1 - decay) * weight.detach()
-    assert torch.allclose(dict(trainer.average.module.named_parameters())[name], expected, atol=1e-7)
+    assert torch.allclose(dict(trainer.state.average.module.named_parameters())[name], expected, atol=1e-7)
 
 
 def test_accumulated_batches_give_the_gradients_of_the_whole_batch(tiny):
@@ -191,10 +191,10 @@ def test_accumulated_batches_give_the_gradients_of_the_whole_batch(tiny):
         config = tiny(accumulate=accumulate)
         torch.manual_seed(0)
         trainer = Trainer(config, load_data(config), make_model(config, list("abcdefghij")), RunFolder(config.out))
-        trainer.model.eval()  # BatchNorm's own statistics: of 2 images they differ from those of 10
+        trainer.state.model.eval()  # BatchNorm's own statistics: of 2 images they differ from those of 10
         parts = list(itertools.islice(train_loader(trainer.view, config, 0), accumulate))
-        trainer._step(parts, 10)
-        gradients[accumulate] = {name: weight.grad for name, weight in trainer.model.named_parameters()}
+        trainer.take_step(parts, 10)
+        gradients[accumulate] = {name: weight.grad for name, weight in trainer.state.model.named_parameters()}
     for name, gradient in gradients[1].items():
         assert torch.allclose(gradient, gradients[5][name], atol=1e-6), name
 
@@ -230,8 +230,8 @@ def test_weights_that_are_not_finite_are_never_saved(tiny, monkeypatch):
 
     def poison(self, *args):
         real(self, *args)
-        if self.step == 2:
-            next(self.model.parameters()).data[0] = math.inf
+        if self.state.step == 2:
+            next(self.state.model.parameters()).data[0] = math.inf
 
     monkeypatch.setattr(Trainer, "take_step", poison)
     config = tiny(checkpoint_minutes=1e-9)
