@@ -215,7 +215,7 @@ class _Loader(DataLoader):
         try:
             yield from batches
         except Exception as error:  # whatever reading or transforming an image may raise
-            failure = explained(error)
+            failure = explained(error, bool(workers))
             if workers:  # its traceback holds on to them, and theirs is in the message
                 failure = failure.with_traceback(None)
         finally:

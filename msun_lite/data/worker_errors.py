@@ -15,9 +15,19 @@ class WorkerLost(UserError):
     """A process that prepares images has ended before its time."""
 
 
-def explained(error: Exception) -> Exception:
-    """Return a `UserError` of one line for an error of a loader that has a remedy; any other error as it is."""
+REMEDY = "where memory is short, the system kills the largest: expected fewer --workers to help then"
+
+
+def explained(error: Exception, workers: bool = False) -> Exception:
+    """Return a `UserError` of one line for an error of a loader that has a remedy; any other error as it is.
+
+    Args:
+        error: what was raised where batches are taken.
+        workers: whether there are processes that prepare them.
+    """
     text = str(error)
+    if workers and isinstance(error, ConnectionError | EOFError) and "in DataLoader worker" not in text:
+        return WorkerLost(f"workers: a process that prepares images ended before it handed its batch over; {REMEDY}")
     if isinstance(error, UserError):  # PyTorch puts the traceback of the worker before it
         return type(error)(text.rpartition(f"{type(error).__name__}: ")[2].strip())
     if out_of_memory(error):
@@ -37,8 +47,5 @@ def lost(error: Exception) -> WorkerLost | None:
             "(docker run --shm-size), fewer --workers, or --workers 0"
         )
     if isinstance(error, RuntimeError) and (found := LOST.search(text)):
-        return WorkerLost(
-            f"workers: a process that prepares images ({found[1]}) {found[2].rstrip(' .')}; where memory is short, the "
-            "system kills the largest: expected fewer --workers to help then"
-        )
+        return WorkerLost(f"workers: a process that prepares images ({found[1]}) {found[2].rstrip(' .')}; {REMEDY}")
     return None

@@ -15,6 +15,7 @@ from experiments.disagreement import main as disagreement
 from msun_lite import MSUN
 from msun_lite.ablate.ablations import BEYOND, networks, record_config
 from msun_lite.analyse.options import STUDIES
+from msun_lite.book.published import analyses
 from msun_lite.config import make_config
 from msun_lite.networks.msun import fingerprint
 from msun_lite.networks.pretrained import SHIPPED
@@ -249,7 +250,7 @@ def test_the_commit_is_that_of_the_packages_checkout():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_analysis_says_where_it_comes_from_and_is_that_of_the_shipped_weights(method):
-    record = tables.analyses()[method]
+    record = analyses()[0][method]
     assert record["weights"] == fingerprint(MSUN.from_pretrained(f"lite-{method}"))
     summary = shipped(method)
     for study in STUDIES:
@@ -262,7 +263,7 @@ def test_every_analysis_says_where_it_comes_from_and_is_that_of_the_shipped_weig
 
 
 def curves(method, feeding, estimator, small):
-    found = tables.analyses()[method]["cka"]
+    found = analyses()[0][method]["cka"]
     curve = found["curves"][feeding][str(small)][estimator]
     return [curve[found["layers"].index(layer)] for layer in ("image", *found["stages"])]
 
@@ -284,7 +285,7 @@ def test_the_page_tells_what_the_cka_records_say(feeding, estimator, small):
 
 
 def test_the_page_tells_what_the_other_studies_say():
-    records = tables.analyses()
+    records, _ = analyses()
     own = {method: records[method]["gradcam"]["agreement"]["own"]["16"]["correlation"]["mean"] for method in METHODS}
     chance = records["vanilla"]["gradcam"]["another_image"]["own"]["16"]["correlation"]["mean"]
     assert chance + 0.1 < own["vanilla"] < own["mst"] < own["msun"]

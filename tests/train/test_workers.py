@@ -3,6 +3,7 @@ import time
 
 import pytest
 
+from msun_lite.data.worker_errors import explained
 from tests import failing, ranks
 
 LIMIT = 10
@@ -73,3 +74,11 @@ def test_the_failure_of_one_of_several_processes_ends_all(tmp_path, method, work
     assert "process 0 of 2 lost another one" in (tmp_path / "output0").read_text()
     assert "ZeroDivisionError: a bug in a transform" in (tmp_path / "output1").read_text()
     assert seconds < LIMIT
+
+
+def test_a_worker_that_dies_while_its_batch_is_fetched_is_explained_too():
+    for error in (ConnectionRefusedError(111, "Connection refused"), ConnectionResetError(104, "reset"), EOFError()):
+        assert str(explained(error, workers=True)).startswith(LINES["killed"].removeprefix("error: "))
+        assert explained(error) is error
+    caught = ConnectionError("Caught ConnectionError in DataLoader worker process 0.")
+    assert explained(caught, workers=True) is caught
