@@ -17,9 +17,13 @@ from msun_lite.utils.cli import OneLineParser, options_parser, read_yaml
 from msun_lite.utils.errors import UserError, one_of, within
 
 PRESETS = Path(__file__).parent / "presets"
+
 DEFAULT_PRESET = "quick"
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
+
 PRECISIONS = get_args(Precision)
+
 GROUPS = {
     "the run": "preset",
     "network": "arch",
@@ -31,6 +35,12 @@ GROUPS = {
     "time, checkpoints and output": "max_minutes",
 }
 """Title in --help -> the option that the group begins with; it goes on to where the next one begins."""
+
+FREE_ON_RESUME = (
+    *("out", "resume", "max_minutes", "checkpoint_minutes", "keep", "workers", "threads", "device", "data_root"),
+    *("compile", "tensorboard", "wandb", "shards_gb"),
+)
+"""Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 
 
 @dataclass(kw_only=True)
@@ -248,13 +258,6 @@ def make_parser(prog: str, description: str, skip: set[str] | None = None) -> On
     """Return a parser of all options of `TrainConfig` but `skip`, with --config and --print_config."""
     stored = None if "resume" in (skip or ()) else read_config
     return options_parser(TrainConfig, GROUPS, prog, description, skip, presets=preset_options, stored=stored)
-
-
-FREE_ON_RESUME = (
-    *("out", "resume", "max_minutes", "checkpoint_minutes", "keep", "workers", "threads", "device", "data_root"),
-    *("compile", "tensorboard", "wandb", "shards_gb"),
-)
-"""Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 
 
 def as_word(value: object) -> str:

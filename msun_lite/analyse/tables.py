@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from msun_lite.analyse.options import STUDIES
 from msun_lite.results import RESAMPLING_NAMES, styled_table
 
+AGREEMENTS = ("correlation", "overlap")
+
 
 def cka_table(
     analyses: dict[str, dict], sizes: Sequence[int], feeding: str, estimator: str, style: str = "simple"
@@ -56,9 +58,6 @@ def attention_table(analyses: dict[str, dict], sizes: Sequence[int], style: str 
             rows.append([name, f"{size}", *cells, f"{entries['own']['correlation']['undefined']}"])
     against = [f"{way}, {whose}" for whose in found["agreement"] for way in AGREEMENTS]
     return styled_table(["network", "px", *against, "no map"], rows, style)
-
-
-AGREEMENTS = ("correlation", "overlap")
 
 
 def space_table(analyses: dict[str, dict], sizes: Sequence[int], style: str = "simple") -> str:

@@ -15,6 +15,12 @@ from msun_lite.train.objectives.objective import Terms
 from msun_lite.utils.distributed import World
 from msun_lite.utils.errors import UserError
 
+PARTS = ("loss", "ce", "si", "kd")
+"""The loss and its parts, see `objectives.objective.Terms`."""
+
+SUMS = (*PARTS, "correct", "images", "batches")
+"""What is summed."""
+
 
 def check_packages(config: TrainConfig) -> None:
     """Raise a `UserError` unless the packages are there that the metrics are to go to."""
@@ -77,14 +83,6 @@ def _flat(row: dict) -> dict[str, float]:
     for name, value in row.items():
         flat |= {f"{name}/{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
     return flat
-
-
-PARTS = ("loss", "ce", "si", "kd")
-"""The loss and its parts, see `objectives.objective.Terms`."""
-
-
-SUMS = (*PARTS, "correct", "images", "batches")
-"""What is summed."""
 
 
 class Tally:

@@ -1,4 +1,4 @@
-"""TODO"""
+"""Training one network: from its options to a run folder, begun, gone on with, or lengthened."""
 
 import contextlib
 import dataclasses
@@ -28,43 +28,14 @@ from msun_lite.utils.files import read_json, write_json, write_text
 from msun_lite.utils.progress import note, show
 from msun_lite.utils.stopping import StopRequest
 
-
-def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None:
-    """Train one of several runs, or go on with it; return its summary, or None when the time is over.
-
-    Args:
-        folder: its run folder, in the folder for all.
-        options: options of `TrainConfig` but `resume`; `out` and `max_minutes` are those for all.
-        deadline: time by `time.monotonic` when all have to stop, if at all.
-    """
-    run = RunFolder(folder)
-    minutes = None
-    if deadline is not None:
-        minutes = (deadline - time.monotonic()) / 60
-        if minutes <= 0 and not run.summary.exists():
-            return None
-        minutes = max(minutes, 1e-3)
-    values = {"out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
-    if values["resume"] and (had := read_config(run.config).epochs) != options["epochs"]:
-        # `train` would lengthen it, but then it could not be compared with the others.
-        raise UserError(
-            f"{run.config}: cannot go on with another epochs: expected {had}, got {options['epochs']}; "
-            "or choose another --out"
-        )
-    try:
-        train(TrainConfig(**{**options, **values}))
-    except KeyboardInterrupt:
-        note(f"or, for all runs, call the same command again to go on in {folder.parent}")
-        raise
-    return read_json(run.summary) if run.summary.exists() else None
-
-
 CHECKED = (*FREE_ON_RESUME, "data", "epochs")
 """These, where the images are, as a checkpoint knows the images themselves, and the epochs, which may become more."""
 
-
 Settings = TypeVar("Settings")
 """The options of a command, a dataclass."""
+
+GIVEN_COMMAND = "msun_lite.train.train(msun_lite.config.read_config('config.yaml'), model=...)"
+"""What repeats a run of a network that was given to it."""
 
 
 def train(config: TrainConfig, model: MSUN | None = None) -> Path:
@@ -302,8 +273,34 @@ def _finish(trainer: Trainer, given: bool) -> None:
         show(subnet_table(summary))
 
 
-GIVEN_COMMAND = "msun_lite.train.train(msun_lite.config.read_config('config.yaml'), model=...)"
-"""What repeats a run of a network that was given to it."""
+def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None:
+    """Train one of several runs, or go on with it; return its summary, or None when the time is over.
+
+    Args:
+        folder: its run folder, in the folder for all.
+        options: options of `TrainConfig` but `resume`; `out` and `max_minutes` are those for all.
+        deadline: time by `time.monotonic` when all have to stop, if at all.
+    """
+    run = RunFolder(folder)
+    minutes = None
+    if deadline is not None:
+        minutes = (deadline - time.monotonic()) / 60
+        if minutes <= 0 and not run.summary.exists():
+            return None
+        minutes = max(minutes, 1e-3)
+    values = {"out": str(folder), "resume": run.config.exists(), "max_minutes": minutes}
+    if values["resume"] and (had := read_config(run.config).epochs) != options["epochs"]:
+        # `train` would lengthen it, but then it could not be compared with the others.
+        raise UserError(
+            f"{run.config}: cannot go on with another epochs: expected {had}, got {options['epochs']}; "
+            "or choose another --out"
+        )
+    try:
+        train(TrainConfig(**{**options, **values}))
+    except KeyboardInterrupt:
+        note(f"or, for all runs, call the same command again to go on in {folder.parent}")
+        raise
+    return read_json(run.summary) if run.summary.exists() else None
 
 
 def with_scales_chosen(config: TrainConfig, command: str) -> TrainConfig:

@@ -9,6 +9,9 @@ from msun_lite.networks import MSUN, renormalised
 from msun_lite.train.objectives import find_objective
 from msun_lite.utils.errors import UserError
 
+GIVEN_MODEL = "a model given to train"
+"""What a description calls the weights of a network that a training was given."""
+
 
 def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     """Return the network that `config.method` trains, with the weights it starts from."""
@@ -16,10 +19,6 @@ def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     model = find_objective(config.method).make_model(config, len(class_names), split=config.split, **options)
     model.spec = renormalised(model.spec, config.mean, config.std)
     return model
-
-
-GIVEN_MODEL = "a model given to train"
-"""What a description calls the weights of a network that a training was given."""
 
 
 def described(config: TrainConfig, model: MSUN) -> TrainConfig:

@@ -9,6 +9,7 @@ from msun_lite.utils.cli import OneLineParser, options_parser, read_yaml
 from msun_lite.utils.errors import UserError, one_of, within
 
 MODES = ("linear", "finetune")
+
 GROUPS = {
     "the transfer": "run",
     "data": "data_root",
@@ -16,6 +17,9 @@ GROUPS = {
     "device and processes": "device",
 }
 """Title in --help -> the option that the group begins with; it goes on to where the next one begins."""
+
+FREE_ON_RESUME = ("out", "resume", "workers", "threads", "device", "data_root", "features")
+"""Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 
 
 @dataclass(kw_only=True)
@@ -151,7 +155,3 @@ def read_transfer_config(path: Path) -> TransferConfig:
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
     return config
-
-
-FREE_ON_RESUME = ("out", "resume", "workers", "threads", "device", "data_root", "features")
-"""Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""

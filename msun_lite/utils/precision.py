@@ -7,6 +7,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor, nn
 
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What autocast makes of each precision but fp32."""
+
 
 def pick_precision(precision: str, device: torch.device) -> str:
     """Return `bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively."""
@@ -45,10 +48,6 @@ def strides_over_a_point(run: Callable[[], object], network: nn.Module) -> bool:
         for hook in hooks:
             hook.remove()
     return any(found)
-
-
-AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What autocast makes of each precision but fp32."""
 
 
 @contextlib.contextmanager
