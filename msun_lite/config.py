@@ -20,6 +20,8 @@ PRESETS = Path(__file__).parent / "presets"
 
 DEFAULT_PRESET = "quick"
 
+Averages = Literal["scales", "size"]
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 PRECISIONS = get_args(Precision)
@@ -50,7 +52,8 @@ class TrainConfig(ModelOptions, DataOptions):
     preset: str = DEFAULT_PRESET
     """Named set of options to start from: quick, lite, lite-plus, imagenette or imagenet; or a YAML file of options."""
     method: str = "msun"
-    """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale."""
+    """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale; rs: one
+    CNN, each scale fed as it is, with BatchNorms of its own (RS-Nets)."""
     out: str | None = None
     """Run folder; runs/PRESET-METHOD-seedSEED by default. Nothing is written outside it but downloaded data."""
     resume: bool | Literal["auto"] = False
@@ -58,15 +61,18 @@ class TrainConfig(ModelOptions, DataOptions):
 
     random_sizes: bool = False
     """In every step, make half of the images of each scale some random size that the routing sends there, then that
-    scale, as images will come in use (mst, msun); otherwise training sees the scales alone."""
+    scale, as images will come in use; otherwise training sees the scales alone. Where `subnet_input` is native, each
+    subnet gets all images of half of the steps at one random size of its range."""
 
     constraint: str | None = None
     """Scale-invariance term: sum (Eq. 8 as printed), pair (each pair below lambda dropped), weight (lambda x L_SI) or
     none; pair for msun and none for vanilla and mst by default. With mst it compares the features after `blocks`."""
     lam: float = 0.01
     """lambda of Eq. 8: the tolerance below which the scale-invariance term gives no gradient, or its weight."""
-    distil: float = 0.0
-    """Weight of a distillation (mst, msun): the scales learn from each other's logits too; none by default."""
+    pairs: str = "all"
+    """Which pairs of scales it compares: `all` (Eq. 7), or each smaller one with the `largest`."""
+    distil: float | None = None
+    """Weight of a distillation: the scales learn from each other's logits too; 1 for rs, else none by default."""
     teacher: str = "all"
     """What teaches each scale in a distillation: the mean of all scales' logits, or of those of the larger scales."""
     joint: bool = False
@@ -92,6 +98,9 @@ class TrainConfig(ModelOptions, DataOptions):
     """Epochs of linear warm-up from 0.01 x lr; then a cosine goes down to 0.01 x lr."""
     clip_norm: float | None = None
     """Largest norm of the gradient; no clipping by default."""
+    averages: Averages = "scales"
+    """BatchNorm's averages in the end: those of the `scales`, as training has left them; or a set for each of `sizes`
+    (`size`), taken from training crops of that size, saved with the network."""
     ema: float | None = None
     """Measure and save an exponential moving average of the weights, with this decay a step, not the last ones. It
     begins with a smaller decay, so that short runs do not end with their first weights."""
@@ -125,6 +134,9 @@ class TrainConfig(ModelOptions, DataOptions):
         if self.constraint is None:
             one_of("method", self.method, METHODS)
             self.constraint = METHODS[self.method].constraint
+        if self.distil is None:
+            one_of("method", self.method, METHODS)
+            self.distil = METHODS[self.method].distil
         if self.out is None:
             self.out = f"runs/{Path(self.preset).stem}-{self.method}-seed{self.seed}"
 
@@ -151,7 +163,7 @@ class TrainConfig(ModelOptions, DataOptions):
         find_recipe(self.arch)
         if self.split is not None:
             return
-        if self.arch in CUTTABLE or METHODS[self.method].subnets:
+        if self.arch in CUTTABLE or METHODS[self.method].subnets or self.method == "rs":
             find_split(self.arch, self.blocks)
         if self.constraint != "none" and self.arch not in CUTTABLE:
             expected = f"expected none for {self.method} with {self.arch}, of which nothing says where it is cut"
@@ -160,8 +172,8 @@ class TrainConfig(ModelOptions, DataOptions):
     def check_stored(self) -> None:
         """Raise a `UserError` for the first value that a run which was begun cannot have."""
         # Not at the top: reading options needs no torch, and --help does not wait for it.
-        from msun_lite.losses import CONSTRAINTS, TEACHERS
-        from msun_lite.scales import check_scales
+        from msun_lite.losses import CONSTRAINTS, PAIRS, TEACHERS
+        from msun_lite.scales import check_routing, check_scales
 
         one_of("method", self.method, METHODS)
         self.check_model()
@@ -169,6 +181,8 @@ class TrainConfig(ModelOptions, DataOptions):
         one_of("constraint", self.constraint, CONSTRAINTS)
         one_of("precision", self.precision, PRECISIONS)
         one_of("teacher", self.teacher, TEACHERS)
+        one_of("pairs", self.pairs, PAIRS)
+        one_of("averages", self.averages, get_args(Averages))
         least = METHODS[self.method].scales
         if least == 1 and self.constraint != "none":
             expected = f"expected none for {self.method}, which sees one scale"
@@ -176,6 +190,7 @@ class TrainConfig(ModelOptions, DataOptions):
         if self.joint and (self.unify, self.norm) != ("largest", "shared"):
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
         check_scales(self.scales, at_least=least)
+        check_routing(self.routing, self.scales)
         within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
         for name in ("epochs", "lr", "checkpoint_minutes", "accumulate"):
             within(name, getattr(self, name), above=0)

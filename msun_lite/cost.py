@@ -40,9 +40,10 @@ from msun_lite.utils.timing import in_turns, spread
 def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
     """Return the cost of `model` beside that of the plain CNN at the largest scale, and beside the paper's."""
     costs, (plain,) = count(model), [lower + upper for lower, upper in count(vanilla).values()]
+    by_size, rules = {size: count(model, size) for size in sizes}, dict.fromkeys([*SIZE_ROUTINGS, model.routing])
     params = {"msun": parameters(model), "vanilla": parameters(vanilla)}
     papers = _paper_parameters(model.spec)
-    names = ("arch", "blocks", "scales", "classes", "stems", "unify", "norm")
+    names = ("arch", "blocks", "scales", "classes", "stems", "unify", "norm", "subnet_input", "private")
     return {
         **{name: model.spec[name] for name in names},
         "sizes": list(sizes),
@@ -62,16 +63,17 @@ def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
             }
             for scale, (lower, upper) in costs.items()
         },
-        "routings": {routing: _routing_cost(model, costs, plain, sizes, routing) for routing in SIZE_ROUTINGS},
+        "routings": {routing: _routing_cost(model, by_size, plain, routing) for routing in rules},
     }
 
 
-def _routing_cost(model: MSUN, costs: dict, plain: Cost, sizes: Sequence[int], routing: str) -> dict:
-    served = {size: costs[route(size, model.scales, routing)] for size in sizes}
+def _routing_cost(model: MSUN, by_size: dict, plain: Cost, routing: str) -> dict:
+    sizes = list(by_size)
+    served = {size: costs[route(size, model.scales, routing)] for size, costs in by_size.items()}
     spent = {size: lower + upper for size, (lower, upper) in served.items()}
     mean = sum(cost.flops for cost in spent.values()) / len(sizes)
     unit = sum(cost.paper_unit for cost in spent.values()) / len(sizes)
-    grid = list(sizes) == size_grid(paper.SCALES)
+    grid = sizes == size_grid(paper.SCALES)
     return {
         "flops": {str(size): cost.flops for size, cost in spent.items()},
         "paper_units": {str(size): cost.paper_unit for size, cost in spent.items()},
@@ -95,14 +97,9 @@ def _above(ours: float, papers: float) -> float:
 
 def _is_papers(spec: dict) -> bool:
     """Return whether a model is what Tables II and IV are about."""
-    configuration = (spec["blocks"], spec["scales"], spec["classes"], spec["unify"], spec["norm"])
-    return spec["arch"] in paper.BACKBONES and configuration == (
-        paper.BLOCKS,
-        paper.SCALES,
-        1000,
-        "largest",
-        "shared",
-    )
+    own = [spec[name] for name in ("blocks", "scales", "classes", "unify", "norm", "subnet_input", "private")]
+    papers = [paper.BLOCKS, paper.SCALES, 1000, "largest", "shared", "scale", "subnets"]
+    return spec["arch"] in paper.BACKBONES and own == papers
 
 
 def _paper_flops(spec: dict, method: str) -> float | None:
@@ -219,7 +216,7 @@ def run(options: Namespace, command: str) -> None:
         within(name, options[name], least=1)
     check_output(options.json)
     device = pick_device(options.device)
-    chosen = {name: options[name] for name in ("stems", "unify", "norm", "split")}
+    chosen = {name: options[name] for name in ("stems", "unify", "norm", "subnet_input", "private", "routing", "split")}
     unmeasured = "cpu" if is_factory(options.arch) else "meta"  # code of others may want values
     with torch.device(device if options.latency else unmeasured):
         model = MSUN.from_backbone(options.arch, scales, options.blocks, options.num_classes, **chosen)

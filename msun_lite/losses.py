@@ -17,13 +17,21 @@ TEACHERS = ("all", "larger")
 """Whose predictions a scale learns from in a distillation: all scales', or those of the scales larger than it."""
 
 
-def pair_distances(features: Sequence[Tensor]) -> Tensor:
-    """Return D(f_i(x_i), f_j(x_j)) for every pair i < j of Eq. 7: [n (n - 1) / 2].
+PAIRS = ("all", "largest")
+"""Which pairs of scales the constraint compares: every one (Eq. 7), or each smaller scale with the largest."""
+
+
+def pair_distances(features: Sequence[Tensor], pairs: str = "all") -> Tensor:
+    """Return D(f_i(x_i), f_j(x_j)) for every pair i < j of Eq. 7: [n (n - 1) / 2]; or of the largest alone: [n - 1].
 
     D is the mean squared error, in single precision whatever the features' type. `features` are the
-    subnets' outputs for one batch, resized to one shape [B, C, h, w]. Both sides get a gradient.
+    subnets' outputs for one batch, resized to one shape [B, C, h, w], the largest scale's last. Both sides get a
+    gradient.
     """
-    return torch.stack([_Distance.apply(a, b) for a, b in combinations(features, 2)])
+    if pairs not in PAIRS:
+        raise UserError(f"pairs: expected one of {', '.join(PAIRS)}, got {pairs!r}")
+    compared = combinations(features, 2) if pairs == "all" else [(smaller, features[-1]) for smaller in features[:-1]]
+    return torch.stack([_Distance.apply(a, b) for a, b in compared])
 
 
 class _Distance(Function):
@@ -100,3 +108,27 @@ def distillation(logits: Sequence[Tensor], teacher: str = "all") -> Tensor:
             target = torch.stack(above).mean(0).log_softmax(1).detach()
             divergences.append(F.kl_div(part.log_softmax(1), target, reduction="batchmean", log_target=True))
     return torch.stack(divergences).sum()
+
+
+def switchable_distillation(logits: Sequence[Tensor], labels: Tensor, ensemble: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what RS-Nets add to the cross-entropies of the scales (Wang et al., ECCV 2020): two scalars, in nats.
+
+    The ensemble is the mean of all scales' logits with weights softmax(`ensemble`), which are learnt by its own
+    cross-entropy, the first of the scalars; the logits get no gradient from that. The second is the distillation: every
+    scale learns from the ensemble and from each larger scale by the Kullback-Leibler divergence, and what teaches gets
+    no gradient. It is averaged over the S + 1 teachers of S scales, times 2.
+
+    Args:
+        logits: [B, classes] for each scale, the smallest scale first.
+        labels: [B].
+        ensemble: [scales].
+    """
+    singles = torch.stack([part.float() for part in logits])
+    mixed = torch.einsum("s,sbc->bc", ensemble.float().softmax(0), singles.detach())
+    towards = [*singles.detach().log_softmax(2), mixed.detach().log_softmax(1)]
+    divergences = [
+        F.kl_div(part.log_softmax(1), target, reduction="batchmean", log_target=True)
+        for place, part in enumerate(singles)
+        for target in towards[place + 1 :]
+    ]
+    return F.cross_entropy(mixed, labels), 2 / len(towards) * torch.stack(divergences).sum()

@@ -14,20 +14,23 @@ class Method:
     Args:
         title: what it is called in tables, figures and text.
         scales: how many scales it needs at least; with one, it sees one alone.
-        subnets: whether every scale has a subnet of its own; else every image is resized to the largest scale.
+        subnets: whether every scale has a subnet of its own; else there is one CNN.
         constraint: the scale-invariance term that it has where none is asked for.
+        distil: likewise, the weight of the distillation.
     """
 
     title: str
     scales: int = 2
     subnets: bool = False
     constraint: str = "none"
+    distil: float = 0.0
 
 
 METHODS = {
     "vanilla": Method("Vanilla", scales=1),
     "mst": Method("MST"),
     "msun": Method("MSUN", subnets=True, constraint="pair"),
+    "rs": Method("RS-Nets", distil=1.0),
 }
 """Name -> method."""
 

@@ -8,13 +8,13 @@ With the largest scale alone it is the ordinary CNN of Eq. 3, F(x) = g(f_N(x_N))
 methods `vanilla` and `mst` train: one class, one way to load, to measure and to explain.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from msun_lite.per_scale import NORMS, at_scale, own_norms
-from msun_lite.scales import check_scales, resize, resize_features, route, route_images
+from msun_lite.per_scale import NORMS, at_scale, own_norms, size_norms
+from msun_lite.scales import SUBNET_INPUTS, Router, check_routing, check_scales, image_size, resize_features
 from msun_lite.shapes import map_shape
 from msun_lite.utils.errors import UserError, one_of
 
@@ -22,19 +22,27 @@ UNIFY = ("largest", "native", "none")
 """What the unified network runs on: features resized to the largest scale's shape (Eq. 4), or at their own size; or no
 unified network, but a private g for each scale."""
 
+PRIVATE = ("subnets", "norms")
+"""What each scale owns: its lower layers (MSUN), or BatchNorms alone, everywhere in one CNN (RS-Nets)."""
+
 
 class MultiScaleUnifiedNetwork(nn.Module):
     """A CNN whose lower layers exist once for every scale, and whose deeper layers are shared.
 
     Args:
-        subnets: scale in pixels -> f_i, all with the same number of output channels.
+        subnets: scale in pixels -> f_i, all with the same number of output channels; where `private` is `norms`, that
+            of the largest scale alone, which all scales share.
         unified: g, from the largest subnet's features to the logits; where `unify` is `none`, one a scale (`PerScale`).
-        routing: `nearest` (Eq. 6), `ceil` or `ratio`, see `scales.route`.
+        routing: `nearest` (Eq. 6), `ceil`, `ratio` or `upto:SIZES`, see `scales.route`.
         antialias: low-pass images before making them smaller.
         unify: `largest` resizes every subnet's features to the largest subnet's shape before g (Eq. 4);
             `native` runs g on them as they are, so that small images cost less there too. `none` shares nothing: every
             scale has a g of its own behind the resize of `largest`, a whole network each (SNet in Table VI).
         norm: `shared` BatchNorms in g, or `per_scale`: a private copy of each for every scale.
+        subnet_input: what f_i gets, see `scales.SUBNET_INPUTS`.
+        private: see `PRIVATE`; `norms` needs `norm` per_scale, and `scales`.
+        scales: those of `subnets` by default.
+        averages: scale -> the sizes in pixels for which its BatchNorms have averages of their own, see `SizeNorm`.
 
     Shapes: images [B, 3, H, W] of any size and float type, normalised; features [B, C, h, w] of the shape the largest
     subnet gives at its scale; logits [B, classes], in the weights' type. A call writes nothing into the model but
@@ -49,35 +57,89 @@ class MultiScaleUnifiedNetwork(nn.Module):
         antialias: bool = True,
         unify: str = "largest",
         norm: str = "shared",
+        subnet_input: str = "scale",
+        private: str = "subnets",
+        scales: Sequence[int] | None = None,
+        averages: Mapping[int, Sequence[int]] | None = None,
     ):
         super().__init__()
-        self.scales = check_scales(list(subnets), at_least=1)
-        route(self.scales[0], self.scales, routing)  # refuses an unknown rule now, not at the first image
-        one_of("unify", unify, UNIFY)
-        one_of("norm", norm, NORMS)
-        if unify == "none" and norm != "shared":
-            raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {norm}")
+        self.scales = check_scales(list(scales or subnets), at_least=1)
+        check_routing(routing, self.scales)  # refuses an unknown rule now, not at the first image
+        check_parts(unify, norm, subnet_input, private)
         self.routing, self.antialias, self.unify, self.norm = routing, antialias, unify, norm
+        self.subnet_input, self.private, self.averages = subnet_input, private, {}
         self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
         self.unified = unified
         if norm == "per_scale":
-            own_norms(unified, self.scales)
-        self.feature_shape = map_shape(subnets[self.scales[-1]], self.scales[-1])
+            for shared in (unified, *(subnets.values() if private == "norms" else ())):
+                own_norms(shared, self.scales)
+        self.feature_shape = map_shape(self.lower(self.scales[-1]), self.scales[-1])
+        if averages:
+            self.set_averages(averages)
+
+    @property
+    def router(self) -> Router:
+        """The way of images of any size to their subnet, as the model's attributes are now."""
+        return Router(self.scales, self.routing, self.antialias, self.subnet_input, self.averages)
+
+    def lower(self, scale: int, place: int | Tensor | None = None) -> nn.Module:
+        """Return f_i of a scale, with its BatchNorms' averages at a `place`, see `Router`; the scale's by default."""
+        owned = str(scale if self.private == "subnets" else self.scales[-1])
+        return self._at(self.subnets[owned], scale, place)
+
+    def upper(self, scale: int, place: int | Tensor | None = None) -> nn.Module:
+        """Return g as a scale runs it, with its BatchNorms' averages at a `place`; the scale's by default."""
+        return self._at(self.unified, scale, place)
+
+    def _at(self, network: nn.Module, scale: int, place: int | Tensor | None) -> nn.Module:
+        if self.norm == "shared" and self.unify != "none" and not self.averages:
+            return network
+        return at_scale(network, scale, self.router.place(scale, scale) if place is None else place)
+
+    def set_averages(self, averages: Mapping[int, Sequence[int]]) -> None:
+        """Give every BatchNorm a set of averages for each size, all those that it has now.
+
+        Args:
+            averages: scale -> sizes in pixels, rising, for every scale.
+
+        Raises:
+            UserError: if there is no BatchNorm, or it has such sets.
+        """
+        if self.averages:
+            raise UserError(f"averages: expected a network without averages of sizes, got {dict(self.averages)}")
+        sizes = {int(scale): tuple(sizes) for scale, sizes in averages.items()}
+        if list(sizes) != list(self.scales) or not all(sizes.values()):
+            raise UserError(f"averages: expected sizes for each of the scales {list(self.scales)}, got {averages}")
+        own = {scale: sizes if self.private == "norms" else {int(scale): sizes[int(scale)]} for scale in self.subnets}
+        replaced = [size_norms(f, own[scale]) for scale, f in self.subnets.items()]
+        if not sum(replaced) + size_norms(self.unified, sizes):
+            raise UserError("averages: expected BatchNorm layers, found none")
+        self.averages = sizes
 
     def features(self, images: Tensor, scale: int) -> Tensor:
-        """Return f_i(x_i) of images [B, 3, scale, scale], resized to the largest scale's feature shape."""
+        """Return f_i(x_i) of images [B, 3, side, side] as f_i gets them, resized to the largest scale's map."""
         return resize_features(self._maps(images, scale), self.feature_shape)
 
-    def classify(self, features: Tensor, scale: int) -> Tensor:
+    def classify(self, features: Tensor, scale: int, place: int | Tensor | None = None) -> Tensor:
         """Return g of the features [B, C, h, w] that the subnet of `scale` gave: logits [B, classes]."""
         if self.unify != "native":
             features = resize_features(features, self.feature_shape)
-        differs = self.unify == "none" or self.norm == "per_scale"
-        return (at_scale(self.unified, scale) if differs else self.unified)(features)
+        return self.upper(scale, place)(features)
 
     def forward_at(self, images: Tensor, scale: int) -> Tensor:
         """Return g(f_i(x_i)) [B, classes]: images [B, 3, H, W] of any size, through the subnet of `scale`."""
-        return self._serve(resize(images, scale, self.antialias), scale)
+        router = self.router
+        return self.serve(router.fit(images, scale), scale, router.place(image_size(images), scale))
+
+    def serve(self, images: Tensor, scale: int, place: int | Tensor | None = None) -> Tensor:
+        """Return g(f_i(x_i)) [B, classes] of images [B, 3, side, side] as the subnet of `scale` gets them.
+
+        Args:
+            images: what `router.fit` gives.
+            scale: in pixels.
+            place: which of its averages BatchNorms take, what `router.place` gives; in a graph, a tensor of one number.
+        """
+        return self.classify(self._maps(images, scale, place), scale, place)
 
     def forward_native(self, images: Tensor) -> Tensor:
         """Return the logits [B, classes] of a plain CNN for images [B, 3, H, W] at their own size (Table I's stars).
@@ -87,13 +149,12 @@ class MultiScaleUnifiedNetwork(nn.Module):
         """
         if len(self.scales) > 1:
             raise UserError(f"feeding: expected a network with one scale for native, got {list(self.scales)}")
-        return self.unified(self._maps(images, self.scales[0]))
+        scale = self.scales[0]
+        place = self.router.place(image_size(images), scale)
+        return self.upper(scale, place)(self._maps(images, scale, place))
 
-    def _maps(self, images: Tensor, scale: int) -> Tensor:
-        return self.subnets[str(scale)](_as_weights(images, self))
-
-    def _serve(self, images: Tensor, scale: int) -> Tensor:
-        return self.classify(self._maps(images, scale), scale)
+    def _maps(self, images: Tensor, scale: int, place: int | Tensor | None = None) -> Tensor:
+        return self.lower(scale, place)(_as_weights(images, self))
 
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the logits [B, classes] of images of any size (Eqs. 5 and 6).
@@ -105,7 +166,7 @@ class MultiScaleUnifiedNetwork(nn.Module):
         Raises:
             UserError: for anything else.
         """
-        return route_images(images, self.scales, self.routing, self.antialias, self._serve)
+        return self.router.serve(images, self.serve)
 
     def forward_scales(
         self, views: dict[int, Tensor], joint: bool = False
@@ -113,7 +174,7 @@ class MultiScaleUnifiedNetwork(nn.Module):
         """Run all scales in one call (Eq. 4), as training does.
 
         Args:
-            views: scale -> x_i [B, 3, scale, scale].
+            views: scale -> x_i as its subnet gets it: [B, 3, scale, scale] but for another `subnet_input`.
             joint: pass all features through g as one batch rather than one batch a scale. In training
                 BatchNorm then normalises all scales by the statistics of their mixture, as it does in
                 evaluation; in evaluation the result is the same.
@@ -129,7 +190,8 @@ class MultiScaleUnifiedNetwork(nn.Module):
             raise UserError(f"views: expected images by scale, such as {{32: x32}}, got {got}")
         first = len(next(iter(views.values())))
         for scale, images in views.items():
-            if scale not in self.scales or images.shape[-2:] != (scale, scale):
+            sides = {"scale": (scale,), "largest": self.scales[-1:], "native": (images.shape[-1],)}[self.subnet_input]
+            if scale not in self.scales or images.shape[-2:] != (sides[0], sides[0]):
                 expected = f"[B, 3, s, s] for scales s of {list(self.scales)}"
                 raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
             if len(images) != first:
@@ -146,15 +208,27 @@ class MultiScaleUnifiedNetwork(nn.Module):
 
 
 class AtScale(nn.Module):
-    """The part of a model that serves one scale: images [B, 3, scale, scale] -> logits [B, classes]."""
+    """The part of a model that serves one scale: images [B, 3, side, side] as its subnet gets them -> [B, classes]."""
 
     def __init__(self, model: nn.Module, scale: int):
         super().__init__()
         self.model, self.scale = model, scale
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return g(f_i(x_i))."""
-        return self.model.forward_at(images, self.scale)
+    def forward(self, images: Tensor, place: int | Tensor | None = None) -> Tensor:
+        """Return g(f_i(x_i)), with the averages at a `place`."""
+        return self.model.serve(images, self.scale, place)
+
+
+def check_parts(unify: str, norm: str, subnet_input: str, private: str) -> None:
+    """Raise a `UserError` unless the parts of a network can be put together so."""
+    one_of("unify", unify, UNIFY)
+    one_of("norm", norm, NORMS)
+    one_of("subnet_input", subnet_input, SUBNET_INPUTS)
+    one_of("private", private, PRIVATE)
+    if unify == "none" and norm != "shared":
+        raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {norm}")
+    if private == "norms" and (unify, norm) not in (("largest", "per_scale"), ("native", "per_scale")):
+        raise UserError(f"private: expected norm per_scale and one g beside norms, got norm {norm}, unify {unify}")
 
 
 def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> list[Tensor]:

@@ -7,7 +7,8 @@ and in `data.named` where images are kept in memory) and are always low-passed, 
 """
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,14 @@ from torch import Tensor
 from msun_lite.utils.errors import UserError
 
 SIZE_ROUTINGS = ("nearest", "ceil", "ratio")
-"""The routing rules that look at the size alone, see `route`."""
+"""The routing rules that look at the size alone, see `route`; and there is `upto:`, with sizes of one's own."""
+
+UPTO = "upto:"
+"""What a rule begins with that says the largest size of each subnet but the last: `upto:32,72`."""
+
+SUBNET_INPUTS = ("scale", "native", "largest")
+"""What a subnet gets: images resized to its `scale`; at their own size, within the range that it serves (`native`); or
+upsampled to the `largest` scale, as in multi-scale training."""
 
 ROUTINGS = (*SIZE_ROUTINGS, "oracle")
 """All routing rules. `oracle` needs the labels: it exists in evaluation only."""
@@ -47,7 +55,7 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
     `nearest` is Eq. 6, `i = argmin_i |R(x) - R(x_i)|`, a tie going to the smaller (cheaper) scale;
     `ceil` takes the smallest scale that is not below the size, or the largest there is. `ratio` takes the scale whose
     ratio to the size is nearest to 1, up or down: Eq. 6 on logarithms, as enlarging 40 px to 64 blurs less than
-    reducing it to 16 throws away.
+    reducing it to 16 throws away. `upto:32,72` says it outright: the first of three up to 32 px, the second to 72.
 
     Raises:
         UserError: for any other rule; `oracle` cannot be decided from the size alone.
@@ -58,7 +66,27 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
         return min((scale for scale in scales if scale >= size), default=max(scales))
     if routing == "ratio":
         return min(scales, key=lambda scale: (max(size, scale) / min(size, scale), scale))
-    raise UserError(f"routing: expected one of {', '.join(SIZE_ROUTINGS)} to route by size alone, got {routing!r}")
+    check_routing(routing, scales)
+    return scales[sum(size > bound for bound in _bounds(routing))]
+
+
+def check_routing(routing: str, scales: Sequence[int]) -> None:
+    """Raise a `UserError` unless `routing` is a rule that `route` knows, for these scales."""
+    if routing in SIZE_ROUTINGS:
+        return
+    rules = ", ".join(SIZE_ROUTINGS)
+    if not routing.startswith(UPTO):
+        raise UserError(f"routing: expected one of {rules} or {UPTO}SIZES to route by size alone, got {routing!r}")
+    bounds = _bounds(routing)
+    between = all(low <= bound < high for low, bound, high in zip(scales, bounds, scales[1:], strict=False))
+    if len(bounds) != len(scales) - 1 or not between:
+        expected = f"the largest size of each subnet but the last, from its scale on, for scales {list(scales)}"
+        raise UserError(f"routing: expected {UPTO} and {expected}, got {routing!r}")
+
+
+def _bounds(routing: str) -> list[int]:
+    words = routing.removeprefix(UPTO).split(",")
+    return [int(word) for word in words if word.isdecimal()]
 
 
 def served_sizes(scale: int, scales: Sequence[int], routing: str) -> range:
@@ -103,7 +131,8 @@ def resize(images: Tensor, size: int, antialias: bool = True) -> Tensor:
 
 def resize_features(features: Tensor, shape: tuple[int, int]) -> Tensor:
     """Resize feature maps [B, C, h, w] to `[B, C, *shape]`, bilinearly, as Eq. 4 needs before g."""
-    if features.shape[-2:] == shape:
+    # A graph for maps of several shapes may not ask which one it has; of the same shape they are left as they are.
+    if not torch.compiler.is_exporting() and features.shape[-2:] == shape:
         return features
     return F.interpolate(features, shape, mode="bilinear", align_corners=False)
 
@@ -118,38 +147,76 @@ def image_size(images: Tensor) -> int:
     return min(torch.Size(images.shape[-2:]))
 
 
-def route_images(
-    images: Tensor | Sequence[Tensor],
-    scales: Sequence[int],
-    routing: str,
-    antialias: bool,
-    run: Callable[[Tensor, int], Tensor],
-) -> Tensor:
-    """Return what `run` gives for images of any size, each resized to the scale that serves it (Eqs. 5 and 6).
+@dataclass(frozen=True)
+class Router:
+    """The way of images of any size to the subnet that serves them (Eqs. 5 and 6).
 
     Args:
-        images: a batch [B, 3, H, W], routed by its size; or a list of B images [3, H, W] of mixed sizes, which are
-            grouped by scale, the results in the list's order.
-        run: images [b, 3, scale, scale], scale -> results [b, ...].
-
-    Raises:
-        UserError: for anything else.
+        scales: in pixels, rising.
+        routing: see `route`.
+        antialias: low-pass images before making them smaller.
+        subnet_input: one of `SUBNET_INPUTS`.
+        averages: scale -> the sizes that have averages of their own there, rising; none by default.
     """
-    _check_images(images)
-    if isinstance(images, Tensor):
-        scale = route(image_size(images), scales, routing)
-        return run(resize(images, scale, antialias), scale)
-    groups: dict[int, list[int]] = {}
-    for position, image in enumerate(images):
-        groups.setdefault(route(image_size(image), scales, routing), []).append(position)
-    results = torch.cat(
-        [
-            run(torch.cat([resize(images[i][None], scale, antialias) for i in members]), scale)
-            for scale, members in groups.items()
-        ]
-    )
-    order = torch.tensor([i for members in groups.values() for i in members], device=results.device)
-    return results[order.argsort()]
+
+    scales: Sequence[int]
+    routing: str = "nearest"
+    antialias: bool = True
+    subnet_input: str = "scale"
+    averages: Mapping[int, Sequence[int]] = field(default_factory=dict)
+
+    def scale(self, size: int) -> int:
+        """Return the scale that serves images of `size` pixels."""
+        return route(size, self.scales, self.routing)
+
+    def side(self, size: int, scale: int) -> int:
+        """Return the side in pixels at which the subnet of `scale` gets images of `size` pixels."""
+        if self.subnet_input == "native":
+            served = served_sizes(scale, self.scales, self.routing)
+            return min(max(size, served[0]), served[-1])
+        return scale if self.subnet_input == "scale" else self.scales[-1]
+
+    def place(self, size: int, scale: int) -> int:
+        """Return which of the averages of `scale` images of `size` pixels have: those of the nearest size."""
+        sizes = self.averages.get(scale, (scale,))
+        return min(range(len(sizes)), key=lambda place: abs(sizes[place] - size))
+
+    def fit(self, images: Tensor, scale: int) -> Tensor:
+        """Return images [B, 3, H, W] of any size as the subnet of `scale` gets them: [B, 3, side, side]."""
+        return resize(images, self.side(image_size(images), scale), self.antialias)
+
+    def serve(self, images: Tensor | Sequence[Tensor], run: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+        """Return what `run` gives for images of any size.
+
+        Args:
+            images: a batch [B, 3, H, W], routed by its size; or a list of B images [3, H, W] of mixed sizes, which are
+                grouped by what serves them, the results in the list's order.
+            run: images [b, 3, side, side], scale, place -> results [b, ...]; see the methods of these names.
+
+        Raises:
+            UserError: for anything else.
+        """
+        _check_images(images)
+        if isinstance(images, Tensor):
+            scale, place = self._served_by(images)
+            return run(self.fit(images, scale), scale, place)
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for position, image in enumerate(images):
+            scale, place = self._served_by(image)
+            groups.setdefault((scale, place, self.side(image_size(image), scale)), []).append(position)
+        results = torch.cat(
+            [
+                run(torch.cat([self.fit(images[i][None], scale) for i in members]), scale, place)
+                for (scale, place, _), members in groups.items()
+            ]
+        )
+        order = torch.tensor([i for members in groups.values() for i in members], device=results.device)
+        return results[order.argsort()]
+
+    def _served_by(self, images: Tensor) -> tuple[int, int]:
+        size = image_size(images)
+        scale = self.scale(size)
+        return scale, self.place(size, scale)
 
 
 def _check_images(images: Tensor | Sequence[Tensor]) -> None:

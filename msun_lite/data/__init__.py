@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "archives": ["page_in", "unpack"],
+        "crops": ["Crops", "unlabelled"],
         "dataset": ["BadImages", "DataSet", "refuse_unreadable"],
         "downloads": ["download"],
         "image_sizes": ["fitting_scales", "shorter_sides", "sizes_line"],

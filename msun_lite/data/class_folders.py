@@ -54,7 +54,7 @@ def read_class_folder(folder: Path) -> ClassFolder:
     skipped = Counter()
     try:
         names = _classes(folder, skipped)
-        images = [_images(folder / name, skipped) for name in names]
+        images = [images_below(folder / name, skipped) for name in names]
     except OSError as error:
         raise DataError(shown(f"{folder}: expected folders that can be read, got: {error}")) from None
     if not names:
@@ -93,8 +93,8 @@ def _classes(folder: Path, skipped: Counter[str]) -> list[str]:
     return names
 
 
-def _images(top: Path, skipped: Counter[str]) -> list[str]:
-    """Return the paths of all images below a class's folder, sorted by folder and name."""
+def images_below(top: Path, skipped: Counter[str]) -> list[str]:
+    """Return the paths of all images below a folder, sorted by folder and name; count in `skipped` what is left out."""
     found, targets = _walk(top, skipped)
     taken = {_identity(path) for path in _paths(found)} if any(targets.values()) else set()
     for path, target in sorted(targets.items()):

@@ -5,6 +5,7 @@
     python -m msun_lite.evaluate --arch timm/resnet50 --data IMAGENET      # published weights, as Vanilla
     python -m msun_lite.evaluate lite-vanilla --feeding native             # images fed at their own size
     python -m msun_lite.evaluate lite-msun --antialias false               # images made small as the authors made them
+    python -m msun_lite.evaluate lite-mst --averages size                  # BatchNorm's averages of each size
 
 The protocol: centre crop at the largest scale (or at the largest size, if that is above it), resize to the
 size under test (this is the small image), then to the scale of the subnet that serves it, or to the largest
@@ -27,7 +28,7 @@ from jsonargparse import Namespace
 from msun_lite.evaluate.accuracy import FEEDINGS, evaluate
 from msun_lite.evaluate.subjects import find_config, find_subject
 from msun_lite.results import accuracy_table, subnet_table
-from msun_lite.scales import ROUTINGS
+from msun_lite.scales import check_routing
 from msun_lite.utils.distributed import join
 from msun_lite.utils.errors import one_of, within
 from msun_lite.utils.files import check_output, write_json
@@ -39,15 +40,18 @@ def run(options: Namespace, command: str) -> None:
     with join() as world:
         config = find_config(options, world)
         routing = options.routing or config.routing
-        one_of("routing", routing, ROUTINGS)
+        if routing != "oracle":
+            check_routing(routing, config.scales)
         one_of("feeding", options.feeding, FEEDINGS)
+        within("averages_images", options.averages_images, least=2)
         if options.batch_size is not None:
             within("batch_size", options.batch_size, least=1)
         check_output(options.json)
         subject = find_subject(options, config, world)
         if options.antialias is not None:
             subject.model.antialias = options.antialias
-        measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size)
+        averages = options.averages, options.averages_images
+        measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size, *averages)
         if world.first:
             _report({"run": subject.name, **measured, "command": command}, options.json)
 

@@ -2,17 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from msun_lite.config import TrainConfig
-from msun_lite.data import DataSet, eval_loader, load_data, opened, refuse_unreadable, to_float
+from msun_lite.data import Crops, DataSet, eval_loader, load_data, opened, refuse_unreadable, to_float, unlabelled
 from msun_lite.evaluate.class_names import match_classes
-from msun_lite.networks import MSUN, flops, native_flops, parameters
+from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
 from msun_lite.results import PerSubnet, by_size, routing_record
-from msun_lite.scales import ROUTINGS, resize
+from msun_lite.scales import ROUTINGS, SIZE_ROUTINGS, resize
 from msun_lite.utils.distributed import ALONE, World
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import UserError, first_line
@@ -27,6 +28,12 @@ BATCH = 250
 LAYER_BYTES = 2**28
 """What the largest map of one layer may take for a batch; a whole network takes a few times that."""
 
+
+AS_TRAINED, OF_SIZE = "trained", "size"
+"""Whose averages BatchNorms have: those that the network comes with, or of each size from training crops."""
+
+AVERAGED = 2048
+"""Images that averages of a size are taken from."""
 
 FEEDINGS = ("upsampled", "native")
 """How a plain CNN gets small images: made as large as its scale first, or as they are."""
@@ -80,6 +87,24 @@ def measure(
         scale: {size: 100 * hits / total for size, hits in zip(sizes, row, strict=True)}
         for scale, row in zip(scales, correct, strict=True)
     }
+
+
+def _crops(
+    averages: str,
+    data: DataSet,
+    config: TrainConfig,
+    count: int,
+    device: torch.device,
+    normalisation: dict,
+    world: World,
+) -> Crops:
+    """Return the images that averages are taken from: of the training, or of a folder."""
+    source = data.train
+    if averages != OF_SIZE:
+        source, left_out = unlabelled(Path(averages))
+        if left_out:
+            world.say(f"{averages}: {left_out}")
+    return Crops(source, config, count, config.seed, device, normalisation, config.epochs)
 
 
 class _LargestMap(TorchDispatchMode):
@@ -139,8 +164,8 @@ def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str, feeding: s
     if feeding == "native":
         costs = {model.scales[0]: {size: native_flops(model, size) for size in sizes}}
     else:
-        costs = {scale: dict.fromkeys(sizes, cost) for scale, cost in flops(model).items()}
-    rules = {rule: routing_record(per_subnet, costs, rule) for rule in ROUTINGS}
+        costs = flops_by_size(model, sizes)
+    rules = {rule: routing_record(per_subnet, costs, rule) for rule in dict.fromkeys([*ROUTINGS, routing])}
     chosen = rules[routing]
     return {
         "scales": list(model.scales),
@@ -195,8 +220,13 @@ def evaluate(
     world: World = ALONE,
     feeding: str = "upsampled",
     batch_size: int | None = None,
+    averages: str = AS_TRAINED,
+    averaged: int = AVERAGED,
 ) -> dict:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
+
+    With `averages` the network gets BatchNorm averages of each size first, from `averaged` images: from crops of the
+    data's training images for `size`, else of the images in the folder of that name.
 
     The sizes that it cannot take fed `native` are left out, and listed under `refused` with the reason.
 
@@ -212,10 +242,18 @@ def evaluate(
     data = match_classes(data, model, say=world.say)
     device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
+    taken = {}
+    if averages != AS_TRAINED:
+        if routing in SIZE_ROUTINGS:
+            model.routing = routing  # whose subnets get them
+        crops = _crops(averages, data, config, averaged, device, model.spec["normalisation"], world)
+        model = model.with_averages(crops, sizes)
+        taken = {"averages": {"of": averages, "images": len(crops)}}
     record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding, batch_size)
     return {
         "feeding": feeding,
         "antialias": model.antialias,
+        **taken,
         **record,
         "refused": {str(size): why for size, why in refused.items()},
         "scales": config.scales,

@@ -43,6 +43,12 @@ def make_evaluate_parser(prog: str, summary: str) -> OneLineParser:
     group.add_argument("--feeding", type=str, default="upsampled", help=feeding_help)
     batch_help = "Images a batch; 250 by default, or as many as leave memory for others."
     group.add_argument("--batch_size", type=int | None, default=None, help=batch_help)
+    averages_help = (
+        "BatchNorm's averages: as trained, or of each size: of training crops (size), or of a folder's images."
+    )
+    group.add_argument("--averages", type=str, default="trained", help=averages_help)
+    averaged_help = "Images that these averages are taken from."
+    group.add_argument("--averages_images", type=int, default=2048, help=averaged_help)
     antialias_help = "Low-pass images before making them smaller; as in the run's training by default."
     group.add_argument("--antialias", type=bool | None, default=None, help=antialias_help)
     group = parser.add_argument_group("output")

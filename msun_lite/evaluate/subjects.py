@@ -8,6 +8,7 @@ from msun_lite.config import TrainConfig, make_config, read_config
 from msun_lite.data import check_normalisation, has_validation, is_folder
 from msun_lite.evaluate.class_names import read_class_names
 from msun_lite.networks import (
+    BEHAVIOUR,
     DEFAULT,
     MSUN,
     find_pretrained,
@@ -80,7 +81,7 @@ def config_of(found: Found, source: str, **options) -> TrainConfig:
     if "data" not in options:
         raise UserError(f"data: expected --data beside {source}, which has no config.yaml that says what to measure on")
     spec, scales = found.spec, found.spec["scales"]
-    same = {name: spec[name] for name in ("arch", "scales", "routing", "unify", "norm", "antialias")}
+    same = {name: spec[name] for name in ("arch", "scales", *BEHAVIOUR)}
     same |= {"blocks": spec["blocks"] or 0, "split": spec.get("split"), "sizes": default_sizes(scales)}
     return TrainConfig(**{"method": found.method, **same, **options})
 

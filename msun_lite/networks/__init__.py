@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "backbones": ["CUTTABLE", "ResNetLite", "can_build", "find_recipe", "find_split"],
         "building": ["load_state"],
-        "counting": ["Cost", "count", "flops", "native_flops", "parameters", "size_grid"],
+        "counting": ["Cost", "count", "flops", "flops_by_size", "native_flops", "parameters", "size_grid"],
         "cutting": ["cut"],
         "factories": ["is_factory"],
         "graphs": ["Exported", "export", "refuse_existing"],
@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "msun": ["MSUN", "fingerprint"],
         "options": ["ModelOptions"],
         "pretrained": ["DEFAULT", "MODEL_FILES", "SHIPPED", "find_pretrained"],
-        "spec": ["normalisation_line", "read_spec", "renormalised"],
+        "spec": ["BEHAVIOUR", "normalisation_line", "read_spec", "renormalised"],
         "stems": ["Stem", "choose_stems", "fit_stem", "strided_places"],
     },
 )

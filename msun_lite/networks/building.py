@@ -56,6 +56,8 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
         return Parts({largest: nn.Identity()}, {largest: cnn}, spec)
     split = spec["split"] if "split" in spec else find_split(arch, spec["blocks"])
     f, g = cut(cnn, split)
+    if spec["private"] == "norms":
+        return _keeping_features({largest: f}, {largest: g}, {**spec, "stems": {}})
     stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
     subnets, private = {}, {}
     classes = spec["classes"] if spec["unify"] == "none" else 1  # a g that is thrown away may be small
@@ -137,6 +139,9 @@ def parts_of_module(
     classes = count_classes(model, scales[-1])
     arch = builder_of(model, split, scales[-1], classes, factory)
     spec = make_spec(ModelOptions(arch=arch, split=split, **options), scales, classes, normalisation, class_names)
+    if spec["private"] == "norms":
+        spec = {**normalised(spec, normalisation_of(model)), "stems": {}}
+        return _keeping_features({scales[-1]: f}, {scales[-1]: g}, spec)
     stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
     subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
     private = {scale: copy.deepcopy(g) for scale in stems}

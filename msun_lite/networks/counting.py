@@ -10,6 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from msun_lite.networks.msun import MSUN
+from msun_lite.per_scale import SizeNorm, norms_of
 from msun_lite.scales import resize_features
 
 SIZES = 13
@@ -38,27 +39,44 @@ class Cost:
 
 
 def parameters(model: nn.Module) -> int:
-    """Return the number of trainable parameters."""
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    """Return the number of trainable parameters, and of the averages that BatchNorms have beyond one set each."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    norms = [norm for norm in norms_of(model).values() if isinstance(norm, SizeNorm)]
+    return trained + sum(2 * norm.num_features * (len(norm.running_mean) - 1) for norm in norms)
 
 
 def flops(model: MSUN) -> dict[int, int]:
-    """Return the FLOPs of one image through each subnet and the unified network: {scale: FLOPs}."""
+    """Return the FLOPs of one image of each scale through its subnet and the unified network: {scale: FLOPs}."""
     return {scale: (lower + upper).flops for scale, (lower, upper) in count(model).items()}
 
 
+def flops_by_size(model: MSUN, sizes: Sequence[int]) -> dict[int, dict[int, int]]:
+    """Return the FLOPs of one image of each of the `sizes` through every subnet: {scale: {size: FLOPs}}."""
+    by_size = {size: count(model, size) for size in sizes}
+    return {
+        scale: {size: sum(part.flops for part in costs[scale]) for size, costs in by_size.items()}
+        for scale in model.scales
+    }
+
+
 @torch.no_grad()
-def count(model: MSUN) -> dict[int, tuple[Cost, Cost]]:
-    """Return what f_i and g cost for one image at each scale: {scale: (f_i, g)}."""
+def count(model: MSUN, size: int | None = None) -> dict[int, tuple[Cost, Cost]]:
+    """Return what f_i and g cost for one image at each scale: {scale: (f_i, g)}.
+
+    Args:
+        model: on any device; nothing is computed.
+        size: of the image in pixels, which matters where `subnet_input` is native; that of each scale by default.
+    """
     ghost = copy.deepcopy(model).to("meta").eval()
     costs = {}
     for scale in ghost.scales:
-        images = torch.empty(1, 3, scale, scale, device="meta")
-        features, lower = _count(ghost, lambda: ghost.subnets[str(scale)](images))  # noqa: B023 called at once
+        side = ghost.router.side(size or scale, scale)
+        images, lower = torch.empty(1, 3, side, side, device="meta"), ghost.lower(scale)
+        features, below = _count(ghost, lambda: lower(images))  # noqa: B023 called at once
         if ghost.unify != "native":
             features = resize_features(features, ghost.feature_shape)
-        _, upper = _count(ghost, lambda: ghost.classify(features, scale))  # noqa: B023
-        costs[scale] = (lower, upper)
+        _, above = _count(ghost, lambda: ghost.classify(features, scale))  # noqa: B023
+        costs[scale] = (below, above)
     return costs
 
 

@@ -12,12 +12,16 @@ import torch
 from torch import Tensor, nn
 
 from msun_lite.model import AtScale
-from msun_lite.scales import route_images
+from msun_lite.networks.spec import LATER, sizes_from_json
+from msun_lite.scales import Router, served_sizes
 from msun_lite.utils.errors import CheckpointError, UserError, first_line
 
 SUFFIXES = {"torch": "pt2", "onnx": "onnx"}
 """Format -> ending of its files."""
 
+
+INPUTS = ("images", "place")
+"""What a graph takes: images, and which set of averages they have where there are several."""
 
 TOLERANCE = 1e-3
 """Largest difference between a graph's logits and the model's, relative to the largest logit."""
@@ -37,7 +41,9 @@ class Exported:
     def __init__(self, folder: str | Path):
         folder = Path(folder)
         try:
-            self.spec = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            self.spec = LATER | json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            ways = [self.spec[name] for name in ("scales", "routing", "antialias", "subnet_input")]
+            self.router = Router(*ways, averages=sizes_from_json(self.spec["averages"]))
             load = _load_torch if self.spec["format"] == "torch" else _load_onnx
             suffix = SUFFIXES[self.spec["format"]]
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -53,11 +59,13 @@ class Exported:
         Raises:
             UserError: for anything else.
         """
-        options = (self.spec["scales"], self.spec["routing"], self.spec["antialias"])
-        return route_images(images, *options, self._run)
+        return self.router.serve(images, self._run)
 
-    def _run(self, images: Tensor, scale: int) -> Tensor:
-        return self.graphs[scale](images.to("cpu", torch.float32).contiguous())
+    def _run(self, images: Tensor, scale: int, place: int) -> Tensor:
+        inputs = [images.to("cpu", torch.float32).contiguous()]
+        if self.router.averages:
+            inputs.append(torch.tensor([place]))
+        return self.graphs[scale](*inputs)
 
 
 def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
@@ -76,7 +84,7 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
     try:
         copied = copy.deepcopy(model).eval().to("cpu", torch.float32)  # the model itself may be serving
         for scale in copied.scales:
-            write(AtScale(copied, scale).eval(), scale, unfinished / f"scale-{scale}.{SUFFIXES[format]}")
+            write(AtScale(copied, scale).eval(), unfinished / f"scale-{scale}.{SUFFIXES[format]}")
         spec = {**copied.description, "format": format}
         (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
         _check(copied, Exported(unfinished))
@@ -97,9 +105,11 @@ def _check(model: nn.Module, exported: Exported) -> None:
     """Raise a `UserError` unless every graph gives the model's logits, for one image and for three."""
     for scale in model.scales:
         for count in (1, 3):
-            images = torch.randn(count, 3, scale, scale, generator=torch.Generator().manual_seed(count))
-            expected = model.forward_at(images, scale)
-            difference = float((exported.graphs[scale](images) - expected).abs().max() / expected.abs().max())
+            side = _sides(model, scale)[0 if count == 1 else -1]
+            images = torch.randn(count, 3, side, side, generator=torch.Generator().manual_seed(count))
+            place = model.router.place(side, scale)
+            expected = model.serve(images, scale, place)
+            difference = float((exported._run(images, scale, place) - expected).abs().max() / expected.abs().max())
             if not difference <= TOLERANCE:
                 raise UserError(
                     f"export: the graph at {scale} px differs from the model by {difference:.2g}, "
@@ -107,43 +117,61 @@ def _check(model: nn.Module, exported: Exported) -> None:
                 )
 
 
-def _write_torch(network: nn.Module, scale: int, path: Path) -> None:
-    batch = torch.export.Dim("batch", min=1)
-    example = torch.zeros(2, 3, scale, scale)
-    program = torch.export.export(network, (example,), dynamic_shapes=({0: batch},))
-    torch.export.save(program, path)
+def _sides(model: nn.Module, scale: int) -> list[int]:
+    """Return the sides in pixels at which the subnet of a scale gets images, rising."""
+    return sorted({model.router.side(size, scale) for size in served_sizes(scale, model.scales, model.routing)})
 
 
-def _load_torch(path: Path) -> Callable[[Tensor], Tensor]:
+def _inputs(network: AtScale) -> tuple[tuple[Tensor, ...], tuple[dict | None, ...]]:
+    """Return what a graph is recorded with, images and the place of averages if there are some; what is dynamic."""
+    sides, shape = _sides(network.model, network.scale), {0: torch.export.Dim("batch", min=1)}
+    if len(sides) > 1:
+        shape |= dict.fromkeys((2, 3), torch.export.Dim("side", min=sides[0], max=sides[-1]))
+    middle = sides[len(sides) // 2]
+    images = torch.zeros(2, 3, middle, middle)
+    return ((images, torch.tensor([0])), (shape, None)) if network.model.averages else ((images,), (shape,))
+
+
+def _write_torch(network: AtScale, path: Path) -> None:
+    example, shapes = _inputs(network)
+    torch.export.save(torch.export.export(network, example, dynamic_shapes=shapes), path)
+
+
+def _load_torch(path: Path) -> Callable[..., Tensor]:
     try:
         return torch.export.load(path).module()
     except Exception as error:  # torch raises many kinds for a damaged archive
         raise CheckpointError(f"{path}: expected a torch.export file, got {first_line(error)}") from None
 
 
-def _write_onnx(network: nn.Module, scale: int, path: Path) -> None:
+def _write_onnx(network: AtScale, path: Path) -> None:
     _import("onnxscript")
-    batch = torch.export.Dim("batch", min=1)
+    example, shapes = _inputs(network)
     torch.onnx.export(
         network,
-        (torch.zeros(2, 3, scale, scale),),
+        example,
         path,
         dynamo=True,
-        input_names=["images"],
+        input_names=list(INPUTS[: len(example)]),
         output_names=["logits"],
-        dynamic_shapes=({0: batch},),
+        dynamic_shapes=shapes,
         external_data=False,
         verbose=False,
     )
 
 
-def _load_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+def _load_onnx(path: Path) -> Callable[..., Tensor]:
     onnxruntime = _import("onnxruntime")
     try:
         session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime raises many kinds for a damaged file
         raise CheckpointError(f"{path}: expected an ONNX file, got {first_line(error)}") from None
-    return lambda images: torch.from_numpy(session.run(None, {"images": images.detach().numpy()})[0])
+
+    def run(*inputs: Tensor) -> Tensor:
+        named = dict(zip(INPUTS, (tensor.detach().numpy() for tensor in inputs), strict=False))
+        return torch.from_numpy(session.run(None, named)[0])
+
+    return run
 
 
 def _import(name: str):

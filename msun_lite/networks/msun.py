@@ -2,13 +2,14 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelHubMixin
-from torch import nn
+from torch import Tensor, nn
 
 from msun_lite.model import AtScale, MultiScaleUnifiedNetwork
+from msun_lite.networks.averages import with_averages
 from msun_lite.networks.building import Parts, load_state, parts_of_backbone, parts_of_module, start_from
 from msun_lite.networks.factories import is_factory
 from msun_lite.networks.graphs import export
@@ -21,15 +22,19 @@ from msun_lite.networks.spec import (
     make_spec,
     normalised,
     read_spec,
+    sizes_from_json,
     stems_from_json,
 )
 from msun_lite.networks.states import stored_state
 from msun_lite.networks.stems import Stem
 from msun_lite.per_scale import PerScale
-from msun_lite.scales import check_scales
+from msun_lite.scales import check_scales, served_sizes
 from msun_lite.shapes import dry_run
 from msun_lite.utils.errors import CheckpointError, UserError
 from msun_lite.utils.files import atomic_write, write_text
+
+BATCH = 128
+"""Images of which averages are taken together."""
 
 
 class MSUN(
@@ -157,18 +162,24 @@ class MSUN(
         """Put a model together of its parts."""
         spec = parts.spec
         unified = PerScale(parts.upper) if spec["unify"] == "none" else parts.upper[spec["scales"][-1]]
-        return cls(parts.lower, unified, **behaviour(spec), spec=spec)._check_scales()
+        averages = sizes_from_json(spec.get("averages", {}))
+        made = cls(parts.lower, unified, **behaviour(spec), scales=spec["scales"], averages=averages, spec=spec)
+        return made._check_scales()
 
     def _check_scales(self) -> "MSUN":
         """Return the model, or raise a `UserError` for a scale that it cannot take to the end; nothing is computed."""
-        for scale in self.scales if self.unify == "native" else self.scales[-1:]:  # else g runs on one shape alone
-            dry_run(AtScale(self, scale), scale, self.spec["arch"])
+        one_shape = self.unify != "native" and self.subnet_input != "native"
+        for scale in self.scales[-1:] if one_shape else self.scales:  # g runs on that of the largest alone
+            served = served_sizes(scale, self.scales, self.routing)
+            for side in sorted({self.router.side(size, scale) for size in (scale, served[0], served[-1])}):
+                dry_run(AtScale(self, scale), side, self.spec["arch"])
         return self
 
     @property
     def description(self) -> dict:
         """How the model was made, and how it routes and resizes now, as model.json has it."""
-        return {**self.spec, **behaviour(vars(self))}
+        averages = {str(scale): list(sizes) for scale, sizes in self.averages.items()}
+        return {**self.spec, **behaviour(vars(self)), "averages": averages}
 
     def save(self, folder: str | Path) -> None:
         """Write model.json and model.safetensors into `folder`, each whole or not at all."""
@@ -232,6 +243,23 @@ class MSUN(
             reason = str(error).removeprefix("model.json: ")
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {reason}") from None
         return model.load(folder).eval()
+
+    def with_averages(self, images: Tensor | Iterable[Tensor], sizes: Sequence[int], share: float = 1.0) -> "MSUN":
+        """Return a copy whose BatchNorms have averages of each size, those of the nearest being used; see `averages`.
+
+        No weight changes. Such a network is saved, loaded and exported as any other, and `load` reads it into one that
+        has averages of the same sizes.
+
+        Args:
+            images: of the kind that it will be used on, normalised, on the model's device: [N, 3, H, W], or batches of
+                them, which are gone through once a size. A thousand are enough, two hundred do.
+            sizes: in pixels, rising.
+            share: of these averages in the mixture with those that the network has.
+
+        Raises:
+            UserError: if there are no images or no BatchNorm, or a share outside 0 to 1.
+        """
+        return with_averages(self, images.split(BATCH) if isinstance(images, Tensor) else images, sizes, share)
 
     def export(self, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
         """Write the model to a new folder, one graph a scale, in single precision, checked against the model itself.

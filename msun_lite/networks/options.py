@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from msun_lite.utils.errors import UserError, one_of
+from msun_lite.utils.errors import one_of
 
 
 @dataclass(kw_only=True)
@@ -22,8 +22,13 @@ class ModelOptions:
     stems: str = "coarse"
     """Stems below the largest scale (msun): coarse (never dearer than its) or fine (early strides given up)."""
     routing: str = "nearest"
-    """Which subnet serves a size: that of the `nearest` scale (Eq. 6), of the smallest not below it (`ceil`), or of the
-    nearest by their `ratio`."""
+    """Which subnet serves a size: that of the `nearest` scale (Eq. 6), of the smallest not below it (`ceil`), of the
+    nearest by their `ratio`; or `upto:32,72`, the first up to 32 px, the second up to 72, the last above."""
+    subnet_input: str = "scale"
+    """What a subnet gets (msun): images resized to its `scale`; images at their own size, of the range that the routing
+    sends there (`native`); or all upsampled to the `largest` scale."""
+    private: str = "subnets"
+    """What each scale owns (msun): its lower layers (`subnets`), or all BatchNorms of one CNN (`norms`)."""
     unify: str = "largest"
     """What g runs on (msun): features resized to the `largest` scale's shape, or at their own size (`native`); `none`:
     a private g for each scale, nothing shared."""
@@ -36,14 +41,8 @@ class ModelOptions:
     def check_model(self) -> None:
         """Raise a `UserError` for the first value that cannot work; nothing is built."""
         # Not at the top: reading options needs no torch, and --help does not wait for it.
-        from msun_lite.model import UNIFY
+        from msun_lite.model import check_parts
         from msun_lite.networks.stems import STEMS
-        from msun_lite.per_scale import NORMS
-        from msun_lite.scales import SIZE_ROUTINGS
 
         one_of("stems", self.stems, STEMS)
-        one_of("routing", self.routing, SIZE_ROUTINGS)
-        one_of("unify", self.unify, UNIFY)
-        one_of("norm", self.norm, NORMS)
-        if self.unify == "none" and self.norm != "shared":
-            raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {self.norm}")
+        check_parts(self.unify, self.norm, self.subnet_input, self.private)

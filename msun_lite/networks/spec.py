@@ -8,17 +8,19 @@ from pathlib import Path
 from msun_lite.networks.backbones import can_build
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.stems import Stem
-from msun_lite.scales import SIZE_ROUTINGS
 from msun_lite.utils.errors import CheckpointError
 from msun_lite.utils.files import read_json
 
 SPEC_KEYS = ("arch", "blocks", "scales", "classes", "stems", "routing", "antialias", "unify", "norm", "normalisation")
 """What a model.json must have."""
 
-STRUCTURE = ("scales", "blocks", "split", "stems", "unify", "norm")
+LATER = {"subnet_input": "scale", "private": "subnets", "averages": {}}
+"""What a model.json of an earlier version lacks, and means."""
+
+STRUCTURE = ("scales", "blocks", "split", "stems", "unify", "norm", "subnet_input", "private", "averages")
 """What decides what a network computes with the weights that it has: a stride, for instance, shows in no tensor."""
 
-BEHAVIOUR = ("routing", "antialias", "unify", "norm")
+BEHAVIOUR = ("routing", "antialias", "unify", "norm", "subnet_input", "private")
 """The options that the class `MSUN` itself takes."""
 
 ADOPTED = ("routing", "antialias", "normalisation", "class_names")
@@ -83,6 +85,7 @@ def make_spec(
         "class_names": list(class_names) if class_names else None,
         "stems": {},
         **behaviour(vars(options)),
+        "averages": {},
         "normalisation": normalisation,
         "normalisation_source": GIVEN if normalisation else None,
     }
@@ -105,6 +108,11 @@ def check_spec(spec: dict) -> None:
 def behaviour(spec: dict) -> dict:
     """Return what of a description, or of the options, the class `MSUN` itself takes."""
     return {name: spec[name] for name in BEHAVIOUR}
+
+
+def sizes_from_json(averages: dict) -> dict[int, list[int]]:
+    """Return the sizes of a model.json that have averages of their own, by scale."""
+    return {int(scale): sizes for scale, sizes in averages.items()}
 
 
 def stems_to_json(stems: dict[int, Stem]) -> dict:
@@ -136,6 +144,10 @@ def _is_stem(scale: str, stem: object) -> bool:
     return _whole(stem["kernel"]) and isinstance(strides, dict) and all(map(_whole, strides.values()))
 
 
+def _are_sizes(scale: str, sizes: object) -> bool:
+    return scale.isdecimal() and isinstance(sizes, list) and all(map(_whole, sizes)) and sizes == sorted(set(sizes))
+
+
 def _is_normalisation(value: object) -> bool:
     if value is None:
         return True
@@ -158,7 +170,11 @@ SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
         "a kernel and strides for each smaller scale",
         lambda value: isinstance(value, dict) and all(_is_stem(*item) for item in value.items()),
     ),
-    "routing": (f"one of {', '.join(SIZE_ROUTINGS)}", lambda value: value in SIZE_ROUTINGS),
+    "routing": ("a routing rule", lambda value: isinstance(value, str)),
+    "averages": (
+        "sizes for each scale",
+        lambda value: isinstance(value, dict) and all(_are_sizes(*item) for item in value.items()),
+    ),
     "antialias": ("true or false", lambda value: isinstance(value, bool)),
     "normalisation": ("a mean and a standard deviation of three numbers each", _is_normalisation),
     "normalisation_source": ("a text", lambda value: value is None or isinstance(value, str)),
@@ -172,7 +188,7 @@ def read_spec(path: Path) -> dict:
     Raises:
         CheckpointError: naming the file, and the first value that is none.
     """
-    spec = read_json(path)
+    spec = LATER | read_json(path)
     for name, (expected, holds) in SPEC_VALUES.items():
         if name in spec and not holds(spec[name]):
             raise CheckpointError(f"{path}: {name}: expected {expected}, got {str(spec[name])[:80]!r}")

@@ -13,8 +13,17 @@ from typing import TypeVar
 import torch
 
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, command_line, read_config
-from msun_lite.data import FileSource, fetch_data, fitting_scales, is_folder, load_data, read_splits, shorter_sides
-from msun_lite.evaluate import check_images, evaluate_on
+from msun_lite.data import (
+    Crops,
+    FileSource,
+    fetch_data,
+    fitting_scales,
+    is_folder,
+    load_data,
+    read_splits,
+    shorter_sides,
+)
+from msun_lite.evaluate import AVERAGED, check_images, evaluate_on
 from msun_lite.networks import MSUN, can_build, normalisation_line, read_spec, size_grid
 from msun_lite.results import RunFolder, accuracy_table, check_folder, subnet_table
 from msun_lite.train.metrics import check_packages
@@ -240,8 +249,13 @@ def _lengthened(folder: RunFolder) -> dict[str, int]:
 
 def _finish(trainer: Trainer, given: bool) -> None:
     """Write the weights, measure them, write and print the summary."""
-    config, folder, model = trainer.config, trainer.folder, trainer.state.trained
-    trainer.world.on_first(lambda: model.eval().save(folder.path))
+    config, folder, model = trainer.config, trainer.folder, trainer.state.trained.eval()
+    if config.averages == "size":
+        normalisation, epoch = model.spec["normalisation"], config.epochs  # whose crops it has not seen
+        source = trainer.data.train
+        crops = Crops(source, config, AVERAGED, config.seed, trainer.device, normalisation, epoch)
+        model = model.with_averages(crops, config.sizes)
+    trainer.world.on_first(lambda: model.save(folder.path))
     start = time.perf_counter()
     record = evaluate_on(model, trainer.data, config, trainer.device, trainer.world)
     if not trainer.world.first:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from msun_lite.config import TrainConfig
 from msun_lite.methods import METHODS
-from msun_lite.networks import MSUN, renormalised
+from msun_lite.networks import BEHAVIOUR, MSUN, renormalised
 from msun_lite.train.objectives import find_objective
 from msun_lite.utils.errors import UserError
 
@@ -37,7 +37,7 @@ def described(config: TrainConfig, model: MSUN) -> TrainConfig:
         raise UserError(f"model: expected scales {list(scales)} for {config.method}, got {list(model.scales)}")
     if config.weights is not None:
         raise UserError(f"weights: expected none beside a model, which has its own, got {config.weights!r}")
-    made = {name: spec[name] for name in ("arch", "routing", "antialias", "unify", "norm")}
+    made = {name: spec[name] for name in ("arch", *BEHAVIOUR)}
     made |= {"split": spec.get("split"), "blocks": config.blocks if spec["blocks"] is None else spec["blocks"]}
     return replace(config, **made)
 

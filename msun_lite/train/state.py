@@ -1,8 +1,10 @@
 """What a run has learnt, and where it is in its epochs: what its checkpoints hold."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from msun_lite.config import TrainConfig
 from msun_lite.networks import MSUN, load_state
@@ -24,6 +26,7 @@ class TrainState:
         config: the options of the run.
         steps_per_epoch: whole batches of the training images.
         scaled: whether gradients are scaled, as fp16 needs it.
+        beside: what is learnt beside the network, by name; without weight decay.
 
     Attributes:
         epoch, batch: how many of them are over; `batch` counts those of the present epoch.
@@ -32,10 +35,20 @@ class TrainState:
         row: the metrics of an epoch that is over, but not measured yet.
     """
 
-    def __init__(self, model: MSUN, config: TrainConfig, steps_per_epoch: int, scaled: bool):
+    def __init__(
+        self,
+        model: MSUN,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        scaled: bool,
+        beside: Mapping[str, nn.Parameter] | None = None,
+    ):
+        self.beside = dict(beside or {})
         self.model, self.epochs, self.steps_per_epoch = model, config.epochs, steps_per_epoch
         decay = config.weight_decay
         self.optimizer = torch.optim.SGD(model.parameters(), config.peak_lr, config.momentum, weight_decay=decay)
+        if self.beside:
+            self.optimizer.add_param_group({"params": list(self.beside.values()), "weight_decay": 0.0})
         self.scaler = torch.amp.GradScaler(next(model.parameters()).device.type, enabled=scaled)
         self.average = None if config.ema is None else moving_average(model, config.ema)
         self.epoch = self.batch = 0
@@ -76,6 +89,7 @@ class TrainState:
         """Return what a checkpoint holds of it."""
         return {
             "model": self.model.state_dict(),
+            "beside": {name: value.detach() for name, value in self.beside.items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
@@ -92,6 +106,9 @@ class TrainState:
         """
         self._check_position(stored)
         load_state(self.model, stored["model"], path)
+        with torch.no_grad():
+            for name, value in self.beside.items():
+                value.copy_(stored["beside"][name])
         self.optimizer.load_state_dict(stored["optimizer"])
         self.scaler.load_state_dict(stored["scaler"])
         if self.average is not None:

@@ -64,8 +64,10 @@ class Trainer:
         self.precision = training_precision(config.precision, self.device, model, world.say)
         self.env = environment(self.device, self.precision, world.size)  # now: the checkout may move on during the run
         model = model.to(self.device, memory_format=torch.channels_last)
-        self.objective = world.wrap(find_objective(config.method)(model, config), self.device)
-        self.state = TrainState(model, config, self._steps_per_epoch(), scaled=self.precision == "fp16")
+        objective = find_objective(config.method)(model, config)
+        steps, scaled = self._steps_per_epoch(), self.precision == "fp16"
+        self.state = TrainState(model, config, steps, scaled, objective.own_parameters)
+        self.objective = world.wrap(objective, self.device)
         self.view = TrainView(data.train, config.scales[-1], config.seed, config.crop_min, config.flip)
         self.checkpoints = Checkpoints(folder.checkpoint, folder.older_checkpoints, config.keep)
         self.tally = Tally(self.device)

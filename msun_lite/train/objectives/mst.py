@@ -2,12 +2,22 @@
 
 from torch import Tensor
 
+from msun_lite.config import TrainConfig
 from msun_lite.model import in_batches
+from msun_lite.networks import MSUN
 from msun_lite.train.objectives.objective import Objective, view_at
 
 
 class Mst(Objective):
     """The cross-entropies at all scales; a constraint compares their features where an MSUN would be cut (Table VI)."""
+
+    @classmethod
+    def make_model(cls, config: TrainConfig, num_classes: int, **options) -> MSUN:
+        """Return the plain CNN, or one whose BatchNorms are private to each scale."""
+        if config.norm == "shared":
+            return super().make_model(config, num_classes, **options)
+        options |= {"norm": config.norm, "private": "norms", "subnet_input": "largest", "routing": config.routing}
+        return MSUN.from_backbone(config.arch, config.scales, config.blocks, num_classes, **options)
 
     def views(self, images: Tensor) -> dict[int, Tensor]:
         """Return the images made each scale small, then upsampled to the largest."""
@@ -17,6 +27,9 @@ class Mst(Objective):
     def run(self, views: dict[int, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the features, if there is a constraint, and the logits."""
         model, joint, batches = self.model, self.config.joint, list(views.values())
+        if len(model.scales) > 1:
+            features, logits = model.forward_scales(views)
+            return list(features.values()), list(logits.values())
         if self.config.constraint == "none":
             return [], in_batches(model, batches, joint)
         (scale,) = model.scales

@@ -57,6 +57,11 @@ class Objective(nn.Module, ABC):
         """
         return MSUN.vanilla(config.arch, config.scales[-1], num_classes, blocks=config.blocks, **options)
 
+    @property
+    def own_parameters(self) -> dict[str, nn.Parameter]:
+        """What is learnt beside the network, by name, and not saved with it."""
+        return {name: value for name, value in self.named_parameters() if not name.startswith("model.")}
+
     @abstractmethod
     def views(self, images: Tensor) -> dict[int, Tensor]:
         """Return what the network is given in this step, by scale, made of images [B, 3, L, L] at the largest scale."""
@@ -64,6 +69,10 @@ class Objective(nn.Module, ABC):
     @abstractmethod
     def run(self, views: dict[int, Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """Return the features that the constraint compares, none if there is none, and the logits, of every view."""
+
+    def taught(self, logits: list[Tensor], labels: Tensor) -> Tensor:
+        """Return what `distil` weighs, a scalar: by default how far the scales are from what teaches them."""
+        return distillation(logits, self.config.teacher)
 
     def forward(self, images: Tensor, labels: Tensor) -> Terms:
         """Return the terms of the loss for images [B, 3, L, L] at the largest scale and labels [B]."""
@@ -75,9 +84,9 @@ class Objective(nn.Module, ABC):
         cross_entropies = torch.stack(
             [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
         )
-        distances = pair_distances(features) if len(features) > 1 else cross_entropies.new_zeros(1)
-        zero = cross_entropies.new_zeros(())
-        divergence = distillation(logits, self.config.teacher) if self.config.distil else zero
+        compared = len(features) > 1
+        distances = pair_distances(features, self.config.pairs) if compared else cross_entropies.new_zeros(1)
+        divergence = self.taught(logits, labels) if self.config.distil else cross_entropies.new_zeros(())
         loss = overall_loss(cross_entropies, distances, self.config.lam, self.config.constraint)
         return Terms(
             loss=loss + self.config.distil * divergence,
@@ -107,3 +116,13 @@ def view_at(images: Tensor, scale: int, config: TrainConfig, side: int) -> Tenso
         if len(group)
     ]
     return views[0] if len(views) == 1 else torch.cat(views)
+
+
+def view_in_range(images: Tensor, scale: int, config: TrainConfig) -> Tensor:
+    """Return images [B, 3, L, L] made small: in half of the steps `scale`, else one random size that is served there.
+
+    The size is drawn from PyTorch's global generator, whose state checkpoints keep.
+    """
+    served = served_sizes(scale, config.scales, config.routing)
+    drawn = served[int(torch.randint(len(served), ()))]
+    return resize(images, drawn if torch.rand(()) < 0.5 else scale, config.antialias)
