@@ -5,11 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "archives": ["page_in", "unpack"],
         "dataset": ["BadImages", "DataSet", "refuse_unreadable"],
-        "downloads": ["download"],
+        "fetching": ["OfficialFile", "fetch_file", "install", "unpack_file"],
         "image_sizes": ["fitting_scales", "shorter_sides", "sizes_line"],
-        "imagenette": ["CLASS_NAMES", "tarfile_name"],
+        "imagenette": ["CLASS_NAMES"],
         "images": ["UnreadableImage", "decode"],
         "loaders": [
             "Batch",

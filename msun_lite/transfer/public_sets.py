@@ -15,33 +15,11 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from msun_lite.data import BadImages, DataSet, FileSource, ImageSource
+from msun_lite.data import BadImages, DataSet, FileSource, ImageSource, OfficialFile
 from msun_lite.transfer import readers
 from msun_lite.transfer.readers import CALTECH_TEST, Splits
 from msun_lite.utils.errors import DataError, UserError
 from msun_lite.utils.files import listing_fingerprint
-
-
-@dataclass(frozen=True)
-class OfficialFile:
-    """A file that a data set is published as.
-
-    Args:
-        url: its address.
-        md5: its checksum; None where none is published.
-        into: folder within the set's that it is unpacked in, or, if it is no archive, copied to.
-        member: the archive inside this one that is wanted; by default all of it is.
-    """
-
-    url: str
-    md5: str | None
-    into: str = "."
-    member: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
