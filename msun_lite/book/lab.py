@@ -64,7 +64,10 @@ class Sample:
     def picture(self, index: int, size: int | None = None) -> NDArray:
         """Return image `index` to look at, [H, W, 3] from 0 to 1; made `size` pixels small first, if given."""
         image = self.images[index : index + 1]
-        image = image if size is None else resize(image, size)
+        return self.to_picture(image if size is None else resize(image, size))
+
+    def to_picture(self, image: Tensor) -> NDArray:
+        """Return an image [1, 3, H, W], normalised as the sample's are, to look at: [H, W, 3] from 0 to 1."""
         mean, std = (torch.tensor(self.normalisation[name])[:, None, None] for name in ("mean", "std"))
         return (image[0].cpu() * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
 
