@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from msun_lite.analyse.tables import fed
-from msun_lite.results import COLOURS, NAMES, RESAMPLING_NAMES, STYLE, look
+from msun_lite.analyse.tables import resolve_feeding
+from msun_lite.results import COLOURS, NAMES, RESAMPLING_NAMES, STYLE, line_style
 
 
 def analysis_figures(analyses: dict[str, dict], arrays: dict[str, dict]) -> dict[str, Figure]:
@@ -59,18 +59,18 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
     panels = {
         feeding: title
         for feeding, title in titles.items()
-        if any(str(size) in record["cka"]["curves"][fed(record, feeding)] for record in analyses.values())
+        if any(str(size) in record["cka"]["curves"][resolve_feeding(record, feeding)] for record in analyses.values())
     }
     with rc_context(STYLE):
         figure, axes = _panels(len(panels), (3.9 * len(panels), 3.7))
         for ax, (feeding, title) in zip(axes, panels.items(), strict=True):
             for method, record in analyses.items():
-                curve = record["cka"]["curves"][fed(record, feeding)].get(str(size))
+                curve = record["cka"]["curves"][resolve_feeding(record, feeding)].get(str(size))
                 if curve is None:
                     continue  # a network that cannot take such images as they are
                 positions = [record["cka"]["layers"].index(stage) for stage in ("image", *record["cka"]["stages"])]
                 values = [curve[estimator][position] for position in positions]
-                ax.plot(range(len(values)), values, label=NAMES[method], **look(method))
+                ax.plot(range(len(values)), values, label=NAMES[method], **line_style(method))
             stages = [f"F{number}" for number in range(1, 1 + len(first["stages"]))]
             ax.set(title=title, ylim=(0, 1.03), xticks=range(1 + len(stages)), xticklabels=["image", *stages])
             ax.set_xlabel("stage")
@@ -133,7 +133,7 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
             by_size = record["gradcam"]["agreement"][against]
             sizes, entries = [int(size) for size in by_size], [entry[measure] for entry in by_size.values()]
             mean, low, high = ([entry.get(name, nan) for entry in entries] for name in ("mean", "q25", "q75"))
-            axes.plot(sizes, mean, label=NAMES[method], **look(method))
+            axes.plot(sizes, mean, label=NAMES[method], **line_style(method))
             axes.fill_between(sizes, low, high, color=COLOURS[method], alpha=0.12, linewidth=0)
             chance = [entry[measure].get("mean", nan) for entry in record["gradcam"]["another_image"][against].values()]
             axes.plot(sizes, chance, color=COLOURS[method], linewidth=1.2, linestyle=(0, (2, 2)))

@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from msun_lite.results import NAMES, STYLE, look
+from msun_lite.results import NAMES, STYLE, line_style
 
 
 def gram_figure(features: dict[str, NDArray], similarity: dict[str, float]) -> Figure:
@@ -164,7 +164,7 @@ def space_numbers_figure(analyses: dict[str, dict]) -> Figure:
             for method, record in analyses.items():
                 by_size = record["pca"]["sizes"]
                 sizes, means = [int(size) for size in by_size], [entry[measure]["mean"] for entry in by_size.values()]
-                ax.plot(sizes, means, label=NAMES[method], **look(method))
+                ax.plot(sizes, means, label=NAMES[method], **line_style(method))
             ax.set_title(title, fontsize=11)
             ax.set_xticks(sizes[::2])
             if measure.startswith("neighbour"):

@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "TrainView",
             "eval_loader",
             "make_loader",
-            "mix",
+            "derive_seed",
             "opened",
             "to_float",
         ],

@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "msun": ["MSUN", "fingerprint"],
         "options": ["ModelOptions"],
         "pretrained": ["DEFAULT", "MODEL_FILES", "SHIPPED", "find_pretrained"],
-        "spec": ["normalisation_line", "read_spec", "renormalised"],
+        "spec": ["normalisation_line", "read_spec", "override_normalisation"],
         "stems": ["Stem", "choose_stems", "fit_stem", "strided_places"],
     },
 )

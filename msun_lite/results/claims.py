@@ -1,7 +1,7 @@
 """Whether a difference is more than chance: claims about two networks, judged by their spread over seeds.
 
 A claim is a difference taken seed by seed. Two or three seeds say next to nothing about the spread of one difference;
-so one spread s is taken from all the claims that are judged together, as if all differences spread alike:
+so one spread s is taken from all the claims that are judged together, as if all differences varied alike:
 
     s^2 = sum_ck (d_ck - mean_k d_ck)^2 / sum_c (n_c - 1),    half of the 95 % interval = t s / sqrt(n_c)
 
@@ -39,7 +39,7 @@ class Claim:
     between: tuple[str, str] | None = None
 
 
-def judged(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
+def judge_claims(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
     """Return each claim with its mean difference, half of the 95 % interval, and a sentence on whether it holds.
 
     Args:

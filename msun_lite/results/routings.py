@@ -6,7 +6,7 @@ PerSubnet = dict[int, dict[int, float]]
 """scale -> size -> top-1 accuracy in percent."""
 
 
-def routed(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
+def serving_scales(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
     """Return {size: scale that serves it}; `oracle` takes the most accurate subnet at each size."""
     scales = sorted(per_subnet)
     sizes = next(iter(per_subnet.values()))
@@ -35,7 +35,7 @@ def all_routings(record: dict) -> dict[str, dict]:
 
 def routing_record(per_subnet: PerSubnet, costs: dict[int, dict[int, int]], routing: str) -> dict:
     """Return what a record says of one routing rule: accuracy, cost and the scale that serves, at each size."""
-    served = routed(per_subnet, routing)
+    served = serving_scales(per_subnet, routing)
     top1 = {size: per_subnet[scale][size] for size, scale in served.items()}
     spent = {size: costs[scale][size] for size, scale in served.items()}
     return {

@@ -1,9 +1,9 @@
 """What several seeds of a run say together: its records by seed, and two runs compared seed by seed.
 
-runs = over_seeds(folder, "mst"), over_seeds(folder, "msun")
-averaged(runs[0])["top1"]["40"], averaged(runs[0])["spread"]["40"]
+runs = read_seeds(folder, "mst"), read_seeds(folder, "msun")
+average_seeds(runs[0])["top1"]["40"], average_seeds(runs[0])["spread"]["40"]
 lead = Lead(*runs)
-lead.at(40), lead.said(lead.at(40)), lead.clear()
+lead.at(40), lead.describe(lead.at(40)), lead.clear()
 """
 
 import math
@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from msun_lite.results.words import said
+from msun_lite.results.words import describe_difference
 from msun_lite.utils.files import read_json
 
 
-def over_seeds(folder: Path, run: str) -> dict[int, dict]:
+def read_seeds(folder: Path, run: str) -> dict[int, dict]:
     """Return seed -> summary of the records of a run: those in `folder` that are called RUN-seedSEED."""
     found = [read_json(path) for path in folder.glob(f"{run}-seed*/summary.json")]
     return {record["seed"]: record for record in sorted(found, key=lambda record: record["seed"])}
 
 
-def averaged(by_seed: Mapping[int, dict]) -> dict:
+def average_seeds(by_seed: Mapping[int, dict]) -> dict:
     """Return the mean of a run's seeds as a record, for the tables and figures that show records.
 
     `top1` and `mean_top1` are means, and `spread` has the standard deviations under the same sizes and `mean`, None
@@ -86,11 +86,11 @@ class Lead:
         """Return the sizes at which neither run is ahead by more than chance."""
         return [size for size in self.sizes if abs(mean(self.at(size))) <= self.chance]
 
-    def said(self, values: Sequence[float]) -> str:
-        """Return leads in words, see `said`."""
-        return said(values, self.chance)
+    def describe(self, values: Sequence[float]) -> str:
+        """Return leads in words, see `describe_difference`."""
+        return describe_difference(values, self.chance)
 
-    def placed(self, values: Sequence[float]) -> str:
-        """Return leads as a place: `1.6 points ahead (one seed)`, or `behind` if they are negative; see `said`."""
+    def ahead_or_behind(self, values: Sequence[float]) -> str:
+        """Return leads in words with their direction: `1.6 points ahead (one seed)`, or `behind`."""
         place, sign = ("ahead", 1) if mean(values) >= 0 else ("behind", -1)
-        return said([sign * value for value in values], self.chance).replace(" points", f" points {place}", 1)
+        return self.describe([sign * value for value in values]).replace(" points", f" points {place}", 1)

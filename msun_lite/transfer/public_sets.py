@@ -28,7 +28,7 @@ class TransferSet:
 
     Args:
         title: what it is called, its column in Table III.
-        size: native size in pixels that its images are made: their own, or 224 where they have many.
+        size: size in pixels that its images are made: their own, or 224 where they have many.
         crop_ratio: side of the centre crop over the shorter side of a test image.
         classes: number of classes.
         train: number of training images.

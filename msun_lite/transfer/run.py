@@ -28,7 +28,7 @@ from msun_lite.networks import MSUN, classifiers, fingerprint, flops, parameters
 from msun_lite.per_scale import PerScale
 from msun_lite.results import RunFolder
 from msun_lite.scales import route
-from msun_lite.train import Trainer, begun_or_not, is_finished
+from msun_lite.train import Trainer, is_finished, resolve_resume
 from msun_lite.transfer.options import FREE_ON_RESUME, TransferConfig, read_transfer_config
 from msun_lite.transfer.probe import Features, accuracy, cached, compute, fit
 from msun_lite.transfer.public_sets import SETS, open_set
@@ -41,7 +41,7 @@ from msun_lite.utils.progress import note
 from msun_lite.utils.stopping import StopRequest
 
 SCENES_SIZE = 56
-"""Native size of the built-in drawn scenes."""
+"""Size of the built-in drawn scenes."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def transfer(config: TransferConfig) -> Path:
 
 
 def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> None:
-    config = begun_or_not(config, folder, note)
+    config = resolve_resume(config, folder, note)
     if config.mode == "finetune" and not config.resume:
         check_warmup(config.warmup_epochs, config.epochs)
     pick_device(config.device)
@@ -177,7 +177,7 @@ def find_task(config: TransferConfig) -> Task:
     elif Path(config.dataset).is_dir():
         options = DataOptions(data=config.dataset, cache=False, max_bad_images=config.max_bad_images)
         data = load_data(options, train=False)
-        size, crop_ratio = config.size or native_size(data), 1.0
+        size, crop_ratio = config.size or median_size(data), 1.0
         if sides := shorter_sides(data.train):
             note(sizes_line(data.name, sides, [size]))
     else:
@@ -188,7 +188,7 @@ def find_task(config: TransferConfig) -> Task:
     return Task(data, config.size or size, crop_ratio if config.crop_ratio is None else config.crop_ratio)
 
 
-def native_size(data: DataSet) -> int:
+def median_size(data: DataSet) -> int:
     """Return the median of the shorter sides of a sample of the test images of class folders.
 
     Raises:

@@ -14,7 +14,7 @@ from msun_lite.data.loaders import TrainView
 from msun_lite.data.named import load_data
 from msun_lite.train.__main__ import main
 from msun_lite.train.batches import train_loader
-from msun_lite.utils.errors import DataError, without_secrets
+from msun_lite.utils.errors import DataError, redact_secrets
 
 
 @pytest.fixture(autouse=True)
@@ -162,8 +162,8 @@ def test_only_the_secrets_of_an_address_are_hidden():
         "a@b: no such file",
         "http://[::1]:8/",
     ):
-        assert without_secrets(plain) == plain
-    assert without_secrets("https://u:p@h/a?X-Amz=1: (see http://h?b)") == "https://***@h/a?***: (see http://h?***)"
+        assert redact_secrets(plain) == plain
+    assert redact_secrets("https://u:p@h/a?X-Amz=1: (see http://h?b)") == "https://***@h/a?***: (see http://h?***)"
 
 
 def test_a_scan_that_stopped_goes_on_with_what_it_has(web, shards):

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from msun_lite import MSUN
-from msun_lite.cka import catch
+from msun_lite.cka import capture_outputs
 from msun_lite.networks.backbones import CUTTABLE, RECIPES, ResNetLite
 from msun_lite.networks.layers import layer_names, located, stages
 from msun_lite.utils.errors import UserError
-from msun_lite.utils.modes import as_found
+from msun_lite.utils.modes import preserve_modes
 
 
 @pytest.mark.parametrize("arch", RECIPES)
@@ -14,7 +14,7 @@ def test_every_recipe_names_five_stages_and_finer_layers_that_run(arch):
     with torch.device("meta"):
         model = MSUN.vanilla(arch, 224).eval()
         places = [located(model, name, 224) for name in layer_names(model)]
-        with catch(model, places, keep=lambda output: output.shape) as shapes:
+        with capture_outputs(model, places, keep=lambda output: output.shape) as shapes:
             model(torch.empty(1, 3, 224, 224))
     assert set(shapes) == set(places)
     assert len(stages(model)) == 5
@@ -37,7 +37,7 @@ def test_layers_are_found_in_the_subnet_or_in_the_unified_network(arch):
             places = [located(model, name, scale) for name in layer_names(model)]
             assert places[0].startswith(f"subnets.{scale}.")
             assert places[-1].startswith("unified.")
-            with catch(model, places, keep=lambda output: output.shape) as shapes:
+            with capture_outputs(model, places, keep=lambda output: output.shape) as shapes:
                 model.forward_at(torch.empty(1, 3, scale, scale), scale)
             assert set(shapes) == set(places)
 
@@ -46,7 +46,7 @@ def test_with_nothing_shared_the_layers_are_those_of_the_scale():
     model = MSUN.from_backbone("resnet_lite", (8, 16), num_classes=5, unify="none").eval()
     assert layer_names(model) == layer_names(MSUN.vanilla("resnet_lite", 16))
     assert located(model, "layer4.0", 8) == "unified.8.layer4.0"
-    with catch(model, ["unified.8.layer4.0"]) as features:
+    with capture_outputs(model, ["unified.8.layer4.0"]) as features:
         model.forward_at(torch.rand(1, 3, 8, 8), 8)
     assert features["unified.8.layer4.0"].shape[1] == 256
 
@@ -73,7 +73,7 @@ def test_every_module_gets_its_mode_back():
     network[0].eval()
 
     def fail():
-        with as_found(network):
+        with preserve_modes(network):
             network.eval()[0].train()
             raise ZeroDivisionError
 
