@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "architecture_figures": ["Column", "architecture_figure", "cost_figure"],
-        "image_figures": ["answer_figure", "averages_figure", "percent_figure", "picture_grid", "prediction_figure"],
+        "image_figures": ["answer_figure", "averages_figure", "percent_figure", "picture_grid"],
         "lab": ["COMPARED", "NAMES", "begin", "glue"],
         "published": ["analyses", "photographs", "photographs_by_seed", "results", "transfers"],
         "similarity_figures": [

@@ -31,7 +31,7 @@ from msun_lite.data import (
 from msun_lite.evaluate import config_of, find_model, match_classes, on_data
 from msun_lite.methods import COMPARED
 from msun_lite.networks import MODEL_FILES, MSUN, SHIPPED, find_pretrained
-from msun_lite.results import NAMES
+from msun_lite.results import NAMES, RunFolder
 from msun_lite.scales import resize
 from msun_lite.utils.devices import pick_device
 from msun_lite.utils.errors import DataError, UserError, did_you_mean
@@ -234,14 +234,9 @@ def _options(folder: Path) -> TrainConfig:
     return config_of(find_model(folder), str(folder), data=DEFAULT[0])  # `DATA` takes its place
 
 
-def _run_of(folder: Path) -> Path:
-    """Return the folder of the run that a model is of: of OUT/best, OUT."""
-    return folder.parent if folder.name == "best" and (folder.parent / "config.yaml").is_file() else folder
-
-
 def _beside(folder: Path, own: str) -> dict[str, Path]:
     """Return method -> where the run by it would be, for a run folder that is called by its own method."""
-    run = _run_of(folder)
+    run = RunFolder.of_model(folder).path
     return {method: run.with_name(run.name.replace(own, method)) for method in COMPARED if own in run.name}
 
 
@@ -269,7 +264,7 @@ def _missing(run: str, own: str, folders: dict[str, Path], there: Collection[str
 
 
 def _without_run(run: str, own: str, folder: Path, method: str) -> str:
-    place, beside = _run_of(folder), _beside(folder, own)
+    place, beside = RunFolder.of_model(folder).path, _beside(folder, own)
     if not beside:
         reason = f"{place.name} is not called by its method, {own}, so there is no telling what belongs to it"
     elif (beside[method] / "summary.json").is_file():

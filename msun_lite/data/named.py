@@ -171,11 +171,9 @@ def _too_large(data: DataSet, options: DataOptions, train: bool) -> str | None:
 
 def _bytes(source: ImageSource, at_most: int) -> int:
     """Return about how many bytes the images of a source take in memory, 0 for a few."""
-    # From the start of shards, which may have to be downloaded; each of an archive of files is as near as the other.
-    step = max(1, len(source) // SAMPLED) if isinstance(source, FileSource) else 1
     if len(source) < 5 * SAMPLED:
         return 0
-    sampled = [_reduced(source, index, at_most) for index in range(0, SAMPLED * step, step)]
+    sampled = [_reduced(source, index, at_most) for index in source.sample(SAMPLED)]
     sizes = [image.numel() for image in sampled if isinstance(image, Tensor)]
     return len(source) * sum(sizes) // len(sizes) if sizes else 0
 

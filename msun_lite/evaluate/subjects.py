@@ -62,11 +62,9 @@ def find_model(source: str | Path) -> SavedModel:
 
 def _training(folder: Path) -> TrainConfig | None:
     """Return the options of the training that a folder is of, None if it says none."""
-    for place in (folder, *([folder.parent] if folder.name == RunFolder(".").best.name else [])):
-        path = RunFolder(place).config
-        if path.is_file() and "dataset" not in read_yaml(path):  # of a transfer
-            return read_config(path)
-    return None
+    path = RunFolder.of_model(folder).config
+    of_transfer = path.is_file() and "dataset" in read_yaml(path)
+    return read_config(path) if path.is_file() and not of_transfer else None
 
 
 def config_of(found: SavedModel, source: str, **options) -> TrainConfig:
