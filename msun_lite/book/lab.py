@@ -125,7 +125,7 @@ class Chapter:
             known = "".join(f", {name} ..." for name in (models[0].spec.get("class_names") or ())[:1])
             raise UserError(f"DATA: expected the classes that {self.run} was trained on{known}: {error}") from None
 
-    def images(self, count: int, each: int = 1, seed: int = 0) -> Sample:
+    def images(self, count: int, each: int = 1) -> Sample:
         """Return `count` validation images, or all if there are fewer, drawn at random but always the same.
 
         They are as many of each class as can be. Of more classes than there is room for, `each` images of a class, some
@@ -135,7 +135,7 @@ class Chapter:
             DataError: naming one that cannot be read.
         """
         view = EvalView(self.data.val, self.config.test_size, self.config.crop_ratio)
-        chosen = _balanced(self.data.val.labels, count, max(1, count // each), seed)
+        chosen = _balanced(self.data.val.labels, count, max(1, count // each))
         items = [view[index] for index in chosen]
         refuse_unreadable([item for item in items if isinstance(item, str)])
         normalisation = next(iter(self.models.values())).spec["normalisation"]
@@ -312,12 +312,12 @@ def _data_root(path: str) -> Path:
     return found if found.is_dir() or not (CHECKOUT / "book").is_dir() else CHECKOUT / path
 
 
-def _balanced(labels: Sequence[int], count: int, most: int, seed: int) -> list[int]:
+def _balanced(labels: Sequence[int], count: int, most: int) -> list[int]:
     """Return the indices of `count` images: class after class in turns, within a class in a random order.
 
     They are of at most `most` classes.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).tolist()
     by_class: dict[int, list[int]] = {}
     for index in order:
         by_class.setdefault(labels[index], []).append(index)

@@ -69,10 +69,10 @@ class Slider(ipywidgets.VBox):
             display(self._repr_mimebundle_(), raw=True)
 
 
-def size_slider(frames: Mapping[int, Frame], start: int | None = None, name: str = "image size") -> Slider:
+def size_slider(frames: Mapping[int, Frame], start: int | None = None) -> Slider:
     """Return a slider over image sizes in pixels; `start` is the first one shown, the largest by default."""
     stops = {f"{size} px": frame for size, frame in sorted(frames.items())}
-    return slider(stops, name, f"{max(frames) if start is None else start} px")
+    return slider(stops, "image size", f"{max(frames) if start is None else start} px")
 
 
 def slider(frames: Mapping[str, Frame], name: str, start: str) -> Slider:
