@@ -11,7 +11,7 @@ from torchvision.io import decode_jpeg, encode_jpeg
 from tqdm import tqdm
 
 from msun_lite.cka import StreamingCKA, capture_outputs, gram
-from msun_lite.data import opened, refuse_unreadable, to_float
+from msun_lite.data import denormalise, opened, refuse_unreadable, to_float
 from msun_lite.evaluate import refused_native
 from msun_lite.explain import TOP_AREA, FeatureSpace, agreement, grad_cam
 from msun_lite.networks import MSUN, layer_names, located, penultimate, stages
@@ -265,8 +265,7 @@ def resizing_study(model: MSUN, images: Images, sizes: Sequence[int]) -> StudyRe
 
 def through_jpeg(images: Tensor, normalisation: dict) -> Tensor:
     """Return normalised images [B, 3, s, s] as they come back from JPEG files of `JPEG_QUALITY`."""
-    mean, std = (torch.tensor(normalisation[name], device=images.device)[:, None, None] for name in ("mean", "std"))
-    levels = ((images * std + mean) * 255).round().clamp(0, 255).byte().cpu()
+    levels = (255 * denormalise(images, normalisation)).round().byte().cpu()
     files = encode_jpeg(list(levels.contiguous()), JPEG_QUALITY)
     decoded = torch.stack([decode_jpeg(file) for file in files])
     return to_float(decoded, images.device, normalisation)

@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "overlay_figure",
             "space_numbers_figure",
         ],
-        "tables": ["signed", "table"],
+        "tables": ["table"],
         "testing_figures": [
             "accuracy_panels",
             "beside_figure",

@@ -23,6 +23,7 @@ from msun_lite.data import (
     DataSet,
     EvalView,
     MemorySource,
+    denormalise,
     is_folder,
     load_data,
     refuse_unreadable,
@@ -68,8 +69,7 @@ class Sample:
 
     def to_picture(self, image: Tensor) -> NDArray:
         """Return an image [1, 3, H, W], normalised as the sample's are, to look at: [H, W, 3] from 0 to 1."""
-        mean, std = (torch.tensor(self.normalisation[name])[:, None, None] for name in ("mean", "std"))
-        return (image[0].cpu() * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
+        return denormalise(image[0].cpu(), self.normalisation).permute(1, 2, 0).numpy()
 
 
 class Chapter:

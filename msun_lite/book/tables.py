@@ -30,8 +30,3 @@ def _one_line(cell: object, digits: str) -> str:
     for joined in (" px", " %", " × ", " = "):
         text = text.replace(joined, joined.replace(" ", "\u00a0"))
     return text
-
-
-def signed(value: float) -> str:
-    """Return a difference as text, with its sign: `+1.5`."""
-    return f"{value:+.1f}".replace("-", "−")

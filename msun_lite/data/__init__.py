@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "TrainView",
             "eval_loader",
             "make_loader",
+            "denormalise",
             "derive_seed",
             "opened",
             "to_float",

@@ -68,14 +68,14 @@ def read_url(url: str) -> bytes:
     return _persist(url, attempt)
 
 
-def download(url: str, path: Path, md5: str | None = None) -> None:
-    """Put a file from the web at `path`, going on where an earlier call broke off.
+def download(url: str, folder: Path, md5: str | None = None) -> Path:
+    """Put a file from the web into a folder, going on where an earlier call broke off; return its path.
 
     What has arrived is kept as `NAME.partial` beside it until the file is whole. Tries that get further do not count.
 
     Args:
         url: its address.
-        path: in an existing folder; what is there already is kept, unless it is empty or has another checksum.
+        folder: there already; the file that is in it is kept, unless it is empty or has another checksum.
         md5: checksum of the whole file; without one it is taken as it comes.
 
     Raises:
@@ -83,10 +83,11 @@ def download(url: str, path: Path, md5: str | None = None) -> None:
         FailedDownload: naming the address, if it cannot be had otherwise, or has another checksum.
         UserError: if it cannot be kept.
     """
+    path = folder / local_name(url)
     partial, shown = path.with_name(f"{path.name}.partial"), redact_secrets(url)
     try:
         if _size(path) and md5 in (None, checksum(path, "md5")):
-            return
+            return path
         path.unlink(missing_ok=True)
         while True:
             before = _size(partial)
@@ -99,9 +100,14 @@ def download(url: str, path: Path, md5: str | None = None) -> None:
         if md5 is not None and (found := checksum(partial, "md5")) != md5:
             partial.unlink()
             raise FailedDownload(f"{shown}: the download failed: expected the md5 {md5}, got {found}")
-        partial.rename(path)
+        return partial.rename(path)
     except OSError as error:
         raise UserError(f"{path}: the download of {shown} cannot be kept: {error}") from None
+
+
+def local_name(url: str) -> str:
+    """Return the name of a download: what has come of one file must not be gone on with by a namesake."""
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.partition('?')[0].rpartition('/')[2]}"
 
 
 def _size(path: Path) -> int:

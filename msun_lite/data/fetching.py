@@ -4,7 +4,6 @@ What an interruption leaves in NAME.part, half a file included, the next call go
 """
 
 import gzip
-import hashlib
 import shutil
 import zipfile
 import zlib
@@ -76,18 +75,6 @@ def is_address(source: str) -> bool:
     return urlsplit(source).scheme in ("http", "https")
 
 
-def download_into(folder: Path, url: str, md5: str | None = None) -> Path:
-    """Return the file from an address, downloaded into a folder, see `download`."""
-    path = folder / local_name(url)
-    download(url, path, md5)
-    return path
-
-
-def local_name(url: str) -> str:
-    """Return the name of a download: what has come of one file must not be gone on with by a namesake."""
-    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{Path(urlsplit(url).path).name}"
-
-
 def fetch_file(file: OfficialFile, downloads: Path, source: str | None = None) -> Path:
     """Return where an official file is, verified.
 
@@ -99,10 +86,9 @@ def fetch_file(file: OfficialFile, downloads: Path, source: str | None = None) -
     Raises:
         DataError: if it cannot be had, or is not the official one.
     """
-    if source is None:
-        return download_into(downloads, file.url, file.md5)
-    if is_address(source):
-        return download_into(downloads, f"{source.rstrip('/')}/{file.name}", file.md5)
+    if source is None or is_address(source):
+        url = file.url if source is None else f"{source.rstrip('/')}/{file.name}"
+        return download(url, downloads, file.md5)
     path = Path(source) / file.name
     if not path.is_file():
         raise DataError(f"{path}: no such file, expected the official {file.name}")

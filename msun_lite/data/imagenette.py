@@ -7,7 +7,8 @@ import shutil
 from pathlib import Path
 
 from msun_lite.data.archives import unpack
-from msun_lite.data.fetching import OfficialFile, download_into, fetch_file, install, is_address, is_tar
+from msun_lite.data.downloads import download
+from msun_lite.data.fetching import OfficialFile, fetch_file, install, is_address, is_tar
 from msun_lite.utils.errors import DataError, FailedDownload
 from msun_lite.utils.progress import progress
 
@@ -77,7 +78,7 @@ def _official(downloads: Path) -> Path:
 
 def _archives(source: str, downloads: Path) -> list[Path]:
     if is_address(source):
-        return [download_into(downloads, source)]
+        return [download(source, downloads)]
     archives = [Path(source)]
     if Path(source).is_dir():
         archives = sorted(path for path in Path(source).iterdir() if is_tar(path.name))

@@ -269,6 +269,12 @@ def to_float(images: Tensor, device: torch.device, normalisation: dict) -> Tenso
     return rows.view(pixels.shape).permute(0, 3, 1, 2)
 
 
+def denormalise(images: Tensor, normalisation: dict) -> Tensor:
+    """Return normalised images [..., 3, H, W] as they were before: from 0 to 1."""
+    mean, std = (torch.tensor(normalisation[name], device=images.device)[:, None, None] for name in ("mean", "std"))
+    return (images * std + mean).clamp(0, 1)
+
+
 @functools.cache  # bringing them to a GPU waits for all that it has to do
 def _levels(channels: tuple[float, ...], device: torch.device) -> Tensor:
     """Return a mean or a standard deviation of three channels in levels of uint8, on a device."""

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import mean
 
+from msun_lite.results.words import signed
+
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20)
 """Quantiles of Student's t at 97.5 % for 1 to 11 degrees of freedom; for more, the last one is a little too strict."""
 
@@ -111,12 +113,12 @@ def _verdict(claim: Claim, half: float | None, least: float) -> str | None:
 
 def _sentence(claim: Claim, half: float | None, least: float) -> str:
     count, gain, verdict = len(claim.differences), mean(claim.differences), _verdict(claim, half, least)
-    printed = "" if claim.paper is None else f" (paper {_signed(claim.paper, 2)})"
+    printed = "" if claim.paper is None else f" (paper {signed(claim.paper, 2)})"
     head = f"{claim.text[0].upper()}{claim.text[1:]}{printed}:"
     if half is None:
         known = "it may be chance" if abs(gain) <= least else "no spread is known"
-        return f"{head} {_signed(gain)} points with one seed; {known}."
-    numbers = f"{_signed(gain)} ± {half:.1f} points over {'one seed' if count == 1 else f'{count} seeds'}"
+        return f"{head} {signed(gain)} points with one seed; {known}."
+    numbers = f"{signed(gain)} ± {half:.1f} points over {'one seed' if count == 1 else f'{count} seeds'}"
     start = f"{head} {verdict}, {numbers}" if verdict else f"{head} {numbers}"
     if claim.expected == "little":
         size = {"holds": "no more", "does not hold": "more", "not decided": "perhaps more"}[verdict]
@@ -126,7 +128,3 @@ def _sentence(claim: Claim, half: float | None, least: float) -> str:
     if abs(gain) <= least:
         return f"{start}: more than seeds differ by, but other test images might not show it."
     return f"{start}, more than chance."
-
-
-def _signed(points: float, digits: int = 1) -> str:
-    return f"{points:+.{digits}f}".replace("-", "−")

@@ -15,14 +15,19 @@ def serving_scales(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
     return {size: route(size, scales, routing) for size in sizes}
 
 
+def read_per_subnet(record: dict) -> PerSubnet:
+    """Return the accuracy of each subnet at each size, as a record has them."""
+    return {
+        int(scale): {int(size): value for size, value in row.items()} for scale, row in record["per_subnet"].items()
+    }
+
+
 def all_routings(record: dict) -> dict[str, dict]:
     """Return `routings` of a summary.json with every rule there is today.
 
     A rule that the record was made before follows from its `per_subnet`, which is rounded to two decimals.
     """
-    per_subnet = {
-        int(scale): {int(size): value for size, value in row.items()} for scale, row in record["per_subnet"].items()
-    }
+    per_subnet = read_per_subnet(record)
     found = record["routings"].values()
     spent = {scale: one["flops"][size] for one in found for size, scale in one["scale"].items()}
     costs = {scale: dict.fromkeys(row, spent[scale]) for scale, row in per_subnet.items() if scale in spent}

@@ -26,6 +26,11 @@ def _signed(value: float) -> str:
     return f"{round(value, 1) + 0:.1f}".replace("-", "−")  # adding 0 makes 0 of -0
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """Return a difference as text, with its sign: `+1.5`."""
+    return f"{value:+.{digits}f}".replace("-", "−")
+
+
 def number_word(count: int) -> str:
     """Return a count in words, above twelve in digits."""
     return _NUMBERS[count] if count < len(_NUMBERS) else f"{count}"

@@ -7,7 +7,7 @@ from statistics import mean
 
 from tabulate import tabulate
 
-from msun_lite.results import ARCH_NAMES, NAMES, chance, describe_difference, mean_cell, paper, with_config
+from msun_lite.results import ARCH_NAMES, NAMES, chance, describe_difference, mean_cell, paper, signed, with_config
 from msun_lite.transfer.options import FREE_ON_RESUME
 from msun_lite.transfer.public_sets import SETS
 from msun_lite.utils.errors import CheckpointError, UserError
@@ -163,7 +163,7 @@ def _differences(rows: Sequence[dict], columns: Sequence[tuple[str, int]]) -> li
 
 def _sentence(difference: dict) -> str:
     where = f"{SETTINGS[difference['mode']]}, {difference['data']} at {difference['size']} px"
-    beside = "" if difference["paper"] is None else f" (paper {difference['paper']:+.2f})".replace("-", "−")
+    beside = "" if difference["paper"] is None else f" (paper {signed(difference['paper'], 2)})"
     found = describe_difference(difference["values"], difference["chance"])
     return f"{where}: {difference['one']} over {difference['other']}{beside}: {found}"
 

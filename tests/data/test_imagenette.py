@@ -7,7 +7,8 @@ from PIL import Image
 
 from data_scripts import get_imagenette as script
 from msun_lite.data import downloads, imagenette
-from msun_lite.data.fetching import ARCHIVES, OfficialFile, local_name
+from msun_lite.data.downloads import local_name
+from msun_lite.data.fetching import ARCHIVES, OfficialFile
 from msun_lite.data.imagenette import get_imagenette
 from msun_lite.data.named import load_data
 from msun_lite.utils.errors import DataError, FailedDownload

@@ -9,7 +9,8 @@ import torch
 
 from data_scripts.get_transfer import main
 from msun_lite.data import downloads
-from msun_lite.data.fetching import ARCHIVES, local_name
+from msun_lite.data.downloads import local_name
+from msun_lite.data.fetching import ARCHIVES
 from msun_lite.data.images import UnreadableImage
 from msun_lite.results import paper
 from msun_lite.transfer.fetch import fetch_set
