@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torch_cka import CKA
 
 from msun_lite.cka import StreamingCKA, capture_outputs, gram
-from msun_lite.networks.layers import layers, located
+from msun_lite.networks.layers import layer_names, layer_path
 from msun_lite.networks.msun import MSUN
 from msun_lite.utils.cli import OneLineParser, parse
 from msun_lite.utils.environment import environment
@@ -35,7 +35,7 @@ def network(seed: int) -> tuple[MSUN, list[str]]:
     """Return a network with fresh weights, and the names of its ten layers."""
     torch.manual_seed(seed)
     model = MSUN.vanilla(ARCH, SIZE, 10).eval()
-    return model, [located(model, name, SIZE) for name in layers(model)]
+    return model, [layer_path(model, name, SIZE) for name in layer_names(model)]
 
 
 @torch.inference_mode()

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from msun_lite.cka import capture_outputs
-from msun_lite.networks import MSUN, located, stages
+from msun_lite.networks import MSUN, layer_path, stages
 from msun_lite.scales import resize, route
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.modes import _preserve_gradients, preserve_modes
@@ -93,7 +93,7 @@ def check_target(model: MSUN, layer: str | None, size: int) -> str:
     """
     scale = route(size, model.scales, model.routing)
     layer = stages(model)[-1] if layer is None else layer
-    place = located(model, layer, scale)
+    place = layer_path(model, layer, scale)
     device = next(model.parameters()).device
     with (
         preserve_modes(model),

@@ -5,7 +5,7 @@ from statistics import mean
 
 from tabulate import tabulate
 
-from msun_lite.results import ARCH_NAMES, DATA_NAMES, Claim, chance, judge_claims, mean_cell, paper
+from msun_lite.results import ARCH_NAMES, DATA_NAMES, Claim, judge_claims, mean_cell, paper, two_standard_errors
 from msun_lite.utils.errors import UserError
 
 Summaries = dict[int, dict]
@@ -104,7 +104,7 @@ def _table_4(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
 def _least(runs: dict[str, Summaries]) -> float:
     """Return two standard errors of an accuracy on the test images of runs, at their mean accuracy."""
     summaries = [summary for by_seed in runs.values() for summary in by_seed.values()]
-    return chance(summaries[0]["data"]["val"], mean(one["mean_top1"] for one in summaries))
+    return two_standard_errors(summaries[0]["data"]["val"], mean(one["mean_top1"] for one in summaries))
 
 
 def _lead(per_subnet: dict, own: str | int, size: str) -> float:

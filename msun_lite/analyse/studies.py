@@ -14,7 +14,7 @@ from msun_lite.cka import StreamingCKA, capture_outputs, gram
 from msun_lite.data import denormalise, opened, refuse_unreadable, to_float
 from msun_lite.evaluate import refused_native
 from msun_lite.explain import TOP_AREA, FeatureSpace, agreement, grad_cam
-from msun_lite.networks import MSUN, layer_names, located, penultimate, stages
+from msun_lite.networks import MSUN, layer_names, layer_path, penultimate, stages
 from msun_lite.scales import RESAMPLINGS, resample, resize, route
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.progress import progress
@@ -114,7 +114,7 @@ def _grams(model: MSUN, names: Sequence[str], small: Tensor, scale: int | None) 
     """Return the Gram matrices of the image as it is fed and of the layers by plain name, in the order they run."""
     fed = small if scale is None else resize(small, scale, model.antialias)
     owner = model.scales[-1] if scale is None else scale
-    where = {located(model, name, owner): name for name in names}
+    where = {layer_path(model, name, owner): name for name in names}
     with capture_outputs(model, list(where), keep=gram) as found:
         _forward(model, fed, scale)
         grams = {IMAGE: gram(fed)} | {where[place]: matrix for place, matrix in found.items()}

@@ -21,9 +21,9 @@ from msun_lite.networks.pretrained import (
     run_normalisation,
 )
 from msun_lite.networks.rebuilding import builder_of
-from msun_lite.networks.recording import check_cuttable
 from msun_lite.networks.spec import GIVEN, STRUCTURE, make_spec, read_spec, stems_to_json, with_default_normalisation
 from msun_lite.networks.stems import Stem, choose_stems, fit_stem
+from msun_lite.networks.tracing import check_cuttable
 from msun_lite.shapes import count_classes
 from msun_lite.utils.errors import CheckpointError, UserError, within
 

@@ -21,7 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "records": ["read_summary", "with_config"],
         "routings": ["PerSubnet", "all_routings", "by_size", "read_per_subnet", "routing_record", "serving_scales"],
         "run_folder": ["RunFolder", "check_folder"],
-        "seeds": ["Lead", "average_seeds", "chance", "mean_cell", "read_seeds"],
+        "seeds": ["Lead", "average_seeds", "two_standard_errors", "mean_cell", "read_seeds"],
         "tables": ["accuracy_table", "styled_table", "subnet_table"],
         "words": [
             "describe_difference",

@@ -46,7 +46,7 @@ def judge_claims(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
 
     Args:
         claims: those that are judged together.
-        least: two standard errors of an accuracy on the test images, in points, see `seeds.chance`.
+        least: two standard errors of an accuracy on the test images, in points, see `seeds.two_standard_errors`.
 
     Returns:
         {"claim", "paper", "differences", "mean", "half_interval", "least", "verdict", "sentence"}; `half_interval` is

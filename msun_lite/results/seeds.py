@@ -3,7 +3,7 @@
 runs = read_seeds(folder, "mst"), read_seeds(folder, "msun")
 average_seeds(runs[0])["top1"]["40"], average_seeds(runs[0])["spread"]["40"]
 lead = Lead(*runs)
-lead.at(40), lead.describe(lead.at(40)), lead.clear()
+lead.at(40), lead.describe(lead.at(40)), lead.sizes_ahead()
 """
 
 import math
@@ -47,7 +47,7 @@ def mean_cell(values: Sequence[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def chance(images: int, percent: float) -> float:
+def two_standard_errors(images: int, percent: float) -> float:
     """Return two standard errors, in points, of an accuracy that was measured on so many images."""
     share = percent / 100
     return 200 * math.sqrt(share * (1 - share) / images)
@@ -68,7 +68,9 @@ class Lead:
         self.pairs = [(one[seed], other[seed]) for seed in one if seed in other]
         first, _ = self.pairs[0]
         self.sizes = list(first["sizes"])
-        self.chance = chance(first["data"]["val"], mean(record["mean_top1"] for pair in self.pairs for record in pair))
+        self.chance = two_standard_errors(
+            first["data"]["val"], mean(record["mean_top1"] for pair in self.pairs for record in pair)
+        )
 
     def at(self, size: int | str) -> list[float]:
         """Return the lead at a size, one a seed."""
@@ -78,11 +80,11 @@ class Lead:
         """Return the lead of the mean over the sizes, one a seed."""
         return [one["mean_top1"] - other["mean_top1"] for one, other in self.pairs]
 
-    def clear(self) -> list[int]:
+    def sizes_ahead(self) -> list[int]:
         """Return the sizes at which the first run is ahead by more than chance."""
         return [size for size in self.sizes if mean(self.at(size)) > self.chance]
 
-    def open(self) -> list[int]:
+    def sizes_undecided(self) -> list[int]:
         """Return the sizes at which neither run is ahead by more than chance."""
         return [size for size in self.sizes if abs(mean(self.at(size))) <= self.chance]
 

@@ -7,7 +7,16 @@ from statistics import mean
 
 from tabulate import tabulate
 
-from msun_lite.results import ARCH_NAMES, NAMES, chance, describe_difference, mean_cell, paper, signed, with_config
+from msun_lite.results import (
+    ARCH_NAMES,
+    NAMES,
+    describe_difference,
+    mean_cell,
+    paper,
+    signed,
+    two_standard_errors,
+    with_config,
+)
 from msun_lite.transfer.options import FREE_ON_RESUME
 from msun_lite.transfer.public_sets import SETS
 from msun_lite.utils.errors import CheckpointError, UserError
@@ -156,7 +165,7 @@ def _differences(rows: Sequence[dict], columns: Sequence[tuple[str, int]]) -> li
         beside = None if None in theirs or not _is_own_size(name, size) else round(theirs[0] - theirs[1], 2)
         if values := [round(one[seed] - other[seed], 2) for seed in one if seed in other]:
             about = {"mode": first["mode"], "data": name, "size": size, "one": _name(first), "other": _name(second)}
-            near = chance(cells[0]["images"], mean([*one.values(), *other.values()]))
+            near = two_standard_errors(cells[0]["images"], mean([*one.values(), *other.values()]))
             found.append({**about, "values": values, "paper": beside, "chance": round(near, 2)})
     return found
 

@@ -135,7 +135,7 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
             _report(f"error: out of memory: {printable(first_line(error))}; expected a smaller batch to help")
             return 2
         finally:
-            with outlive_reader(sys.stdout):
+            with ignore_closed_pipe(sys.stdout):
                 sys.stdout.flush()
 
     return wrapped
@@ -148,7 +148,7 @@ def _escape_what_cannot_be_shown() -> None:
 
 
 @contextlib.contextmanager
-def outlive_reader(stream: TextIO) -> Iterator[None]:
+def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
     """Write to `stream` inside; once its reader has gone away, what is written there is dropped, without an error."""
     try:
         yield
@@ -162,7 +162,7 @@ def _report(line: str) -> None:
     """Print to standard error, below the progress bars if there were any."""
     if progress := sys.modules.get("msun_lite.utils.progress"):
         progress.end_bars()
-    with outlive_reader(sys.stderr):
+    with ignore_closed_pipe(sys.stderr):
         print(line, file=sys.stderr, flush=True)
 
 

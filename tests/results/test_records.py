@@ -108,8 +108,8 @@ def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
     assert all(mean(over_vanilla.at(size)) > 0 for size in others)
     assert abs(mean(over_vanilla.at(largest))) < 0.5  # level, and far below what may be chance
     rival = read_seeds(tables.RESULTS / "lite", "mst-plus")
-    assert Lead(rival, better).clear() == [32]
-    assert Lead(better, rival).clear() == [16, largest]
+    assert Lead(rival, better).sizes_ahead() == [32]
+    assert Lead(better, rival).sizes_ahead() == [16, largest]
     own = json.loads((tables.RESULTS / "lite" / "batchnorm-plus.json").read_text())["top1"]
     for size, of_rival in own["mst-plus-seed0"].items():
         assert 0 < own["lite-plus"][size]["mixed"] - of_rival["own"] < 1

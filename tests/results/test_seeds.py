@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from msun_lite.results.seeds import Lead, average_seeds, chance, read_seeds
+from msun_lite.results.seeds import Lead, average_seeds, read_seeds, two_standard_errors
 from msun_lite.results.tables import accuracy_table
 from msun_lite.results.words import describe_points, describe_seeds, describe_sizes, join_words, number_word, seed_count
 
@@ -43,8 +43,8 @@ def test_seeds_are_averaged_at_every_size_with_their_spread():
 
 
 def test_two_standard_errors_of_an_accuracy():
-    assert chance(1600, 80) == pytest.approx(2.0)
-    assert chance(1600, 50) == pytest.approx(2.5)
+    assert two_standard_errors(1600, 80) == pytest.approx(2.0)
+    assert two_standard_errors(1600, 50) == pytest.approx(2.5)
 
 
 def test_a_lead_is_taken_seed_by_seed_over_the_seeds_that_both_have():
@@ -53,9 +53,9 @@ def test_a_lead_is_taken_seed_by_seed_over_the_seeds_that_both_have():
     lead = Lead(one, other)
     assert lead.at(8) == lead.at("8") == [5.0, 3.0]
     assert lead.mean() == pytest.approx([1.0, 2 / 3])
-    assert lead.clear() == [8]
-    assert lead.open() == [16]
-    assert Lead(other, one).clear() == [24]
+    assert lead.sizes_ahead() == [8]
+    assert lead.sizes_undecided() == [16]
+    assert Lead(other, one).sizes_ahead() == [24]
     assert lead.describe(lead.at(8)) == "4.0 points (3.0 to 5.0 over two seeds)"
     assert lead.describe(lead.at(16)) == "1.0 points (1.0 to 1.0 over two seeds), which may be chance"
     assert lead.ahead_or_behind(lead.at(8)) == "4.0 points ahead (3.0 to 5.0 over two seeds)"
@@ -65,9 +65,9 @@ def test_a_lead_is_taken_seed_by_seed_over_the_seeds_that_both_have():
 
 def test_what_may_be_chance_goes_by_the_accuracies_in_question():
     low, high = {0: summary(0, 40.0, 60.0)}, {0: summary(0, 75.0, 85.0)}
-    assert Lead(low, low).chance == chance(1600, 50)
-    assert Lead(high, high).chance == chance(1600, 80)
-    assert Lead(low, high).chance == chance(1600, 65)
+    assert Lead(low, low).chance == two_standard_errors(1600, 50)
+    assert Lead(high, high).chance == two_standard_errors(1600, 80)
+    assert Lead(low, high).chance == two_standard_errors(1600, 65)
 
 
 def test_words():
