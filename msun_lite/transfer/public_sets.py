@@ -1,4 +1,4 @@
-"""The eleven data sets of Table III: what each is, where its files come from, and how they are read.
+"""The eleven data sets of Table III: what each is, how its files are fetched, and how they are read.
 
     data = open_set("cifar10", Path("data"))     # data/cifar10, put there by data_scripts/get_transfer.py
     data.train.read(0), data.train.labels[0]
@@ -15,7 +15,16 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from msun_lite.data import BadImages, DataSet, FileSource, ImageSource, OfficialFile
+from msun_lite.data import (
+    BadImages,
+    DataSet,
+    FileSource,
+    ImageSource,
+    OfficialFile,
+    fetch_file,
+    install,
+    unpack_file,
+)
 from msun_lite.transfer import readers
 from msun_lite.transfer.readers import CALTECH_TEST, Splits
 from msun_lite.utils.errors import DataError, UserError
@@ -72,6 +81,35 @@ def open_set(name: str, root: Path, bad_images: int = 10) -> DataSet:
     classes, train, test = read_set(name, folder)
     fingerprint = listing_fingerprint(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
     return DataSet(name, tuple(classes), train, test, fingerprint, BadImages(bad_images))
+
+
+def fetch_set(name: str, root: Path, source: str | None = None) -> Path:
+    """Put a named data set into the data folder, or check the one that is there; return its folder.
+
+    Args:
+        name: a key of `SETS`.
+        root: the data folder.
+        source: folder or address that has the official files, in place of the official addresses.
+
+    Raises:
+        DataError: if a file cannot be had, is not the official one, or the set is not complete then.
+        UserError: for an unknown name, or a set that has to be put there by hand.
+    """
+    if name not in SETS:
+        raise UserError(f"dataset: expected one of {', '.join(SETS)}, got {name!r}")
+    about, folder = SETS[name], root / name
+    if not folder.exists() and about.by_hand and (source is None or not about.files):
+        raise UserError(f"{folder}: {about.title} cannot be downloaded: {about.by_hand}")
+
+    def fill(part: Path, downloads: Path) -> None:
+        paths = {file: fetch_file(file, downloads, source) for file in about.files}
+        for file, path in paths.items():
+            unpack_file(file, path, part)
+        read_set(name, part)
+
+    install(folder, fill)
+    read_set(name, folder)
+    return folder
 
 
 def fetch_command(name: str, root: Path) -> str:

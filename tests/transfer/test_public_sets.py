@@ -13,8 +13,7 @@ from msun_lite.data.downloads import local_name
 from msun_lite.data.fetching import ARCHIVES
 from msun_lite.data.images import UnreadableImage
 from msun_lite.results import paper
-from msun_lite.transfer.fetch import fetch_set
-from msun_lite.transfer.public_sets import SETS, open_set
+from msun_lite.transfer.public_sets import SETS, fetch_set, open_set
 from msun_lite.transfer.readers import CALTECH_TEST, EMOTIONS
 from msun_lite.utils.errors import DataError, UserError
 from tests.official import TINY, jpeg, md5, tgz
