@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 from torch_cka import CKA
 
-from msun_lite.cka import StreamingCKA, catch, gram
-from msun_lite.networks.layers import layers, located
+from msun_lite.cka import StreamingCKA, capture_outputs, gram
+from msun_lite.networks.layers import layer_names, layer_path
 from msun_lite.networks.msun import MSUN
 from msun_lite.utils.cli import OneLineParser, parse
 from msun_lite.utils.environment import environment
 from msun_lite.utils.files import write_json
-from msun_lite.utils.timing import in_turns, spread
+from msun_lite.utils.timing import median_and_range, time_interleaved
 
 ARCH, SIZE = "resnet_lite", 112
 
@@ -35,7 +35,7 @@ def network(seed: int) -> tuple[MSUN, list[str]]:
     """Return a network with fresh weights, and the names of its ten layers."""
     torch.manual_seed(seed)
     model = MSUN.vanilla(ARCH, SIZE, 10).eval()
-    return model, [located(model, name, SIZE) for name in layers(model)]
+    return model, [layer_path(model, name, SIZE) for name in layer_names(model)]
 
 
 @torch.inference_mode()
@@ -45,7 +45,7 @@ def features_of(seed: int, images: int) -> dict[str, Tensor]:
     kept: dict[str, list[Tensor]] = {name: [] for name in names}
     generator = torch.Generator().manual_seed(0)
     for numbers in torch.arange(images).split(50):
-        with catch(model, names) as found:
+        with capture_outputs(model, names) as found:
             model(torch.rand(len(numbers), 3, SIZE, SIZE, generator=generator))
         for name, features in found.items():
             kept[name].append(features)
@@ -75,7 +75,7 @@ def ours(pair: tuple[Replay, Replay], loader: DataLoader) -> Tensor:
     for (numbers,) in loader:
         grams = []
         for model in pair:
-            with catch(model, model.names, keep=gram) as found:
+            with capture_outputs(model, model.names, keep=gram) as found:
                 model(numbers)
             grams.append(found)
         stream.update(*grams)
@@ -99,7 +99,7 @@ def stream_memory(images: int, batch: int, queue: multiprocessing.Queue) -> None
     model, names = network(0)
     stream = StreamingCKA()
     for numbers in torch.arange(images).split(batch):
-        with catch(model, names, keep=gram) as found:
+        with capture_outputs(model, names, keep=gram) as found:
             model(torch.rand(len(numbers), 3, SIZE, SIZE))
         stream.update(found, found)
     queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
@@ -136,7 +136,7 @@ def main() -> None:
         "torch_cka in single precision": other - exact,
     }
     calls = {"ours": lambda: ours(pair, loader), "torch_cka": lambda: theirs(pair, loader)}
-    seconds = in_turns(calls, options.rounds, torch.device("cpu"))
+    seconds = time_interleaved(calls, options.rounds, torch.device("cpu"))
     ratios = [slow / fast for fast, slow in zip(seconds["ours"], seconds["torch_cka"], strict=True)]
     counts = [options.images // 4, options.images // 2, options.images]
     record = {
@@ -145,8 +145,8 @@ def main() -> None:
         "layers": len(pair[0].names),
         "images": options.images,
         "batch": options.batch,
-        "seconds": {name: spread(times) for name, times in seconds.items()},
-        "ratio": spread(ratios),
+        "seconds": {name: median_and_range(times) for name, times in seconds.items()},
+        "ratio": median_and_range(ratios),
         "largest_difference": {name: float(f"{error.abs().max():.2g}") for name, error in errors.items()},
         "peak_memory_mib": {str(count): peak_memory(count, options.batch) for count in counts},
         "env": environment(torch.device("cpu"), "fp32"),

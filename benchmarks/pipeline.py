@@ -38,7 +38,7 @@ from msun_lite.utils.devices import pick_device
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import DataError
 from msun_lite.utils.files import check_output, write_json
-from msun_lite.utils.timing import images_per_second, measured_in_turns, spread
+from msun_lite.utils.timing import images_per_second, measure_interleaved, median_and_range
 
 LARGE = (500, 375)
 """Width and height of an ordinary photograph of ImageNet."""
@@ -110,19 +110,19 @@ def measurements(paths: Sequence[str], config: TrainConfig, device: torch.device
 
 def compare(paths: Sequence[str], config: TrainConfig, device: torch.device, rounds: int) -> dict:
     """Return images a second up to the batch and up to the views, and how many times as fast ours is."""
-    rates = measured_in_turns(measurements(paths, config, device), rounds)
+    rates = measure_interleaved(measurements(paths, config, device), rounds)
     found = {}
     for stage in ("batch", "views"):
         pair = {name: rates[f"{stage}, {name}"] for name in ("ours", "torchvision")}
         found[stage] = {
-            "images_per_second": {name: spread(values) for name, values in pair.items()},
-            "ratio": spread([fast / slow for fast, slow in zip(*pair.values(), strict=True)]),
+            "images_per_second": {name: median_and_range(values) for name, values in pair.items()},
+            "ratio": median_and_range([fast / slow for fast, slow in zip(*pair.values(), strict=True)]),
         }
     return found
 
 
 def photographs(folder: Path, count: int) -> list[str]:
-    """Return `count` files of the training images in class folders, spread evenly."""
+    """Return `count` files of the training images in class folders, as many of each class."""
     paths = sorted(str(path) for path in folder.glob("train/*/*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if len(paths) < count:
         raise DataError(f"{folder}: expected {count} JPEG files under train/, found {len(paths)}")

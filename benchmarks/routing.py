@@ -22,7 +22,7 @@ from msun_lite.utils.cli import OneLineParser, parse
 from msun_lite.utils.devices import pick_device
 from msun_lite.utils.environment import environment
 from msun_lite.utils.files import write_json
-from msun_lite.utils.timing import in_turns, spread
+from msun_lite.utils.timing import median_and_range, time_interleaved
 
 SCALES = (32, 128, 224)
 
@@ -55,7 +55,7 @@ def main() -> None:
                 model(batch)
 
     calls = {"msun": lambda: serve(msun), "vanilla": lambda: serve(vanilla)}
-    seconds = in_turns(calls, options.rounds, device)
+    seconds = time_interleaved(calls, options.rounds, device)
     ratios = [slow / fast for fast, slow in zip(seconds["msun"], seconds["vanilla"], strict=True)]
     costs = flops(msun)
     promised = costs[SCALES[-1]] * len(sizes) / sum(costs[route(size, SCALES)] for size in sizes)
@@ -65,8 +65,8 @@ def main() -> None:
         "arch": options.arch,
         "images": len(stream),
         "batch": options.batch,
-        "images_per_second": {name: spread(values) for name, values in rates.items()},
-        "ratio": spread(ratios),
+        "images_per_second": {name: median_and_range(values) for name, values in rates.items()},
+        "ratio": median_and_range(ratios),
         "promised_by_flops": round(promised, 3),
         "of_the_promise": round(statistics.median(ratios) / promised, 3),
         "env": environment(device, "fp32"),

@@ -26,7 +26,7 @@ def rate(function: Callable[[int], object]) -> float:
     return IMAGES / (time.perf_counter() - start)
 
 
-def spread(values: list[float], digits: int = 0) -> str:
+def median_and_range(values: list[float], digits: int = 0) -> str:
     """Return the median with minimum and maximum."""
     low, middle, high = min(values), statistics.median(values), max(values)
     return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
@@ -46,10 +46,10 @@ def main() -> None:
         drawn.append(rate(lambda index: draw(index, 56)))
         decoded.append(rate(decode))
     drawn, decoded = drawn[1:], decoded[1:]  # the first round warms up
-    print(f"drawing at 56 px:          {spread(drawn)} images/s on one core")
-    print(f"decoding JPEGs at 224 px:  {spread(decoded)} images/s on one core")
+    print(f"drawing at 56 px:          {median_and_range(drawn)} images/s on one core")
+    print(f"decoding JPEGs at 224 px:  {median_and_range(decoded)} images/s on one core")
     ratios = [a / b for a, b in zip(drawn, decoded, strict=True)]
-    print(f"drawing over decoding:     {spread(ratios, 2)}")
+    print(f"drawing over decoding:     {median_and_range(ratios, 2)}")
 
 
 if __name__ == "__main__":

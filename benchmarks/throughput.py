@@ -47,7 +47,7 @@ from msun_lite.utils.devices import pick_device
 from msun_lite.utils.environment import environment
 from msun_lite.utils.files import check_output, write_json
 from msun_lite.utils.precision import arithmetic, pick_precision
-from msun_lite.utils.timing import images_per_second, measured_in_turns, spread
+from msun_lite.utils.timing import images_per_second, measure_interleaved, median_and_range
 
 DEFAULTS = {
     "gpu": {"arch": "resnet50", "scales": [32, 128, 224], "batch_size": 256, "workers": 8, "steps": 20},
@@ -183,7 +183,7 @@ def promised_time(runs: dict[str, Trainer]) -> float:
 
 def ratios(rates: dict[str, list[float]], fast: str, slow: str, over: float = 1) -> dict[str, float]:
     """Return the spread of rate `fast` over rate `slow`, round by round, divided by `over`."""
-    return spread([a / b / over for a, b in zip(rates[fast], rates[slow], strict=True)])
+    return median_and_range([a / b / over for a, b in zip(rates[fast], rates[slow], strict=True)])
 
 
 def main() -> None:
@@ -215,14 +215,14 @@ def main() -> None:
         same = {"device": str(device), "precision": options.precision, "compile": options.compile}
         config = make_config("imagenet", data=name, sizes=chosen["scales"][-1:], **chosen, **same)
         runs = trainers(config, folder)
-        rates = measured_in_turns(measurements(config, folder, runs, steps), options.rounds)
+        rates = measure_interleaved(measurements(config, folder, runs, steps), options.rounds)
     promised = promised_time(runs)
     record = {
         "command": shlex.join(["python", "benchmarks/throughput.py", *sys.argv[1:]]),
         **chosen,
         "compile": options.compile,
         "steps": steps,
-        "images_per_second": {name: spread(values) for name, values in rates.items()},
+        "images_per_second": {name: median_and_range(values) for name, values in rates.items()},
         "vanilla_over_torchvision": ratios(rates, "vanilla, files", "torchvision, files"),
         "vanilla_over_timm": ratios(rates, "vanilla, files", "timm, files"),
         "msun_step_over_vanilla_step": ratios(rates, "vanilla, step", "msun, step"),

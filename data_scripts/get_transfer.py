@@ -12,8 +12,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.transfer.fetch import fetch_set
-from msun_lite.transfer.public_sets import SETS
+from msun_lite.transfer.public_sets import SETS, fetch_set
 from msun_lite.utils.cli import OneLineParser, parse
 from msun_lite.utils.errors import one_line_errors
 from msun_lite.utils.progress import note, show

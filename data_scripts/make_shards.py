@@ -47,7 +47,7 @@ from msun_lite.data.shard_index import (
 from msun_lite.data.shard_patterns import PREFIX, expand, split_of
 from msun_lite.data.splits import read_splits
 from msun_lite.utils.cli import OneLineParser, parse
-from msun_lite.utils.errors import DataError, UserError, one_line_errors, shown, within
+from msun_lite.utils.errors import DataError, UserError, one_line_errors, printable, within
 from msun_lite.utils.files import atomic_write, checksum, whole_folder, write_text
 from msun_lite.utils.progress import note, progress
 
@@ -150,7 +150,7 @@ def encode(path: Path, size: int | None) -> tuple[bytes, str]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise UnreadableImage(shown(f"{path}: {error}")) from None
+        raise UnreadableImage(printable(f"{path}: {error}")) from None
     image = decode(io.BytesIO(content), str(path))
     if size is None or min(image.shape[1:]) <= size:
         extension = path.suffix[1:].lower()

@@ -16,13 +16,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from msun_lite.config import TrainConfig, read_config
 from msun_lite.data.loaders import EpochSampler, TrainView, eval_loader, to_float
 from msun_lite.data.named import load_data
 from msun_lite.evaluate.accuracy import BATCH, measure
 from msun_lite.evaluate.class_names import match_classes
+from msun_lite.model import AtScale
 from msun_lite.networks.msun import MSUN
 from msun_lite.networks.pretrained import find_pretrained
 from msun_lite.scales import resize
@@ -43,17 +45,11 @@ def training_batches(config: TrainConfig, view: TrainView, images: int) -> list[
     return [torch.stack([view[key][0] for key in batch]) for batch in progress(keys, desc="crops", leave=False)]
 
 
-@torch.no_grad()
 def with_statistics_of(model: MSUN, size: int, scale: int, batches: list[Tensor]) -> MSUN:
     """Return a copy whose BatchNorm averages are those of training images of `size` through the subnet of `scale`."""
-    model = copy.deepcopy(model).train()
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            module.momentum = None  # a plain average over the batches
-    for batch in batches:
-        images = to_float(batch, CPU, model.spec["normalisation"])
-        model.forward_at(resize(images, size, model.antialias), scale)
+    model = copy.deepcopy(model)
+    images = (to_float(batch, CPU, model.spec["normalisation"]) for batch in batches)
+    update_bn((resize(batch, size, model.antialias) for batch in images), AtScale(model, scale))
     return model.eval()
 
 

@@ -1,7 +1,7 @@
 """Centered Kernel Alignment: how alike two layers represent the same images (Eqs. 1 and 2).
 
     linear_cka(X, Y)                             # two feature matrices in memory
-    with catch(model, ["layer1"]) as features:   # features by layer name; no hook stays behind
+    with capture_outputs(model, ["layer1"]) as features:   # features by layer name; no hook stays behind
         model(images)
     StreamingCKA().update(grams, other_grams)    # many layers against many, batch by batch
 
@@ -128,17 +128,17 @@ def _check_unbiased(n: int) -> None:
         raise UserError(f"CKA: expected features of at least {LEAST} images for the unbiased value, got {n}")
 
 
-def _differ(spread: Tensor, common: Tensor, dtype: torch.dtype) -> bool:
+def _differ(centred: Tensor, common: Tensor, dtype: torch.dtype) -> bool:
     """Return whether features differ between images by more than the rounding of their common part.
 
     Args:
-        spread: squared norm of the centred features.
+        centred: squared norm of the centred features.
         common: squared norm of what centring subtracted.
         dtype: the precision it was done in.
     """
-    if not (spread + common).isfinite():
+    if not (centred + common).isfinite():
         raise UserError("CKA: expected finite features, got NaN or infinity")
-    return bool(spread > (8 * torch.finfo(dtype).eps) ** 2 * (spread + common))
+    return bool(centred > (8 * torch.finfo(dtype).eps) ** 2 * (centred + common))
 
 
 def _hsic(off: Tensor, diagonals: Tensor, sums: Tensor, n: int, unbiased: bool) -> Tensor:
@@ -232,7 +232,7 @@ class StreamingCKA:
 
 
 @contextmanager
-def catch(
+def capture_outputs(
     model: nn.Module, layers: Sequence[str], keep: Callable[[Tensor], Tensor] = torch.clone
 ) -> Iterator[dict[str, Tensor]]:
     """Collect what layers compute: yields a dict of their last outputs, in the order in which the layers ran.

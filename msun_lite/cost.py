@@ -34,7 +34,7 @@ from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import within
 from msun_lite.utils.files import check_output, write_json
 from msun_lite.utils.progress import progress, show
-from msun_lite.utils.timing import in_turns, spread
+from msun_lite.utils.timing import median_and_range, time_interleaved
 
 
 def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
@@ -192,9 +192,9 @@ def _speed_table(record: dict) -> str:
     rows = [
         [
             size,
-            *(_with_spread(entry["latency_ms"][name]) for name in ("msun", "vanilla")),
+            *(_median_and_range(entry["latency_ms"][name]) for name in ("msun", "vanilla")),
             f"{entry['latency_ratio']:.2f}",
-            *(_with_spread(entry["images_per_second"][name]) for name in ("msun", "vanilla")),
+            *(_median_and_range(entry["images_per_second"][name]) for name in ("msun", "vanilla")),
             f"{entry['throughput_ratio']:.2f}",
         ]
         for size, entry in speed["sizes"].items()
@@ -203,7 +203,7 @@ def _speed_table(record: dict) -> str:
     return title + "\n" + tabulate(rows, columns, "simple", disable_numparse=True, stralign="right")
 
 
-def _with_spread(entry: dict) -> str:
+def _median_and_range(entry: dict) -> str:
     return f"{entry['median']:.1f} ({entry['min']:.1f} to {entry['max']:.1f})"
 
 
@@ -252,11 +252,13 @@ def measure_speed(
             images = torch.rand(number, 3, size, size, device=device).contiguous(memory_format=torch.channels_last)
             models = {"msun": msun, "vanilla": vanilla}
             calls = {name: lambda model=model, images=images: model(images) for name, model in models.items()}
-            seconds[number] = in_turns(calls, rounds, device)
+            seconds[number] = time_interleaved(calls, rounds, device)
         found[str(size)] = {
-            "latency_ms": {name: spread([1e3 * t for t in times]) for name, times in seconds[1].items()},
+            "latency_ms": {name: median_and_range([1e3 * t for t in times]) for name, times in seconds[1].items()},
             "latency_ratio": _speed_up(seconds[1]),
-            "images_per_second": {name: spread([batch / t for t in times]) for name, times in seconds[batch].items()},
+            "images_per_second": {
+                name: median_and_range([batch / t for t in times]) for name, times in seconds[batch].items()
+            },
             "throughput_ratio": _speed_up(seconds[batch]),
         }
     return {"batch": batch, "rounds": rounds, "sizes": found}

@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from msun_lite.cka import catch
-from msun_lite.networks import MSUN, located, stages
+from msun_lite.cka import capture_outputs
+from msun_lite.networks import MSUN, layer_path, stages
 from msun_lite.scales import resize, route
 from msun_lite.utils.errors import UserError
-from msun_lite.utils.modes import _gradients_as_found, as_found
+from msun_lite.utils.modes import _preserve_gradients, preserve_modes
 
 TOP_AREA = 0.2
 """Share of an image's area that counts as what the network looks at."""
@@ -72,7 +72,7 @@ def grad_cam(
     if classes is not None:
         labels = _check_classes(classes, len(images), model.spec["classes"])
         chosen = [targets.ClassifierOutputTarget(label) for label in labels]
-    with as_found(model), _gradients_as_found(model), torch.inference_mode(False), torch.enable_grad():
+    with preserve_modes(model), _preserve_gradients(model), torch.inference_mode(False), torch.enable_grad():
         model.requires_grad_(False)  # the gradient is wanted at the layer alone: nothing below or beside it is computed
         start = target.register_forward_hook(lambda module, inputs, output: output.requires_grad_())
         cam = library.GradCAM(_Seen(model, size), [target])
@@ -93,9 +93,12 @@ def check_target(model: MSUN, layer: str | None, size: int) -> str:
     """
     scale = route(size, model.scales, model.routing)
     layer = stages(model)[-1] if layer is None else layer
-    place = located(model, layer, scale)
+    place = layer_path(model, layer, scale)
     device = next(model.parameters()).device
-    with as_found(model), catch(model, [place], keep=lambda output: torch.tensor(output.shape)) as shapes:
+    with (
+        preserve_modes(model),
+        capture_outputs(model, [place], keep=lambda output: torch.tensor(output.shape)) as shapes,
+    ):
         model.eval()(torch.zeros(1, 3, size, size, device=device))
     shape = shapes[place].tolist() if place in shapes else []
     if len(shape) != 4:

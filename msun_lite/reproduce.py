@@ -23,7 +23,7 @@ from jsonargparse import Namespace
 from msun_lite.config import TrainConfig, command_line
 from msun_lite.methods import COMPARED, METHODS
 from msun_lite.results import NAMES, accuracy_figure, accuracy_table, save_figure, subnet_table
-from msun_lite.train import carry_on, with_scales_chosen
+from msun_lite.train import choose_scales, train_or_resume
 from msun_lite.utils.distributed import refuse_several
 from msun_lite.utils.files import write_text
 from msun_lite.utils.progress import note, show
@@ -49,7 +49,7 @@ def reproduce(options: dict) -> dict[str, dict]:
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
     records = {}
     for method, chosen in runs.items():
-        record = carry_on(out / method, chosen, deadline)
+        record = train_or_resume(out / method, chosen, deadline)
         if record is None:
             note(f"stopped; call the same command again to go on in {out}")
             return records
@@ -98,7 +98,7 @@ def _ends(record: dict) -> str:
 def run(options: Namespace, command: str) -> None:
     """Train and compare what the options of the command say."""
     refuse_several("reproduce")
-    chosen = with_scales_chosen(TrainConfig(**options.as_dict()), command)
+    chosen = choose_scales(TrainConfig(**options.as_dict()), command)
     reproduce({**options.as_dict(), "scales": chosen.scales, "sizes": chosen.sizes})
 
 

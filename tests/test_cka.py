@@ -3,7 +3,7 @@ import torch
 from ckatorch.core import cka_base, cka_batch
 from torch import nn
 
-from msun_lite.cka import StreamingCKA, catch, gram, linear_cka
+from msun_lite.cka import StreamingCKA, capture_outputs, gram, linear_cka
 from msun_lite.networks.backbones import ResNetLite
 from msun_lite.utils.errors import UserError
 
@@ -205,7 +205,7 @@ def hooks(model):
 
 def test_features_are_caught_by_name_in_the_order_they_run_and_without_gradients():
     model, images = ResNetLite(10).eval(), torch.rand(2, 3, 32, 32)
-    with catch(model, ["layer2", "layer1"]) as features:
+    with capture_outputs(model, ["layer2", "layer1"]) as features:
         model(images)
         assert list(features) == ["layer1", "layer2"]
         expected = model.layer1(model.maxpool(model.relu(model.bn1(model.conv1(images)))))
@@ -216,18 +216,18 @@ def test_features_are_caught_by_name_in_the_order_they_run_and_without_gradients
 
 def test_a_layer_that_is_overwritten_in_place_is_caught_as_it_was():
     model, images = ResNetLite(10).eval(), torch.randn(2, 3, 32, 32)
-    with catch(model, ["bn1"]) as features:
+    with capture_outputs(model, ["bn1"]) as features:
         model(images)
     assert features["bn1"].min() < 0  # the ReLU behind it, which works in place, has set these to 0
 
 
 def test_no_hook_stays_after_an_error():
     model = ResNetLite(10)
-    with pytest.raises(RuntimeError, match="expected input"), catch(model, ["layer1"]):
+    with pytest.raises(RuntimeError, match="expected input"), capture_outputs(model, ["layer1"]):
         model(torch.rand(2, 5, 32, 32))
-    with pytest.raises(UserError, match="expected a list of names"), catch(model, "layer1"):
+    with pytest.raises(UserError, match="expected a list of names"), capture_outputs(model, "layer1"):
         raise AssertionError("the body must not run")
-    with pytest.raises(UserError, match="did you mean layer1"), catch(model, ["bn1", "layr1"]):
+    with pytest.raises(UserError, match="did you mean layer1"), capture_outputs(model, ["bn1", "layr1"]):
         raise AssertionError("the body must not run")
     assert hooks(model) == 0
 
@@ -238,7 +238,7 @@ def test_a_layer_without_a_tensor_is_refused():
             return x, x
 
     model = nn.Sequential(Pair())
-    with pytest.raises(UserError, match="layer 0: expected a tensor, got tuple"), catch(model, ["0"]):
+    with pytest.raises(UserError, match="layer 0: expected a tensor, got tuple"), capture_outputs(model, ["0"]):
         model(torch.rand(1))
     assert hooks(model) == 0
 

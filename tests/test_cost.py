@@ -112,8 +112,8 @@ def test_speed_is_measured_against_vanilla_at_every_size(tmp_path, capsys):
     record = json.loads((tmp_path / "cost.json").read_text())
     for entry in record["speed"]["sizes"].values():
         for figures in (entry["latency_ms"], entry["images_per_second"]):
-            for spread in figures.values():
-                assert 0 < spread["min"] <= spread["median"] <= spread["max"]
+            for one in figures.values():
+                assert 0 < one["min"] <= one["median"] <= one["max"]
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from msun_lite.results.figures import accuracy_figure, claims_figure, save_figur
 from msun_lite.results.names import NAMES, RESAMPLING_NAMES
 from msun_lite.results.routings import all_routings
 from msun_lite.results.tables import accuracy_table, subnet_table
-from msun_lite.results.words import seeds_of
+from msun_lite.results.words import describe_seeds
 from msun_lite.transfer.table import transfer_markdown, transfer_record, transfer_rows
 from msun_lite.utils.files import read_json
 
@@ -269,9 +269,9 @@ def _batchnorm_table() -> str:
     found = read_json(RESULTS / "lite" / "batchnorm.json")["top1"]
     sizes = list(next(iter(found.values())))
     rows = [
-        [name, averages, *(f"{row[size][averages]:.1f}" for size in sizes)]
+        [name, which, *(f"{row[size][which]:.1f}" for size in sizes)]
         for name, row in found.items()
-        for averages in ("mixed", "own")
+        for which in ("mixed", "own")
     ]
     return _github(["network", "averages", *(f"{size} px" for size in sizes)], rows)
 
@@ -308,7 +308,7 @@ def draw() -> None:
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]
-        seeds = seeds_of({NAMES[method]: record["seeds"] for method, record in runs.items()})
+        seeds = describe_seeds({NAMES[method]: record["seeds"] for method, record in runs.items()})
         title = f"{data}, {first['arch']}, {first['data']['val']} validation images, {seeds}"
         save_figure(accuracy_figure(runs, title), RESULTS / grid / "accuracy")
 

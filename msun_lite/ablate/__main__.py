@@ -23,7 +23,7 @@ from jsonargparse import Namespace
 from msun_lite.ablate.ablations import TABLES
 from msun_lite.ablate.run import ablate
 from msun_lite.config import TrainConfig
-from msun_lite.train import with_scales_chosen
+from msun_lite.train import choose_scales
 from msun_lite.utils.distributed import refuse_several
 from msun_lite.utils.errors import UserError, one_of
 
@@ -35,7 +35,7 @@ def run(options: Namespace, command: str) -> None:
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: expected one or more, each once, got {seeds}")
     refuse_several("ablate")
-    chosen = with_scales_chosen(TrainConfig(**options.as_dict()), command)
+    chosen = choose_scales(TrainConfig(**options.as_dict()), command)
     ablate(table, seeds, {**options.as_dict(), "scales": chosen.scales, "sizes": chosen.sizes})
 
 

@@ -25,7 +25,7 @@ class Ablation:
     Args:
         name: what is different, in words.
         options: those that differ from the preset's; the method is msun unless it is among them.
-        subnets: number of scales, spread evenly from the smallest to the largest of the preset's; its own by default.
+        subnets: number of scales, evenly spaced from the smallest to the largest of the preset's; its own by default.
         tested: attributes of the network, and options of `evaluate`, that differ in testing from the training.
         source: where the paper speaks of it, if in none of Tables IV to VI.
     """

@@ -13,7 +13,7 @@ from msun_lite.config import FREE_ON_RESUME, TrainConfig, as_word, read_config
 from msun_lite.evaluate import evaluate
 from msun_lite.networks import MSUN
 from msun_lite.results import RunFolder, claims_figure, save_figure
-from msun_lite.train import carry_on
+from msun_lite.train import train_or_resume
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.files import read_json, write_json, write_text
 from msun_lite.utils.progress import note, show
@@ -46,7 +46,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
             config = TrainConfig(**chosen, seed=seed)
             folder = next((path for path, one in stored.items() if _same(one, config)), out / run_name(config))
             note(f"table {table}, seed {seed}, {number} of {len(rows)}: {row}, in {folder}")
-            summary = carry_on(folder, {**chosen, "seed": seed}, deadline)
+            summary = train_or_resume(folder, {**chosen, "seed": seed}, deadline)
             if summary is None:
                 note(f"stopped; call the same command again to go on in {out}")
                 return False

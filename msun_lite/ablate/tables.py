@@ -5,7 +5,7 @@ from statistics import mean
 
 from tabulate import tabulate
 
-from msun_lite.results import ARCH_NAMES, DATA_NAMES, Claim, chance, judged, mean_cell, paper
+from msun_lite.results import ARCH_NAMES, DATA_NAMES, Claim, judge_claims, mean_cell, paper, two_standard_errors
 from msun_lite.utils.errors import UserError
 
 Summaries = dict[int, dict]
@@ -98,13 +98,13 @@ def _table_4(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         leads = [_lead(one["per_subnet"], str(scale), str(scale)) for one in summaries.values()]
         lead = _lead(papers, scale, str(beside[scale])) if papers else None
         claims.append(Claim(f"at its scale, {scale} px, f{number} is the best subnet", "gain", leads, lead))
-    return rows, judged(claims, _least(runs))
+    return rows, judge_claims(claims, _least(runs))
 
 
 def _least(runs: dict[str, Summaries]) -> float:
     """Return two standard errors of an accuracy on the test images of runs, at their mean accuracy."""
     summaries = [summary for by_seed in runs.values() for summary in by_seed.values()]
-    return chance(summaries[0]["data"]["val"], mean(one["mean_top1"] for one in summaries))
+    return two_standard_errors(summaries[0]["data"]["val"], mean(one["mean_top1"] for one in summaries))
 
 
 def _lead(per_subnet: dict, own: str | int, size: str) -> float:
@@ -123,7 +123,7 @@ def _table_5(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         theirs = {} if slip else {str(size): found[str(own)] for size, own in beside.items()}
         papers = {"params M": found["params_M"], **_mean_before(theirs)}
         rows.append(_row(name, summaries, _means_before(columns), papers))
-    return rows, judged(_claims(rows, CLAIMS["5"]), _least(runs))
+    return rows, judge_claims(_claims(rows, CLAIMS["5"]), _least(runs))
 
 
 def _table_6(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
@@ -132,7 +132,7 @@ def _table_6(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
         (found,) = paper.rows("VI", method=name)
         papers = {"params M": found["params_M"], "mean": found["avg_accuracy"]}
         rows.append(_row(name, summaries, {"mean": _values(summaries, "mean_top1")}, papers))
-    return rows, judged(_claims(rows, CLAIMS["6"]), _least(runs))
+    return rows, judge_claims(_claims(rows, CLAIMS["6"]), _least(runs))
 
 
 def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
@@ -146,12 +146,12 @@ def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     groups = [[row for row in routed if "oracle" not in row["row"]], rows[1:]]  # the oracle is ahead by definition
     rows[1:1] = routed
     comparisons = [[(row["row"], None, row["row"], BASE) for row in group] for group in groups]
-    return rows, [found for part in comparisons for found in judged(_claims(rows, part), _least(runs))]
+    return rows, [found for part in comparisons for found in judge_claims(_claims(rows, part), _least(runs))]
 
 
 def _table_beyond(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     rows = [_ends(name, summaries) for name, summaries in runs.items()]
-    return rows, judged(_claims(rows, [(row["row"], None, row["row"], BASE) for row in rows[1:]]), _least(runs))
+    return rows, judge_claims(_claims(rows, [(row["row"], None, row["row"], BASE) for row in rows[1:]]), _least(runs))
 
 
 def _ends(name: str, summaries: Summaries, *path: str) -> dict:

@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "figures": ["attention_figure", "heatmap_figure", "layer_figure", "resizing_figure", "stage_figure"],
         "record": ["Analysis"],
         "studies": ["summary"],
-        "tables": ["fed", "space_table"],
+        "tables": ["resolve_feeding", "space_table"],
     },
 )

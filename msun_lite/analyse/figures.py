@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from msun_lite.analyse.tables import fed
-from msun_lite.results import COLOURS, NAMES, RESAMPLING_NAMES, STYLE, look
+from msun_lite.analyse.tables import resolve_feeding
+from msun_lite.results import COLOURS, NAMES, RESAMPLING_NAMES, STYLE, line_style
 
 
 def analysis_figures(analyses: dict[str, dict], arrays: dict[str, dict]) -> dict[str, Figure]:
@@ -59,18 +59,18 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
     panels = {
         feeding: title
         for feeding, title in titles.items()
-        if any(str(size) in record["cka"]["curves"][fed(record, feeding)] for record in analyses.values())
+        if any(str(size) in record["cka"]["curves"][resolve_feeding(record, feeding)] for record in analyses.values())
     }
     with rc_context(STYLE):
         figure, axes = _panels(len(panels), (3.9 * len(panels), 3.7))
         for ax, (feeding, title) in zip(axes, panels.items(), strict=True):
             for method, record in analyses.items():
-                curve = record["cka"]["curves"][fed(record, feeding)].get(str(size))
+                curve = record["cka"]["curves"][resolve_feeding(record, feeding)].get(str(size))
                 if curve is None:
                     continue  # a network that cannot take such images as they are
                 positions = [record["cka"]["layers"].index(stage) for stage in ("image", *record["cka"]["stages"])]
                 values = [curve[estimator][position] for position in positions]
-                ax.plot(range(len(values)), values, label=NAMES[method], **look(method))
+                ax.plot(range(len(values)), values, label=NAMES[method], **line_style(method))
             stages = [f"F{number}" for number in range(1, 1 + len(first["stages"]))]
             ax.set(title=title, ylim=(0, 1.03), xticks=range(1 + len(stages)), xticklabels=["image", *stages])
             ax.set_xlabel("stage")
@@ -79,8 +79,8 @@ def stage_figure(analyses: dict[str, dict], size: int, estimator: str = "unbiase
         return figure
 
 
-def layer_figure(analyses: dict[str, dict], feeding: str = "native", estimator: str = "unbiased") -> Figure:
-    """Draw CKA with the largest scale layer by layer, one line a size, a panel for each method."""
+def layer_figure(analyses: dict[str, dict], feeding: str = "native") -> Figure:
+    """Draw unbiased CKA with the largest scale layer by layer, one line a size, a panel for each method."""
     with rc_context(STYLE):
         figure, axes = _panels(len(analyses), (4.1 * len(analyses), 4.2))
         for ax, (method, record) in zip(axes, analyses.items(), strict=True):
@@ -88,7 +88,7 @@ def layer_figure(analyses: dict[str, dict], feeding: str = "native", estimator: 
             colours = seaborn.color_palette("viridis", len(curves))
             for colour, (size, curve) in zip(colours, curves.items(), strict=True):
                 named = size in list(curves)[:: max(1, len(curves) // 4)]
-                ax.plot(curve[estimator], color=colour, linewidth=1.6, label=f"{size} px" if named else None)
+                ax.plot(curve["unbiased"], color=colour, linewidth=1.6, label=f"{size} px" if named else None)
             ax.set(title=NAMES[method], ylim=(0, 1.03), xticks=range(len(names)))
             ax.set_xticklabels(names, rotation=90, fontsize=8)
             ax.legend(loc="lower left", fontsize=9)
@@ -96,10 +96,8 @@ def layer_figure(analyses: dict[str, dict], feeding: str = "native", estimator: 
         return figure
 
 
-def heatmap_figure(
-    analyses: dict[str, dict], arrays: dict[str, dict], size: int, feeding: str = "native", estimator: str = "unbiased"
-) -> Figure:
-    """Draw CKA of every layer at a small size with every layer at the largest scale, a panel for each method.
+def heatmap_figure(analyses: dict[str, dict], arrays: dict[str, dict], size: int, feeding: str = "native") -> Figure:
+    """Draw unbiased CKA of every layer at a small size with every layer at the largest scale, a panel for each method.
 
     `arrays` has each method's analysis.npz.
     """
@@ -107,7 +105,7 @@ def heatmap_figure(
         figure, axes = _panels(len(analyses), (3.9 * len(analyses) + 0.6, 4.6))
         for ax, (method, record) in zip(axes, analyses.items(), strict=True):
             names = record["cka"]["layers"]
-            image = ax.imshow(arrays[method][f"cka_{feeding}_{size}_{estimator}"], vmin=0, vmax=1, cmap="magma")
+            image = ax.imshow(arrays[method][f"cka_{feeding}_{size}_unbiased"], vmin=0, vmax=1, cmap="magma")
             ax.set(title=NAMES[method], xticks=range(len(names)), yticks=range(len(names)))
             ax.set_xticklabels(names, rotation=90, fontsize=8)
             ax.set_yticklabels(names, fontsize=8)
@@ -118,12 +116,11 @@ def heatmap_figure(
         return figure
 
 
-def attention_figure(analyses: dict[str, dict], measure: str = "correlation", against: str = "own") -> Figure:
-    """Draw how far Grad-CAM's maps agree with those at the largest size: mean over images, quartiles as bands.
+def attention_figure(analyses: dict[str, dict], against: str = "own") -> Figure:
+    """Draw the correlation of Grad-CAM's maps with those at the largest size: mean over images, quartiles as bands.
 
     Args:
         analyses: method -> its analysis.json.
-        measure: `correlation` or `overlap`.
         against: `own`, or `reference` for the network that each was compared with.
     """
     with rc_context(STYLE):
@@ -131,17 +128,18 @@ def attention_figure(analyses: dict[str, dict], measure: str = "correlation", ag
         axes = figure.add_subplot()
         for method, record in analyses.items():
             by_size = record["gradcam"]["agreement"][against]
-            sizes, entries = [int(size) for size in by_size], [entry[measure] for entry in by_size.values()]
+            sizes, entries = [int(size) for size in by_size], [entry["correlation"] for entry in by_size.values()]
             mean, low, high = ([entry.get(name, nan) for entry in entries] for name in ("mean", "q25", "q75"))
-            axes.plot(sizes, mean, label=NAMES[method], **look(method))
+            axes.plot(sizes, mean, label=NAMES[method], **line_style(method))
             axes.fill_between(sizes, low, high, color=COLOURS[method], alpha=0.12, linewidth=0)
-            chance = [entry[measure].get("mean", nan) for entry in record["gradcam"]["another_image"][against].values()]
+            others = record["gradcam"]["another_image"][against].values()
+            chance = [entry["correlation"].get("mean", nan) for entry in others]
             axes.plot(sizes, chance, color=COLOURS[method], linewidth=1.2, linestyle=(0, (2, 2)))
         whose = "its own" if against == "own" else f"{_called(record['gradcam']['settings']['reference_run'])}'s"
         largest = record["gradcam"]["reference"]
         axes.set(
             xlabel="size of the input image (pixels)",
-            ylabel=f"{measure} with {whose} attention at {largest} px",
+            ylabel=f"correlation with {whose} attention at {largest} px",
             xticks=sizes,
             ylim=(-0.02, 1.03),
         )

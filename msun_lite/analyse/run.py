@@ -14,7 +14,7 @@ from msun_lite.analyse.options import STUDIES
 from msun_lite.analyse.record import Analysis
 from msun_lite.analyse.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
 from msun_lite.cka import LEAST
-from msun_lite.data import CLASS_NAMES, DataSet, Subset, eval_loader, load_data
+from msun_lite.data import CLASS_NAMES, DataSet, Subset, denormalise, eval_loader, load_data
 from msun_lite.evaluate import Subject, match_classes
 from msun_lite.explain import check_target
 from msun_lite.networks import MSUN, fingerprint
@@ -122,13 +122,13 @@ def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
     batch, labels = next(iter(images))
     sizes, maps = arrays["gradcam_sizes"], arrays["gradcam_maps"][: len(batch)]  # there may be more of an earlier call
     columns = np.unique(np.linspace(0, len(sizes) - 1, min(5, len(sizes))).round().astype(int))
-    mean, std = (torch.tensor(images.normalisation[name])[:, None, None] for name in ("mean", "std"))
-    views = [resize(batch[: len(maps)], int(sizes[column]), model.antialias).cpu() * std + mean for column in columns]
+    small = [resize(batch[: len(maps)], int(sizes[column]), model.antialias).cpu() for column in columns]
+    views = [denormalise(view, images.normalisation) for view in small]
     names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
     rows = [
         (
             CLASS_NAMES.get(names[labels[index]], names[labels[index]]),
-            [view[index].clamp(0, 1).permute(1, 2, 0).numpy() for view in (views[-1], *views)],
+            [view[index].permute(1, 2, 0).numpy() for view in (views[-1], *views)],
             [None, *(maps[index][columns] / 255)],
         )
         for index in range(len(maps))

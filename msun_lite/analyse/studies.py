@@ -10,11 +10,11 @@ from torch.utils.data import DataLoader
 from torchvision.io import decode_jpeg, encode_jpeg
 from tqdm import tqdm
 
-from msun_lite.cka import StreamingCKA, catch, gram
-from msun_lite.data import opened, refuse_unreadable, to_float
+from msun_lite.cka import StreamingCKA, capture_outputs, gram
+from msun_lite.data import denormalise, opened, refuse_unreadable, to_float
 from msun_lite.evaluate import refused_native
 from msun_lite.explain import TOP_AREA, FeatureSpace, agreement, grad_cam
-from msun_lite.networks import MSUN, layer_names, located, penultimate, stages
+from msun_lite.networks import MSUN, layer_names, layer_path, penultimate, stages
 from msun_lite.scales import RESAMPLINGS, resample, resize, route
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.progress import progress
@@ -33,7 +33,7 @@ IMAGE = "image"
 
 ESTIMATORS = {"biased": False, "unbiased": True}
 
-Found = tuple[dict, dict[str, NDArray]]
+StudyResult = tuple[dict, dict[str, NDArray]]
 
 
 class Images:
@@ -57,7 +57,7 @@ class Images:
         return progress(total=parts * len(self.loader), desc=study, unit="part", leave=False)
 
 
-def cka_study(model: MSUN, images: Images, sizes: Sequence[int]) -> Found:
+def cka_study(model: MSUN, images: Images, sizes: Sequence[int]) -> StudyResult:
     """Compare all layers at each size with all layers at the largest scale (Eq. 2), for each way of feeding images."""
     largest, names = model.scales[-1], layer_names(model)
     sizes = [size for size in sizes if size != largest]
@@ -114,8 +114,8 @@ def _grams(model: MSUN, names: Sequence[str], small: Tensor, scale: int | None) 
     """Return the Gram matrices of the image as it is fed and of the layers by plain name, in the order they run."""
     fed = small if scale is None else resize(small, scale, model.antialias)
     owner = model.scales[-1] if scale is None else scale
-    where = {located(model, name, owner): name for name in names}
-    with catch(model, list(where), keep=gram) as found:
+    where = {layer_path(model, name, owner): name for name in names}
+    with capture_outputs(model, list(where), keep=gram) as found:
         _forward(model, fed, scale)
         grams = {IMAGE: gram(fed)} | {where[place]: matrix for place, matrix in found.items()}
     if missing := [name for name in names if name not in grams]:
@@ -132,7 +132,7 @@ def _forward(model: MSUN, images: Tensor, scale: int | None) -> Tensor:
 
 def gradcam_study(
     model: MSUN, images: Images, sizes: Sequence[int], layer: str | None, reference: MSUN | None
-) -> Found:
+) -> StudyResult:
     """Compare the attention at each size with that at the largest, image by image, for the image's own class.
 
     `reference` is another network, Vanilla for instance, whose attention at the largest size each is compared with too.
@@ -198,7 +198,7 @@ def summary(values: NDArray) -> dict[str, float]:
     return {**rounded, "images": len(defined), "undefined": len(values) - len(defined)}
 
 
-def pca_study(model: MSUN, images: Images, sizes: Sequence[int]) -> Found:
+def pca_study(model: MSUN, images: Images, sizes: Sequence[int]) -> StudyResult:
     """Measure the space of the features that the classifier gets, one space for all sizes (Fig. 8)."""
     features: dict[int, list[Tensor]] = {size: [] for size in sizes}
     labels = []
@@ -242,7 +242,7 @@ def _percent(hits: NDArray) -> dict[str, float]:
     }
 
 
-def resizing_study(model: MSUN, images: Images, sizes: Sequence[int]) -> Found:
+def resizing_study(model: MSUN, images: Images, sizes: Sequence[int]) -> StudyResult:
     """Measure top-1 accuracy for every way of making the image small; the way up again is the network's own."""
     ways = (*RESAMPLINGS, "jpeg")
     correct = {way: dict.fromkeys(sizes, 0) for way in ways}
@@ -265,8 +265,7 @@ def resizing_study(model: MSUN, images: Images, sizes: Sequence[int]) -> Found:
 
 def through_jpeg(images: Tensor, normalisation: dict) -> Tensor:
     """Return normalised images [B, 3, s, s] as they come back from JPEG files of `JPEG_QUALITY`."""
-    mean, std = (torch.tensor(normalisation[name], device=images.device)[:, None, None] for name in ("mean", "std"))
-    levels = ((images * std + mean) * 255).round().clamp(0, 255).byte().cpu()
+    levels = (255 * denormalise(images, normalisation)).round().byte().cpu()
     files = encode_jpeg(list(levels.contiguous()), JPEG_QUALITY)
     decoded = torch.stack([decode_jpeg(file) for file in files])
     return to_float(decoded, images.device, normalisation)

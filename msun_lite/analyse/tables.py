@@ -16,7 +16,7 @@ def cka_table(
     Args:
         analyses: name of the network -> its analysis.json.
         sizes: which sizes, in pixels.
-        feeding: `native`, `upsampled`, or `used`, see `fed`.
+        feeding: `native`, `upsampled`, or `used`, see `resolve_feeding`.
         estimator: `biased` (Eq. 1) or `unbiased`.
         style: a tabulate format.
     """
@@ -25,13 +25,13 @@ def cka_table(
         found = record["cka"]
         positions = [found["layers"].index(layer) for layer in ("image", *found["stages"])]
         for size in sizes:
-            if curve := found["curves"][fed(record, feeding)].get(str(size)):
+            if curve := found["curves"][resolve_feeding(record, feeding)].get(str(size)):
                 rows.append([name, f"{size}", *(f"{curve[estimator][position]:.3f}" for position in positions)])
     stages = [f"F{number}" for number in range(1, len(positions))]
     return styled_table(["network", "px", "image", *stages], rows, style)
 
 
-def fed(analysis: dict, feeding: str) -> str:
+def resolve_feeding(analysis: dict, feeding: str) -> str:
     """Return the feeding, or for `used` the one that a network is used with: native for an MSUN, else upsampled."""
     if feeding != "used":
         return feeding
@@ -51,7 +51,7 @@ def attention_table(analyses: dict[str, dict], sizes: Sequence[int], style: str 
         for size in sizes:
             entries = {whose: found["agreement"][whose][str(size)] for whose in found["agreement"]}
             cells = [
-                f"{_spread(entry[way])} / {_mean(found['another_image'][whose][str(size)][way])}"
+                f"{_mean_and_std(entry[way])} / {_mean(found['another_image'][whose][str(size)][way])}"
                 for whose, entry in entries.items()
                 for way in AGREEMENTS
             ]
@@ -68,7 +68,9 @@ def space_table(analyses: dict[str, dict], sizes: Sequence[int], style: str = "s
             found = record["pca"]["sizes"][str(size)]
             shares = (found[way] for way in ("neighbour_accuracy", "neighbour_accuracy_at_largest"))
             neighbours = [f"{share['mean']:.1f} ± {share['standard_error']:.1f}" for share in shares]
-            rows.append([name, f"{size}", _spread(found["silhouette"]), *neighbours, _spread(found["displacement"])])
+            rows.append(
+                [name, f"{size}", _mean_and_std(found["silhouette"]), *neighbours, _mean_and_std(found["displacement"])]
+            )
     header = ["network", "px", "silhouette", "neighbours %", "neighbours at the largest size %", "displacement"]
     return styled_table(header, rows, style)
 
@@ -87,7 +89,7 @@ def _mean(entry: dict) -> str:
     return f"{entry['mean']:.2f}" if "mean" in entry else "none"
 
 
-def _spread(entry: dict) -> str:
+def _mean_and_std(entry: dict) -> str:
     return f"{entry['mean']:.2f} ± {entry['std']:.2f}" if "mean" in entry else "none"
 
 

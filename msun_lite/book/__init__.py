@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "architecture_figures": ["Column", "architecture_figure", "cost_figure"],
-        "image_figures": ["answer_figure", "averages_figure", "percent_figure", "picture_grid", "prediction_figure"],
+        "image_figures": ["answer_figure", "averages_figure", "percent_figure", "picture_grid"],
         "lab": ["COMPARED", "NAMES", "begin", "glue"],
         "published": ["analyses", "photographs", "photographs_by_seed", "results", "transfers"],
         "similarity_figures": [
@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "overlay_figure",
             "space_numbers_figure",
         ],
+        "tables": ["table"],
         "testing_figures": [
             "accuracy_panels",
             "beside_figure",
@@ -31,6 +32,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "tradeoff_figure",
         ],
         "training_figures": ["constraint_figure", "constraint_history_figure", "schedule_figure", "training_figure"],
-        "widgets": ["Frame", "own_image", "size_slider", "slider"],
+        "widgets": ["Frame", "own_image", "prediction_frame", "size_slider", "slider"],
     },
 )

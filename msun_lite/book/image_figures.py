@@ -56,25 +56,23 @@ def prediction_figure(
         return figure
 
 
-def percent_figure(
-    curves: dict[str, dict[int, float]], ylabel: str = "top-1 accuracy (%)", chance: float | None = None
-) -> Figure:
-    """Draw percentages against image size, a line for each of `curves` (name -> size -> percent).
+def percent_figure(curves: dict[str, dict[int, float]], chance: float | None = None) -> Figure:
+    """Draw top-1 accuracies against image size, a line for each of `curves` (name -> size -> percent).
 
     `chance` is what guessing gives, drawn as a dotted line if it is given.
     """
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.0), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        looks = cycle(zip(("#0072B2", "#D55E00", "#555555", "#CC79A7"), "osD^", strict=True))
-        for (name, row), (colour, marker) in zip(curves.items(), looks, strict=False):
+        styles = cycle(zip(("#0072B2", "#D55E00", "#555555", "#CC79A7"), "osD^", strict=True))
+        for (name, row), (colour, marker) in zip(curves.items(), styles, strict=False):
             axes.plot(
                 list(row), list(row.values()), color=colour, marker=marker, markersize=5.5, linewidth=2, label=name
             )
         if chance is not None:
             axes.axhline(chance, color=".45", linewidth=1.2, linestyle=(0, (2, 3)), label="guessing")
         sizes = sorted(set().union(*curves.values()))
-        axes.set(xlabel="size of the input image (pixels)", ylabel=ylabel, xticks=sizes, ylim=(0, 102))
+        axes.set(xlabel="size of the input image (pixels)", ylabel="top-1 accuracy (%)", xticks=sizes, ylim=(0, 102))
         axes.legend(loc="best")
         seaborn.despine(figure)
         return figure
@@ -84,7 +82,7 @@ MOST_CLASSES = 10
 """Rows of a table of answers; of more classes, those that are named most often are shown, and the rest as one."""
 
 
-def answer_figure(shares: NDArray, sizes: Sequence[int], class_names: Sequence[str], title: str = "") -> Figure:
+def answer_figure(shares: NDArray, sizes: Sequence[int], class_names: Sequence[str]) -> Figure:
     """Draw how often a network answers each class at each size.
 
     Of more than `MOST_CLASSES` classes, those that it answers most often at any size have a row, and all others one.
@@ -93,7 +91,6 @@ def answer_figure(shares: NDArray, sizes: Sequence[int], class_names: Sequence[s
         shares: [sizes, classes], percent of the images that are called so.
         sizes: in pixels.
         class_names: what the classes are called.
-        title: what stands above the axes.
     """
     shares, class_names = _most_answered(np.asarray(shares), class_names)
     with rc_context(STYLE):
@@ -104,7 +101,7 @@ def answer_figure(shares: NDArray, sizes: Sequence[int], class_names: Sequence[s
             for line, share in enumerate(row):
                 colour = "white" if share < 55 else "black"
                 axes.text(column, line, f"{share:.0f}", ha="center", va="center", fontsize=8, color=colour)
-        axes.set(xticks=range(len(sizes)), yticks=range(len(class_names)), title=title)
+        axes.set(xticks=range(len(sizes)), yticks=range(len(class_names)))
         axes.set_xticklabels(sizes)
         axes.set_yticklabels(class_names)
         axes.set_xlabel("size of the input image (pixels)")

@@ -23,6 +23,7 @@ from msun_lite.data import (
     DataSet,
     EvalView,
     MemorySource,
+    denormalise,
     is_folder,
     load_data,
     refuse_unreadable,
@@ -31,7 +32,7 @@ from msun_lite.data import (
 from msun_lite.evaluate import config_of, find_model, match_classes, on_data
 from msun_lite.methods import COMPARED
 from msun_lite.networks import MODEL_FILES, MSUN, SHIPPED, find_pretrained
-from msun_lite.results import NAMES
+from msun_lite.results import NAMES, RunFolder
 from msun_lite.scales import resize
 from msun_lite.utils.devices import pick_device
 from msun_lite.utils.errors import DataError, UserError, did_you_mean
@@ -64,9 +65,11 @@ class Sample:
     def picture(self, index: int, size: int | None = None) -> NDArray:
         """Return image `index` to look at, [H, W, 3] from 0 to 1; made `size` pixels small first, if given."""
         image = self.images[index : index + 1]
-        image = image if size is None else resize(image, size)
-        mean, std = (torch.tensor(self.normalisation[name])[:, None, None] for name in ("mean", "std"))
-        return (image[0].cpu() * std + mean).clamp(0, 1).permute(1, 2, 0).numpy()
+        return self.to_picture(image if size is None else resize(image, size))
+
+    def to_picture(self, image: Tensor) -> NDArray:
+        """Return an image [1, 3, H, W], normalised as the sample's are, to look at: [H, W, 3] from 0 to 1."""
+        return denormalise(image[0].cpu(), self.normalisation).permute(1, 2, 0).numpy()
 
 
 class Chapter:
@@ -122,7 +125,7 @@ class Chapter:
             known = "".join(f", {name} ..." for name in (models[0].spec.get("class_names") or ())[:1])
             raise UserError(f"DATA: expected the classes that {self.run} was trained on{known}: {error}") from None
 
-    def images(self, count: int, each: int = 1, seed: int = 0) -> Sample:
+    def images(self, count: int, each: int = 1) -> Sample:
         """Return `count` validation images, or all if there are fewer, drawn at random but always the same.
 
         They are as many of each class as can be. Of more classes than there is room for, `each` images of a class, some
@@ -132,7 +135,7 @@ class Chapter:
             DataError: naming one that cannot be read.
         """
         view = EvalView(self.data.val, self.config.test_size, self.config.crop_ratio)
-        chosen = _balanced(self.data.val.labels, count, max(1, count // each), seed)
+        chosen = _balanced(self.data.val.labels, count, max(1, count // each))
         items = [view[index] for index in chosen]
         refuse_unreadable([item for item in items if isinstance(item, str)])
         normalisation = next(iter(self.models.values())).spec["normalisation"]
@@ -231,14 +234,9 @@ def _options(folder: Path) -> TrainConfig:
     return config_of(find_model(folder), str(folder), data=DEFAULT[0])  # `DATA` takes its place
 
 
-def _run_of(folder: Path) -> Path:
-    """Return the folder of the run that a model is of: of OUT/best, OUT."""
-    return folder.parent if folder.name == "best" and (folder.parent / "config.yaml").is_file() else folder
-
-
 def _beside(folder: Path, own: str) -> dict[str, Path]:
     """Return method -> where the run by it would be, for a run folder that is called by its own method."""
-    run = _run_of(folder)
+    run = RunFolder.of_model(folder).path
     return {method: run.with_name(run.name.replace(own, method)) for method in COMPARED if own in run.name}
 
 
@@ -266,7 +264,7 @@ def _missing(run: str, own: str, folders: dict[str, Path], there: Collection[str
 
 
 def _without_run(run: str, own: str, folder: Path, method: str) -> str:
-    place, beside = _run_of(folder), _beside(folder, own)
+    place, beside = RunFolder.of_model(folder).path, _beside(folder, own)
     if not beside:
         reason = f"{place.name} is not called by its method, {own}, so there is no telling what belongs to it"
     elif (beside[method] / "summary.json").is_file():
@@ -314,12 +312,12 @@ def _data_root(path: str) -> Path:
     return found if found.is_dir() or not (CHECKOUT / "book").is_dir() else CHECKOUT / path
 
 
-def _balanced(labels: Sequence[int], count: int, most: int, seed: int) -> list[int]:
+def _balanced(labels: Sequence[int], count: int, most: int) -> list[int]:
     """Return the indices of `count` images: class after class in turns, within a class in a random order.
 
     They are of at most `most` classes.
     """
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed)).tolist()
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0)).tolist()
     by_class: dict[int, list[int]] = {}
     for index in order:
         by_class.setdefault(labels[index], []).append(index)

@@ -5,7 +5,7 @@ from pathlib import Path
 from msun_lite.ablate import TABLES, recorded, table_record
 from msun_lite.analyse import Analysis
 from msun_lite.methods import COMPARED
-from msun_lite.results import all_routings, averaged, over_seeds
+from msun_lite.results import all_routings, average_seeds, read_seeds
 from msun_lite.transfer import read_records
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.files import read_json
@@ -38,7 +38,7 @@ def photographs(seed: int = 0) -> dict[str, dict]:
 
 def photographs_by_seed(run: str) -> dict[int, dict]:
     """Return seed -> summary of a published run on photographs: a method, or an option such as `msun-per_scale`."""
-    return over_seeds(results() / "lite", run)
+    return read_seeds(results() / "lite", run)
 
 
 def analyses() -> tuple[dict[str, dict], dict[str, dict]]:
@@ -51,7 +51,7 @@ def analyses() -> tuple[dict[str, dict], dict[str, dict]]:
 
 def records(grid: str) -> dict[str, dict]:
     """Return method -> mean over the seeds of a set of runs."""
-    return {method: averaged(over_seeds(results() / grid, method)) for method in COMPARED}
+    return {method: average_seeds(read_seeds(results() / grid, method)) for method in COMPARED}
 
 
 def beyond() -> dict[str, dict]:
@@ -66,7 +66,7 @@ def beyond() -> dict[str, dict]:
         "MST with the training of lite-plus": "mst-plus",
         "MSUN from Vanilla, 5 epochs": "msun-warm",
     }
-    return {name: averaged(over_seeds(results() / "lite", run)) for name, run in names.items()}
+    return {name: average_seeds(read_seeds(results() / "lite", run)) for name, run in names.items()}
 
 
 def ablations() -> dict[str, dict]:

@@ -8,7 +8,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from msun_lite.results import NAMES, STYLE, look
+from msun_lite.results import NAMES, STYLE, line_style
 
 
 def gram_figure(features: dict[str, NDArray], similarity: dict[str, float]) -> Figure:
@@ -61,20 +61,17 @@ def bias_figure(counts: Sequence[int], values: dict[str, NDArray], expected: Seq
         return figure
 
 
-def overlay_figure(
-    picture: NDArray, overlays: dict[str, tuple[NDArray, NDArray]], title: str = "", width: float = 2.1
-) -> Figure:
+def overlay_figure(picture: NDArray, overlays: dict[str, tuple[NDArray, NDArray]], title: str = "") -> Figure:
     """Draw one image as it is and, beside it, attention laid over it: bright where the map is high; none is marked.
 
     Args:
         picture: [H, W, 3] from 0 to 1; its pixels are shown as they are.
         overlays: what stands above a panel -> the image under the map [h, w, 3] and the map [h', w'], all 0 to 1.
         title: what stands above the image.
-        width: of a panel, in inches.
     """
     with rc_context(STYLE):
         panels = 1 + len(overlays)
-        figure = Figure(figsize=(width * panels, 1.18 * width), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(2.1 * panels, 2.5), layout="constrained", facecolor="white")
         axes = figure.subplots(1, panels, squeeze=False)[0]
         axes[0].imshow(picture, extent=(0, 1, 1, 0), interpolation="nearest")
         axes[0].set_title(title, fontsize=10)
@@ -164,7 +161,7 @@ def space_numbers_figure(analyses: dict[str, dict]) -> Figure:
             for method, record in analyses.items():
                 by_size = record["pca"]["sizes"]
                 sizes, means = [int(size) for size in by_size], [entry[measure]["mean"] for entry in by_size.values()]
-                ax.plot(sizes, means, label=NAMES[method], **look(method))
+                ax.plot(sizes, means, label=NAMES[method], **line_style(method))
             ax.set_title(title, fontsize=11)
             ax.set_xticks(sizes[::2])
             if measure.startswith("neighbour"):

@@ -28,7 +28,7 @@ class Skipping:
             tree = ast.parse("".join(lines))
         except SyntaxError:
             return lines  # Python says what is wrong
-        given = names_given(tree)
+        given = assigned_names(tree)
         reason = self._asks_for(tree) or self._builds_on(tree, given)
         if reason is None:
             return lines
@@ -57,7 +57,7 @@ class Skipping:
         return f"it builds on a cell that was skipped ({', '.join(sorted(lost))})" if lost else None
 
 
-def names_given(tree: ast.Module) -> set[str]:
+def assigned_names(tree: ast.Module) -> set[str]:
     """Return the names that a cell gives to the notebook."""
     names, nodes = set(), list(ast.iter_child_nodes(tree))
     while nodes:

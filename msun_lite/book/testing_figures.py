@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from msun_lite.book.architecture_figures import _draw_arrow, _draw_box
-from msun_lite.results import NAMES, STYLE, SUBNET_LOOKS, draw_accuracies, look
+from msun_lite.results import NAMES, STYLE, SUBNET_STYLES, draw_accuracies, line_style
 
 
 def _stacked(count: int, width: float, height: float) -> tuple[Figure, Sequence[Axes]]:
@@ -24,7 +24,7 @@ def _stacked(count: int, width: float, height: float) -> tuple[Figure, Sequence[
 def accuracy_panels(panels: dict[str, dict[str, dict]]) -> Figure:
     """Draw top-1 accuracy against size for several sets of records, one above the other, one line a method.
 
-    `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json and `seeds.averaged` have them.
+    `panels` is the title -> method -> a record with `sizes` and `top1`, as summary.json and `average_seeds` have them.
     """
     with rc_context(STYLE):
         figure, grid = _stacked(len(panels), 6.0, 3.6)
@@ -54,8 +54,10 @@ def probe_panels(panels: dict[str, dict[str, dict[int, Sequence[float]]]], serve
                 ends = [
                     (middle - min(row[size]), max(row[size]) - middle) for size, middle in zip(row, means, strict=True)
                 ]
-                ax.errorbar(range(len(row)), means, yerr=tuple(zip(*ends, strict=True)), capsize=3, **look(method))
-                ax.plot([], [], label=NAMES[method], **look(method))
+                ax.errorbar(
+                    range(len(row)), means, yerr=tuple(zip(*ends, strict=True)), capsize=3, **line_style(method)
+                )
+                ax.plot([], [], label=NAMES[method], **line_style(method))
             ax.set_title(title, fontsize=11, loc="left", weight="bold")
             ax.set_xticks(range(len(row)), [f"{size} px\nf of {served[size]}" for size in row])
             ax.set(ylabel="top-1 accuracy (%)", xlim=(-0.3, len(row) - 0.7))
@@ -77,9 +79,9 @@ def tradeoff_figure(panels: dict[str, dict[str, tuple[float, float]]]) -> Figure
             for name, (flops, accuracy) in points.items():
                 method = name.split()[0].lower()
                 if method in NAMES:
-                    dot = {**look(method), "markersize": 8}
+                    dot = {**line_style(method), "markersize": 8}
                 else:
-                    colour, marker = SUBNET_LOOKS[int(name[1]) - 1]
+                    colour, marker = SUBNET_STYLES[int(name[1]) - 1]
                     dot = {"color": colour, "marker": marker, "markersize": 6}
                 ax.plot([flops], [accuracy], **dot)
                 left = flops > 97 or method in NAMES
@@ -156,7 +158,7 @@ def subnet_panels(panels: dict[str, dict[str, dict[str, float]]]) -> Figure:
         grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
         for ax, (title, per_subnet) in zip(grid, panels.items(), strict=True):
             for number, (scale, row) in enumerate(per_subnet.items(), start=1):
-                colour, marker = SUBNET_LOOKS[number - 1]
+                colour, marker = SUBNET_STYLES[number - 1]
                 sizes = [int(size) for size in row]
                 label = f"$f_{number}$ ({scale} px)"
                 ax.plot(sizes, list(row.values()), color=colour, marker=marker, linewidth=2, markersize=5, label=label)
@@ -268,7 +270,9 @@ def beside_figure(panels: dict[str, dict[str, float]]) -> Figure:
         figure = Figure(figsize=(4.1 * len(panels), 2.6), layout="constrained", facecolor="white")
         grid = figure.subplots(1, len(panels), squeeze=False)[0]
         for ax, (title, row) in zip(grid, panels.items(), strict=True):
-            bars = ax.barh(range(len(row)), list(row.values()), color=[look(m)["color"] for m in row], height=0.66)
+            bars = ax.barh(
+                range(len(row)), list(row.values()), color=[line_style(m)["color"] for m in row], height=0.66
+            )
             ax.bar_label(bars, fmt="%.1f", padding=4, fontsize=10)
             ax.set_title(title, fontsize=11)
             ax.set_yticks(range(len(row)), [NAMES[method] for method in row])
@@ -294,7 +298,7 @@ def routing_figure(
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 4.6 + 0.3 * len(rules)), layout="constrained", facecolor="white")
         above, below = figure.subplots(2, 1, sharex=True, height_ratios=[4.2, 0.42 * len(rules)])
-        for number, (scale, (colour, marker)) in enumerate(zip(scales, cycle(SUBNET_LOOKS), strict=False), start=1):
+        for number, (scale, (colour, marker)) in enumerate(zip(scales, cycle(SUBNET_STYLES), strict=False), start=1):
             values = [per_subnet[scale][size] for size in sizes]
             label = f"$f_{number}$ ({scale} px)"
             above.plot(sizes, values, color=colour, marker=marker, linewidth=2, markersize=5.5, label=label)
@@ -306,7 +310,7 @@ def routing_figure(
                 box = {
                     "boxstyle": "round,pad=0.25",
                     "facecolor": "white",
-                    "edgecolor": SUBNET_LOOKS[number % len(SUBNET_LOOKS)][0],
+                    "edgecolor": SUBNET_STYLES[number % len(SUBNET_STYLES)][0],
                 }
                 below.annotate(f"$f_{number + 1}$", (size, row), ha="center", va="center", fontsize=9, bbox=box)
         below.set(yticks=range(len(rules)), ylim=(len(rules) - 0.4, -0.6), xticks=sizes)

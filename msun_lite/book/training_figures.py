@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from msun_lite.methods import METHODS
-from msun_lite.results import NAMES, STYLE, look
+from msun_lite.results import NAMES, STYLE, line_style
 
 
 def schedule_figure(rates: dict[str, tuple[Sequence[float], Sequence[float]]]) -> Figure:
@@ -42,7 +42,7 @@ def training_figure(histories: dict[str, list[dict]], scales: int) -> Figure:
         loss, entropy, invariance, accuracy, rate, legend = figure.subplots(3, 2).ravel()
         for method, rows in histories.items():
             epochs = [row["epoch"] for row in rows]
-            line = {**look(method), "markersize": 4, "markevery": max(1, len(rows) // 8)}
+            line = {**line_style(method), "markersize": 4, "markevery": max(1, len(rows) // 8)}
             count = 1 if METHODS[method].scales == 1 else scales
             loss.plot(epochs, [row["loss"] for row in rows], **line)
             entropy.plot(epochs, [row["ce"] / count for row in rows], **line)

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from msun_lite.book.image_figures import prediction_figure
-from msun_lite.book.lab import Chapter
+from msun_lite.book.lab import Chapter, Sample
 from msun_lite.data import UnreadableImage, decode
 from msun_lite.results import NAMES, STYLE
 
@@ -69,10 +69,10 @@ class Slider(ipywidgets.VBox):
             display(self._repr_mimebundle_(), raw=True)
 
 
-def size_slider(frames: Mapping[int, Frame], start: int | None = None, name: str = "image size") -> Slider:
+def size_slider(frames: Mapping[int, Frame], start: int | None = None) -> Slider:
     """Return a slider over image sizes in pixels; `start` is the first one shown, the largest by default."""
     stops = {f"{size} px": frame for size, frame in sorted(frames.items())}
-    return slider(stops, name, f"{max(frames) if start is None else start} px")
+    return slider(stops, "image size", f"{max(frames) if start is None else start} px")
 
 
 def slider(frames: Mapping[str, Frame], name: str, start: str) -> Slider:
@@ -165,7 +165,7 @@ def own_image(chapter: Chapter) -> ipywidgets.VBox:
         except UnreadableImage as error:
             message.value, shown.value = html.escape(f"expected an image, got: {error}"), ""
             return
-        frame = image_frame(chapter, image, control.value)
+        frame = prediction_frame(chapter, chapter.sample(image), 0, control.value)
         message.value, shown.value = "", _page(f"{control.value} px", frame)
 
     upload.observe(redraw, "value")
@@ -183,13 +183,19 @@ def read_upload(value: tuple | dict) -> Tensor:
     return decode(io.BytesIO(bytes(file["content"])), name)
 
 
-def image_frame(chapter: Chapter, image: Tensor, size: int) -> Frame:
-    """Return an image, uint8 [3, H, W], as the networks get it at a size, with what each makes of it."""
-    sample = chapter.sample(image)
-    rows = {name: chapter.probabilities(name, sample.images, size)[0].tolist() for name in chapter.models}
-    best = {name: max(range(len(row)), key=row.__getitem__) for name, row in rows.items()}
-    words = [
-        f"{NAMES[name]} says {chapter.class_names[at]} ({100 * rows[name][at]:.0f} %)" for name, at in best.items()
-    ]
-    figure = prediction_figure(sample.picture(0, size), rows, chapter.class_names, None, f"{size} px")
+def prediction_frame(chapter: Chapter, sample: Sample, index: int, size: int) -> Frame:
+    """Return image `index` of a sample as the networks get it at a size, with what each makes of it.
+
+    Where its label is known, it is in the title, and the text says which networks are right.
+    """
+    image, label, names = sample.images[index : index + 1], int(sample.labels[index]), chapter.class_names
+    rows = {method: chapter.probabilities(method, image, size)[0].tolist() for method in chapter.models}
+    words = []
+    for method, row in rows.items():
+        best = max(range(len(row)), key=row.__getitem__)
+        verdict = "" if label < 0 else ", right" if best == label else ", wrong"
+        words.append(f"{NAMES[method]} says {names[best]} with {100 * row[best]:.0f} %{verdict}")
+    known = None if label < 0 else label
+    title = f"{size} px" if known is None else f"{names[label]}, {size} px"
+    figure = prediction_figure(sample.picture(index, size), rows, names, known, title)
     return Frame(figure, "; ".join(words) + ".", sharp=False)

@@ -5,12 +5,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "archives": ["page_in", "unpack"],
         "crops": ["Crops", "unlabelled"],
         "dataset": ["BadImages", "DataSet", "refuse_unreadable"],
-        "downloads": ["download"],
+        "fetching": ["OfficialFile", "fetch_file", "install", "unpack_file"],
         "image_sizes": ["fitting_scales", "shorter_sides", "sizes_line"],
-        "imagenette": ["CLASS_NAMES", "tarfile_name"],
+        "imagenette": ["CLASS_NAMES"],
         "images": ["UnreadableImage", "decode"],
         "loaders": [
             "Batch",
@@ -20,7 +19,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "TrainView",
             "eval_loader",
             "make_loader",
-            "mix",
+            "denormalise",
+            "derive_seed",
             "opened",
             "to_float",
         ],

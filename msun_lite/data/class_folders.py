@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from msun_lite.data.images import IMAGE_ENDINGS
-from msun_lite.utils.errors import DataError, shown
+from msun_lite.utils.errors import DataError, printable
 
 LITTER = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 """What systems leave in folders beside what begins with a dot."""
@@ -56,15 +56,17 @@ def read_class_folder(folder: Path) -> ClassFolder:
         names = _classes(folder, skipped)
         images = [images_below(folder / name, skipped) for name in names]
     except OSError as error:
-        raise DataError(shown(f"{folder}: expected folders that can be read, got: {error}")) from None
+        raise DataError(printable(f"{folder}: expected folders that can be read, got: {error}")) from None
     if not names:
-        raise DataError(shown(f"{folder}: expected a folder of images for each class, found none{_beside(skipped)}"))
+        raise DataError(
+            printable(f"{folder}: expected a folder of images for each class, found none{_beside(skipped)}")
+        )
     if empty := [name for name, paths in zip(names, images, strict=True) if not paths]:
         more = f" and {len(empty) - 3} others" if len(empty) > 3 else ""
         where = f"{', '.join(empty[:3])}{more}{_beside(skipped)}"
-        raise DataError(shown(f"{folder}: expected images in the folder of each class, found none in {where}"))
+        raise DataError(printable(f"{folder}: expected images in the folder of each class, found none in {where}"))
     samples = [(path, label) for label, paths in enumerate(images) for path in paths]
-    return ClassFolder(folder, [shown(name) for name in names], samples, skipped)
+    return ClassFolder(folder, [printable(name) for name in names], samples, skipped)
 
 
 def skipped_files(skipped: Counter[str]) -> str:
@@ -178,7 +180,7 @@ def _kind(name: str) -> str:
     _, dot, ending = name.rpartition(".")
     if not dot or not ending or len(ending) > LONGEST_ENDING:
         return "without an ending"
-    return shown(f".{ending.lower()}")
+    return printable(f".{ending.lower()}")
 
 
 def _above(folder: Path) -> set[Identity]:

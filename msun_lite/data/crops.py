@@ -9,7 +9,7 @@ from torch import Tensor
 
 from msun_lite.data.class_folders import images_below, skipped_files
 from msun_lite.data.dataset import refuse_unreadable
-from msun_lite.data.loaders import TrainView, make_loader, mix, opened, to_float
+from msun_lite.data.loaders import TrainView, make_loader, derive_seed, opened, to_float
 from msun_lite.data.options import DataOptions
 from msun_lite.data.sources import FileSource, ImageSource
 from msun_lite.utils.errors import DataError, shown
@@ -48,7 +48,7 @@ class Crops:
         epoch: int = 0,
     ):
         self.device, self.normalisation = device, normalisation
-        chosen = source.order(torch.Generator().manual_seed(mix(seed, epoch)))[:count]
+        chosen = source.order(torch.Generator().manual_seed(derive_seed(seed, epoch)))[:count]
         if len(chosen) < LEAST:
             raise DataError(f"averages: expected at least {LEAST} images to take them from, got {len(chosen)}")
         parts = max(1, round(len(chosen) / BATCH))

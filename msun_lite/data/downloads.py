@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from filelock import FileLock
 
 from msun_lite.data.archives import START, page_start
-from msun_lite.utils.errors import DataError, FailedDownload, UserError, without_secrets
+from msun_lite.utils.errors import DataError, FailedDownload, UserError, redact_secrets
 from msun_lite.utils.files import atomic_write, checksum, remove_parts
 from msun_lite.utils.progress import progress
 
@@ -68,14 +68,14 @@ def read_url(url: str) -> bytes:
     return _persist(url, attempt)
 
 
-def download(url: str, path: Path, md5: str | None = None) -> None:
-    """Put a file from the web at `path`, going on where an earlier call broke off.
+def download(url: str, folder: Path, md5: str | None = None) -> Path:
+    """Put a file from the web into a folder, going on where an earlier call broke off; return its path.
 
     What has arrived is kept as `NAME.partial` beside it until the file is whole. Tries that get further do not count.
 
     Args:
         url: its address.
-        path: in an existing folder; what is there already is kept, unless it is empty or has another checksum.
+        folder: there already; the file that is in it is kept, unless it is empty or has another checksum.
         md5: checksum of the whole file; without one it is taken as it comes.
 
     Raises:
@@ -83,10 +83,11 @@ def download(url: str, path: Path, md5: str | None = None) -> None:
         FailedDownload: naming the address, if it cannot be had otherwise, or has another checksum.
         UserError: if it cannot be kept.
     """
-    partial, shown = path.with_name(f"{path.name}.partial"), without_secrets(url)
+    path = folder / local_name(url)
+    partial, shown = path.with_name(f"{path.name}.partial"), redact_secrets(url)
     try:
         if _size(path) and md5 in (None, checksum(path, "md5")):
-            return
+            return path
         path.unlink(missing_ok=True)
         while True:
             before = _size(partial)
@@ -99,9 +100,14 @@ def download(url: str, path: Path, md5: str | None = None) -> None:
         if md5 is not None and (found := checksum(partial, "md5")) != md5:
             partial.unlink()
             raise FailedDownload(f"{shown}: the download failed: expected the md5 {md5}, got {found}")
-        partial.rename(path)
+        return partial.rename(path)
     except OSError as error:
         raise UserError(f"{path}: the download of {shown} cannot be kept: {error}") from None
+
+
+def local_name(url: str) -> str:
+    """Return the name of a download: what has come of one file must not be gone on with by a namesake."""
+    return f"{hashlib.sha256(url.encode()).hexdigest()[:16]}-{url.partition('?')[0].rpartition('/')[2]}"
 
 
 def _size(path: Path) -> int:
@@ -121,7 +127,7 @@ def _append(url: str, partial: Path) -> None:
             _refuse_page(response)
         bar = {"total": None if response.length is None else response.length + (have if more else 0)}
         bar |= {"initial": have if more else 0, "unit": "B", "unit_scale": True, "leave": False}
-        bar |= {"desc": f"downloading {without_secrets(url)}"}
+        bar |= {"desc": f"downloading {redact_secrets(url)}"}
         with partial.open("ab" if more else "wb") as file, progress(**bar) as shown:
             for chunk in _chunks(response, sys.maxsize):
                 file.write(chunk)
@@ -158,7 +164,7 @@ class DownloadCache:
                     remove_parts(path)
                     _persist(url, lambda: self._download(url, path, sha256, size))
         except OSError as error:
-            raise DataError(f"{path}: the download of {without_secrets(url)} cannot be kept: {error}") from None
+            raise DataError(f"{path}: the download of {redact_secrets(url)} cannot be kept: {error}") from None
         return path
 
     def place(self, url: str, sha256: str | None = None) -> Path:
@@ -185,7 +191,7 @@ class DownloadCache:
         """Remove the least recently used files until `size` more bytes have room, and take it for `file`."""
         if size > self.limit:
             kept = f"expected at most the {self.limit / 1e9:g} GB that are kept"
-            raise DataError(f"{without_secrets(url)}: {kept}, got {size / 1e9:g} GB")
+            raise DataError(f"{redact_secrets(url)}: {kept}, got {size / 1e9:g} GB")
         with FileLock(self.folder / ".lock"):
             found = sorted(_files(self.folder))
             taken = sum(count for _, count, _ in found)
@@ -227,12 +233,12 @@ def _persist(url: str, attempt: Callable[[], Result]) -> Result:
         return attempt()
     except _Failure as failure:
         tries = f"the download failed {len(PAUSES) + 1} times, the last time: {failure}"
-        raise FailedDownload(f"{without_secrets(url)}: {tries}") from None
+        raise FailedDownload(f"{redact_secrets(url)}: {tries}") from None
 
 
 def _open(url: str, start: int = 0) -> http.client.HTTPResponse:
     """Ask for a file, from byte `start` on if the server can do that."""
-    shown = without_secrets(url)
+    shown = redact_secrets(url)
     if "://***@" in shown:
         raise DataError(f"{shown}: refused, user and password belong in ~/.netrc")
     try:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from statistics import median
 
-from msun_lite.data.sources import FileSource, ImageSource
+from msun_lite.data.sources import ImageSource
 
 SAMPLED = 500
 """Images whose headers are read."""
@@ -23,9 +23,7 @@ def shorter_sides(source: ImageSource) -> list[int]:
     """
     if not source.near:
         return []
-    # One file is as quickly opened as another; of shards it is the first ones' images.
-    step = -(-len(source) // SAMPLED) if isinstance(source, FileSource) else 1
-    sizes = [source.size(index) for index in range(0, min(len(source), SAMPLED * step), step)]
+    sizes = [source.size(index) for index in source.sample(SAMPLED)]
     return [min(size) for size in sizes if size is not None]
 
 

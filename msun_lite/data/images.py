@@ -9,7 +9,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from msun_lite.utils.errors import first_line, shown
+from msun_lite.utils.errors import first_line, printable
 
 ENDINGS = {
     "BMP": ("bmp", "dib"),
@@ -78,7 +78,7 @@ def decode(file: str | Path | BinaryIO, name: str | None = None) -> Tensor:
     except MemoryError:
         raise
     except Exception as error:  # decoders raise nearly anything for damaged files
-        raise UnreadableImage(shown(f"{name or file}: {_reason(error)}")) from None
+        raise UnreadableImage(printable(f"{name or file}: {_reason(error)}")) from None
 
 
 def image_size(file: str | Path | BinaryIO) -> tuple[int, int] | None:

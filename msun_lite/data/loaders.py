@@ -56,7 +56,7 @@ class TrainView(Dataset):
         except UnreadableImage as error:
             return str(error)
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(mix(self.seed, epoch, index))
+            torch.default_generator.manual_seed(derive_seed(self.seed, epoch, index))
             return self._transform(image), self.source.labels[index]
 
     def _transform(self, image: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ class EpochSampler:
         return len(self.source) // self.batch_size - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        generator = torch.Generator().manual_seed(mix(self.seed, self.epoch))
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, self.epoch))
         order = self.source.order(generator)
         for batch in range(self.start, len(order) // self.batch_size):
             chosen = order[batch * self.batch_size : (batch + 1) * self.batch_size]
@@ -253,7 +253,7 @@ def _end_on_request(main: int) -> None:
     os._exit(0)  # any other code would count as a crash
 
 
-def mix(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """Return one well-mixed 63-bit seed made of several non-negative numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
@@ -267,6 +267,12 @@ def to_float(images: Tensor, device: torch.device, normalisation: dict) -> Tenso
     mean, std = (_levels(tuple(normalisation[name]), pixels.device) for name in ("mean", "std"))
     rows.sub_(mean.repeat(width)).div_(std.repeat(width))
     return rows.view(pixels.shape).permute(0, 3, 1, 2)
+
+
+def denormalise(images: Tensor, normalisation: dict) -> Tensor:
+    """Return normalised images [..., 3, H, W] as they were before: from 0 to 1."""
+    mean, std = (torch.tensor(normalisation[name], device=images.device)[:, None, None] for name in ("mean", "std"))
+    return (images * std + mean).clamp(0, 1)
 
 
 @functools.cache  # bringing them to a GPU waits for all that it has to do

@@ -24,7 +24,7 @@ from msun_lite.data.shards import ShardSource, open_shards
 from msun_lite.data.sources import FileSource, ImageSource, MemorySource, SceneSource
 from msun_lite.data.splits import read_splits
 from msun_lite.utils.distributed import ALONE, World
-from msun_lite.utils.errors import DataError, UserError, shown
+from msun_lite.utils.errors import DataError, UserError, printable
 from msun_lite.utils.files import listing_fingerprint
 from msun_lite.utils.memory import free_memory, in_gigabytes, processes_here
 from msun_lite.utils.progress import progress
@@ -68,7 +68,7 @@ def load_data(options: DataOptions, train: bool = True, world: World = ALONE) ->
 def _folders(options: DataOptions, world: World) -> DataSet:
     folder = imagenette_folder(Path(options.data_root)) if options.data == "imagenette" else Path(options.data)
     train, val = read_splits(folder, options.val_share)
-    name = "imagenette" if options.data == "imagenette" else shown(folder.resolve().name)
+    name = "imagenette" if options.data == "imagenette" else printable(folder.resolve().name)
     if left_out := train.skipped + val.skipped:
         world.say(f"{name}: {skipped_files(left_out)}")
     if options.val_share is not None:
@@ -171,11 +171,9 @@ def _too_large(data: DataSet, options: DataOptions, train: bool) -> str | None:
 
 def _bytes(source: ImageSource, at_most: int) -> int:
     """Return about how many bytes the images of a source take in memory, 0 for a few."""
-    # From the start of shards, which may have to be downloaded; each of an archive of files is as near as the other.
-    step = max(1, len(source) // SAMPLED) if isinstance(source, FileSource) else 1
     if len(source) < 5 * SAMPLED:
         return 0
-    sampled = [_reduced(source, index, at_most) for index in range(0, SAMPLED * step, step)]
+    sampled = [_reduced(source, index, at_most) for index in source.sample(SAMPLED)]
     sizes = [image.numel() for image in sampled if isinstance(image, Tensor)]
     return len(source) * sum(sizes) // len(sizes) if sizes else 0
 

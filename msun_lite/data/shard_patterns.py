@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from braceexpand import UnbalancedBracesError, braceexpand
 
-from msun_lite.utils.errors import DataError, without_secrets
+from msun_lite.utils.errors import DataError, redact_secrets
 
 PREFIX = "wds:"
 MOST_SHARDS = 100_000
@@ -28,7 +28,7 @@ def expand(pattern: str) -> tuple[str, list[str]]:
     Raises:
         DataError: for another scheme than http and https, compressed shards, the same shard twice, or no pattern.
     """
-    shown = f"{PREFIX}{without_secrets(pattern)}"
+    shown = f"{PREFIX}{redact_secrets(pattern)}"
     addresses = [posixpath.expanduser(address) for address in _braces(pattern, shown)]  # no shell does it after wds:
     for address in addresses:
         _check_address(address)
@@ -71,7 +71,7 @@ def _braces(pattern: str, shown: str) -> list[str]:
 
 def _check_address(address: str) -> None:
     """Raise a `DataError` unless it is a path, or a plain address of a web server."""
-    scheme, shown = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", address), f"{PREFIX}{without_secrets(address)}"
+    scheme, shown = re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", address), f"{PREFIX}{redact_secrets(address)}"
     if not address or (scheme and not re.fullmatch(rf"https?://{SERVER}(/[^?#]*)?", address)):
         hint = "; user and password belong in ~/.netrc" if "@" in address else ""
         raise DataError(f"{shown}: refused, expected a path or a plain http or https address{hint}")

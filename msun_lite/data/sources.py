@@ -35,6 +35,10 @@ class ImageSource:
             return None
         return width, height
 
+    def sample(self, count: int) -> range:
+        """Return the indices of a sample of `count` images at most: the first, for others may have to be downloaded."""
+        return range(min(count, len(self)))
+
     def order(self, generator: torch.Generator) -> list[int]:
         """Return all indices once, shuffled by `generator` alone."""
         return torch.randperm(len(self), generator=generator).tolist()
@@ -54,6 +58,10 @@ class FileSource(ImageSource):
     def size(self, index: int) -> tuple[int, int] | None:
         """Return width and height from the header of file `index`; None if it cannot be read."""
         return image_size(self.paths[index])
+
+    def sample(self, count: int) -> range:
+        """Return the indices of a sample of `count` images at most, evenly spaced: one file is as near as another."""
+        return range(0, len(self), max(1, -(-len(self) // count)))
 
 
 class MemorySource(ImageSource):
@@ -107,6 +115,10 @@ class Relabelled(ImageSource):
     def read(self, index: int) -> Tensor:
         """Return image `index` as the other source gives it."""
         return self.source.read(index)
+
+    def sample(self, count: int) -> range:
+        """Return the indices of a sample of the other source."""
+        return self.source.sample(count)
 
     def order(self, generator: torch.Generator) -> list[int]:
         """Return the order of the other source."""

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from pathlib import Path
 
 from msun_lite.data.class_folders import ClassFolder, is_hidden, read_class_folder
-from msun_lite.utils.errors import DataError, UserError, shown
+from msun_lite.utils.errors import DataError, UserError, printable
 
 VALIDATION = ("val", "valid", "validation")
 """What the folder of the validation images may be called."""
@@ -26,26 +26,26 @@ def read_splits(folder: Path, val_share: float | None = None) -> tuple[ClassFold
     """
     if not folder.is_dir():
         expected = "expected scenes, imagenette, wds:PATTERN or a folder with train/ and val/"
-        raise DataError(shown(f"{folder}: no such data folder; {expected}"))
+        raise DataError(printable(f"{folder}: no such data folder; {expected}"))
     found = [name for name in VALIDATION if (folder / name).is_dir()]
     if len(found) > 1 and "val" not in found:
-        raise DataError(shown(f"{folder}: expected one folder of validation images, found {' and '.join(found)}"))
+        raise DataError(printable(f"{folder}: expected one folder of validation images, found {' and '.join(found)}"))
     if val_share is not None:
         if found:
-            raise UserError(shown(f"val_share: expected none for {folder}, which has {found[0]}/, got {val_share}"))
+            raise UserError(printable(f"val_share: expected none for {folder}, which has {found[0]}/, got {val_share}"))
         whole = folder / "train"
         return _divided(read_class_folder(whole if _has_folders(whole) else folder), folder, val_share)
     keeps = "--val_share 0.2 keeps a part of the images of a folder without a split for validation"
     hint = "" if found else f"; in a training or for shards, {keeps}"
     train, val = _split(folder, "train", hint), _split(folder, found[0] if found else "val", hint)
     if train.classes != val.classes:
-        raise DataError(shown(f"{folder}: expected the same classes in train and val, {_difference(train, val)}"))
+        raise DataError(printable(f"{folder}: expected the same classes in train and val, {_difference(train, val)}"))
     return train, val
 
 
 def _split(folder: Path, name: str, hint: str) -> ClassFolder:
     if not (folder / name).is_dir():
-        raise DataError(shown(f"{folder}: expected class folders under {name}/, found no {name}/{hint}"))
+        raise DataError(printable(f"{folder}: expected class folders under {name}/, found no {name}/{hint}"))
     return read_class_folder(folder / name)
 
 
@@ -68,7 +68,7 @@ def _divided(whole: ClassFolder, folder: Path, share: float) -> tuple[ClassFolde
     for label, paths in classes.items():
         if len(paths) < 2:
             raise DataError(
-                shown(f"{folder}: expected two images or more to divide in {whole.classes[label]}, got one")
+                printable(f"{folder}: expected two images or more to divide in {whole.classes[label]}, got one")
             )
         count = min(max(round(share * len(paths)), 1), len(paths) - 1)
         chosen.update(path for _, path in sorted(paths)[:count])

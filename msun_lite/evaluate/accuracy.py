@@ -17,7 +17,7 @@ from msun_lite.scales import ROUTINGS, SIZE_ROUTINGS, resize
 from msun_lite.utils.distributed import ALONE, World
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import UserError, first_line
-from msun_lite.utils.modes import as_found
+from msun_lite.utils.modes import preserve_modes
 from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import progress
 
@@ -68,7 +68,7 @@ def measure(
     scales = model.scales if scales is None else scales
     correct = torch.zeros(len(scales), len(sizes), dtype=torch.int64, device=device)
     bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
-    with as_found(model), opened(loader) as batches:
+    with preserve_modes(model), opened(loader) as batches:
         model.eval()
         for batch in progress(batches, total=len(loader), **bar):
             unreadable += batch.bad
@@ -129,7 +129,7 @@ def fitting_batch(model: MSUN, native: int | None = None) -> int:
         native: size in pixels of the largest image that a plain CNN is fed as it is, if it is.
     """
     parameter = next(model.parameters())
-    with as_found(model), _LargestMap() as seen:
+    with preserve_modes(model), _LargestMap() as seen:
         model.eval()
         for size in model.scales if native is None else [native]:
             image = torch.zeros(1, 3, size, size, device=parameter.device, dtype=parameter.dtype)
@@ -145,7 +145,7 @@ def refused_native(model: MSUN, sizes: Sequence[int]) -> dict[int, str]:
         UserError: if the network has several scales.
     """
     device, refused = next(model.parameters()).device, {}
-    with as_found(model):
+    with preserve_modes(model):
         model.eval()
         for size in sizes:
             try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from msun_lite.data import DataSet, Relabelled
 from msun_lite.networks import MSUN
-from msun_lite.utils.errors import DataError, UserError, shown
+from msun_lite.utils.errors import DataError, UserError, printable
 
 
 def match_classes(data: DataSet, *models: MSUN, say: Callable[[str], None] = print) -> DataSet:
@@ -78,7 +78,7 @@ def read_class_names(path: Path, count: int) -> list[str]:
     try:
         names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{shown(path)}: expected a text file with a class a line, got: {error}") from None
+        raise UserError(f"{printable(path)}: expected a text file with a class a line, got: {error}") from None
     if len(names) != count or len(set(names)) != count:
-        raise UserError(f"{shown(path)}: expected {count} different classes, a line each, got {len(set(names))}")
+        raise UserError(f"{printable(path)}: expected {count} different classes, a line each, got {len(set(names))}")
     return names

@@ -14,8 +14,8 @@ from msun_lite.networks import (
     find_pretrained,
     is_factory,
     normalisation_line,
+    override_normalisation,
     read_spec,
-    renormalised,
     size_grid,
 )
 from msun_lite.results import RunFolder
@@ -36,7 +36,7 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Found:
+class SavedModel:
     """A saved model: its folder, what model.json says, its method, and the options of its training if there are any."""
 
     folder: Path
@@ -45,7 +45,7 @@ class Found:
     config: TrainConfig | None
 
 
-def find_model(source: str | Path) -> Found:
+def find_model(source: str | Path) -> SavedModel:
     """Return what holds a model: a run folder, its `best`, the result of a transfer, a saved model, or one of the Hub.
 
     Raises:
@@ -55,22 +55,20 @@ def find_model(source: str | Path) -> Found:
     folder = find_pretrained(source)
     spec, config = read_spec(folder / "model.json"), _training(folder)
     if config is not None:
-        return Found(folder, spec, config.method, config)
+        return SavedModel(folder, spec, config.method, config)
     summary = RunFolder(folder).summary
     method = read_json(summary).get("method") if summary.is_file() else None  # a transfer's
-    return Found(folder, spec, method or ("vanilla" if len(spec["scales"]) == 1 else "msun"), None)
+    return SavedModel(folder, spec, method or ("vanilla" if len(spec["scales"]) == 1 else "msun"), None)
 
 
 def _training(folder: Path) -> TrainConfig | None:
     """Return the options of the training that a folder is of, None if it says none."""
-    for place in (folder, *([folder.parent] if folder.name == RunFolder(".").best.name else [])):
-        path = RunFolder(place).config
-        if path.is_file() and "dataset" not in read_yaml(path):  # of a transfer
-            return read_config(path)
-    return None
+    path = RunFolder.of_model(folder).config
+    of_transfer = path.is_file() and "dataset" in read_yaml(path)
+    return read_config(path) if path.is_file() and not of_transfer else None
 
 
-def config_of(found: Found, source: str, **options) -> TrainConfig:
+def config_of(found: SavedModel, source: str, **options) -> TrainConfig:
     """Return the options of a model's training, or those that its description implies, with `options` on top.
 
     Raises:
@@ -134,7 +132,7 @@ def find_subject(options, config: TrainConfig, world: World = ALONE) -> Subject:
         model = MSUN.from_pretrained(options.run)
     else:
         model = _published(config, options.num_classes, options.weights)
-    model.spec = renormalised(model.spec, options.mean, options.std)
+    model.spec = override_normalisation(model.spec, options.mean, options.std)
     if options.class_names is not None:
         model.spec["class_names"] = read_class_names(Path(options.class_names), model.spec["classes"])
     world.say(normalisation_line(model.spec))

@@ -11,11 +11,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cutting": ["cut"],
         "factories": ["is_factory"],
         "graphs": ["Exported", "export", "refuse_existing"],
-        "layers": ["classifiers", "layer_names", "located", "penultimate", "stages"],
+        "layers": ["classifiers", "layer_names", "layer_path", "penultimate", "stages"],
         "msun": ["MSUN", "fingerprint"],
         "options": ["ModelOptions"],
         "pretrained": ["DEFAULT", "MODEL_FILES", "SHIPPED", "find_pretrained"],
-        "spec": ["BEHAVIOUR", "normalisation_line", "read_spec", "renormalised"],
+        "spec": ["BEHAVIOUR", "normalisation_line", "read_spec", "override_normalisation"],
         "stems": ["Stem", "choose_stems", "fit_stem", "strided_places"],
     },
 )

@@ -48,11 +48,11 @@ class ResNetLite(nn.Module):
 
     Args:
         num_classes: length of the logits.
-        widths: channels of the four stages.
     """
 
-    def __init__(self, num_classes: int = 1000, widths: tuple[int, int, int, int] = (32, 64, 128, 256)):
+    def __init__(self, num_classes: int = 1000):
         super().__init__()
+        widths = (32, 64, 128, 256)
         self.conv1 = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
         self.relu = nn.ReLU(inplace=True)

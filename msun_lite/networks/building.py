@@ -21,9 +21,9 @@ from msun_lite.networks.pretrained import (
     run_normalisation,
 )
 from msun_lite.networks.rebuilding import builder_of
-from msun_lite.networks.recording import check_cuttable
-from msun_lite.networks.spec import GIVEN, STRUCTURE, make_spec, normalised, read_spec, stems_to_json
+from msun_lite.networks.spec import GIVEN, STRUCTURE, make_spec, read_spec, stems_to_json, with_default_normalisation
 from msun_lite.networks.stems import Stem, choose_stems, fit_stem
+from msun_lite.networks.tracing import check_cuttable
 from msun_lite.shapes import count_classes
 from msun_lite.utils.errors import CheckpointError, UserError, within
 
@@ -51,7 +51,10 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
     if weights is not None:
         found = find_plain(arch, weights)
         fresh = load_plain(cnn, found, weights)
-        spec = {**normalised(spec, found.normalisation), "weights": _origin(weights, fresh, found.entry)}
+        spec = {
+            **with_default_normalisation(spec, found.normalisation),
+            "weights": _origin(weights, fresh, found.entry),
+        }
     if len(scales) == 1 and arch not in CUTTABLE and "split" not in spec:
         return Parts({largest: nn.Identity()}, {largest: cnn}, spec)
     split = spec["split"] if "split" in spec else find_split(arch, spec["blocks"])
@@ -140,12 +143,12 @@ def parts_of_module(
     arch = builder_of(model, split, scales[-1], classes, factory)
     spec = make_spec(ModelOptions(arch=arch, split=split, **options), scales, classes, normalisation, class_names)
     if spec["private"] == "norms":
-        spec = {**normalised(spec, normalisation_of(model)), "stems": {}}
+        spec = {**with_default_normalisation(spec, normalisation_of(model)), "stems": {}}
         return _keeping_features({scales[-1]: f}, {scales[-1]: g}, spec)
     stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
     subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
     private = {scale: copy.deepcopy(g) for scale in stems}
-    spec = {**normalised(spec, normalisation_of(model)), "stems": stems_to_json(stems)}
+    spec = {**with_default_normalisation(spec, normalisation_of(model)), "stems": stems_to_json(stems)}
     return _keeping_features({**subnets, scales[-1]: f}, {**private, scales[-1]: g}, spec)
 
 

@@ -4,7 +4,7 @@ import copy
 
 from torch import fx, nn
 
-from msun_lite.networks.recording import check_cuttable, record, shape_read
+from msun_lite.networks.tracing import check_cuttable, shape_read, trace
 from msun_lite.shapes import _maps, _nothing_computed
 from msun_lite.utils.errors import UserError
 
@@ -24,7 +24,7 @@ def cut(cnn: nn.Module, split: str) -> tuple[fx.GraphModule, fx.GraphModule]:
         top = ", ".join(name for name, _ in cnn.named_children())
         raise UserError(f"split: expected the name of a layer, such as one of {top}, got {split!r}")
     check_cuttable(cnn, split)
-    graph = record(cnn, split)
+    graph = trace(cnn, split)
     ends = [node for node in graph.nodes if node.op == "call_module" and node.target == split]
     if len(ends) != 1:
         raise UserError(f"split: expected {split} to run once in a forward, got {len(ends)} times")

@@ -72,7 +72,7 @@ def _last_of_each_size(model: nn.Module) -> tuple[str, ...]:
     return tuple(found.values())
 
 
-def located(model: nn.Module, layer: str, scale: int) -> str:
+def layer_path(model: nn.Module, layer: str, scale: int) -> str:
     """Return the name that a layer of the plain CNN has in `model.named_modules()`, in or above the subnet of `scale`.
 
     Raises:

@@ -16,14 +16,14 @@ from msun_lite.networks.graphs import export
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.pretrained import find_pretrained, is_downloaded, is_multi_scale, read_safetensors
 from msun_lite.networks.spec import (
-    adopted,
     behaviour,
     check_spec,
     make_spec,
-    normalised,
     read_spec,
     sizes_from_json,
+    spec_update,
     stems_from_json,
+    with_default_normalisation,
 )
 from msun_lite.networks.states import stored_state
 from msun_lite.networks.stems import Stem
@@ -54,7 +54,7 @@ class MSUN(
     def __init__(self, subnets: dict[int, nn.Module], unified: nn.Module, spec: dict | None = None, **options):
         super().__init__(subnets, unified, **options)
         self._hub_mixin_config = None  # model.json says it all
-        self.spec = {**normalised(spec or {})}
+        self.spec = {**with_default_normalisation(spec or {})}
 
     @classmethod
     def from_backbone(
@@ -285,7 +285,7 @@ class MSUN(
             CheckpointError: if a file is damaged, or made for another architecture or for one cut in another way.
         """
         path = Path(folder) / "model.safetensors"
-        found = adopted(path.with_name("model.json"), self.description)
+        found = spec_update(path.with_name("model.json"), self.description)
         load_state(self, read_safetensors(path), path)
         self.spec = self.description | found
         self.routing, self.antialias = self.spec["routing"], self.spec["antialias"]

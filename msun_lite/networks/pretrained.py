@@ -18,7 +18,7 @@ from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor, nn
 
 from msun_lite.networks.backbones import TIMM, import_timm
-from msun_lite.networks.spec import read_spec, sourced
+from msun_lite.networks.spec import normalisation_spec, read_spec
 from msun_lite.results import RunFolder
 from msun_lite.utils.errors import CheckpointError, UserError, first_line, unreadable
 
@@ -35,7 +35,7 @@ class PlainWeights:
 
     Args:
         state: its tensors by name.
-        normalisation: what it was trained with if that is known, see `spec.sourced`.
+        normalisation: what it was trained with if that is known, see `spec.normalisation_spec`.
         entry: which of several states in a file it is.
     """
 
@@ -207,14 +207,18 @@ def _of_vanilla_run(folder: Path, arch: str) -> PlainWeights:
 
 def run_normalisation(spec: dict, folder: Path) -> dict | None:
     """Return the normalisation of a run, by its description."""
-    return sourced(**spec["normalisation"], source=f"the run {folder.name}") if spec.get("normalisation") else None
+    return (
+        normalisation_spec(**spec["normalisation"], source=f"the run {folder.name}")
+        if spec.get("normalisation")
+        else None
+    )
 
 
 def _usual_normalisation(arch: str) -> dict | None:
     """Return the normalisation that an architecture's published weights have: that of weights that do not say."""
     if arch.startswith(TIMM):
         config = import_timm().get_pretrained_cfg(arch.removeprefix(TIMM))
-        return config and sourced(config.mean, config.std, f"timm's configuration of {config.architecture}")
+        return config and normalisation_spec(config.mean, config.std, f"timm's configuration of {config.architecture}")
     try:
         return _torchvision_normalisation(torchvision.models.get_model_weights(arch).DEFAULT)
     except ValueError:
@@ -223,7 +227,7 @@ def _usual_normalisation(arch: str) -> dict | None:
 
 def _torchvision_normalisation(weights: torchvision.models.WeightsEnum) -> dict:
     transform = weights.transforms()
-    return sourced(transform.mean, transform.std, f"torchvision's {weights}")
+    return normalisation_spec(transform.mean, transform.std, f"torchvision's {weights}")
 
 
 def normalisation_of(model: nn.Module) -> dict | None:
@@ -231,7 +235,7 @@ def normalisation_of(model: nn.Module) -> dict | None:
     config = getattr(model, "pretrained_cfg", None)
     if not isinstance(config, dict) or not {"mean", "std", "architecture"} <= config.keys():
         return None
-    return sourced(config["mean"], config["std"], f"timm's configuration of {config['architecture']}")
+    return normalisation_spec(config["mean"], config["std"], f"timm's configuration of {config['architecture']}")
 
 
 def _of_torchvision(arch: str, weights: str) -> PlainWeights:

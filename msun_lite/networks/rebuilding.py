@@ -9,7 +9,7 @@ from torch import nn
 
 from msun_lite.networks.backbones import TIMM, can_build, find_recipe, torchvision_names
 from msun_lite.networks.factories import is_factory
-from msun_lite.networks.recording import record
+from msun_lite.networks.tracing import trace
 from msun_lite.utils.errors import UserError
 
 
@@ -80,7 +80,7 @@ def _other_layers(network: nn.Module, twin: nn.Module) -> str | None:
 
 
 def _course(network: nn.Module, split: str) -> str:
-    return record(network, split).python_code("self").src
+    return trace(network, split).python_code("self").src
 
 
 def _other_logits(network: nn.Module, twin: nn.Module, scale: int) -> str | None:

@@ -34,26 +34,26 @@ GIVEN = "given"
 """Source of a normalisation that the caller asked for."""
 
 
-def sourced(mean: Sequence[float], std: Sequence[float], source: str) -> dict:
+def normalisation_spec(mean: Sequence[float], std: Sequence[float], source: str) -> dict:
     """Return what a description says of a normalisation: the numbers, and where they are from."""
     return {"normalisation": {"mean": list(mean), "std": list(std)}, "normalisation_source": source}
 
 
-def normalised(spec: dict, found: dict | None = None) -> dict:
-    """Return a description with the normalisation that it has, else `found` (see `sourced`), else ImageNet's."""
+def with_default_normalisation(spec: dict, found: dict | None = None) -> dict:
+    """Return a description with its normalisation, else `found` (see `normalisation_spec`), else ImageNet's."""
     if spec.get("normalisation"):
         return spec
-    return {**spec, **(found or sourced(**IMAGENET_NORMALISATION, source="ImageNet's"))}
+    return {**spec, **(found or normalisation_spec(**IMAGENET_NORMALISATION, source="ImageNet's"))}
 
 
-def renormalised(spec: dict, mean: Sequence[float] | None, std: Sequence[float] | None) -> dict:
+def override_normalisation(spec: dict, mean: Sequence[float] | None, std: Sequence[float] | None) -> dict:
     """Return a description with another mean, standard deviation or both, as the options --mean and --std ask for."""
     given = {name: list(values) for name, values in (("mean", mean), ("std", std)) if values is not None}
     if not given:
         return spec
     kept = [] if len(given) == 2 else [f"the rest {source_of(spec)}"]
     source = ", ".join([*(f"--{name}" for name in given), *kept])
-    return {**spec, **sourced(**{**spec["normalisation"], **given}, source=source)}
+    return {**spec, **normalisation_spec(**{**spec["normalisation"], **given}, source=source)}
 
 
 def source_of(spec: dict) -> str:
@@ -195,7 +195,7 @@ def read_spec(path: Path) -> dict:
     return spec
 
 
-def adopted(path: Path, own: dict) -> dict:
+def spec_update(path: Path, own: dict) -> dict:
     """Return what a model takes from the model.json beside the weights that it loads: nothing if there is none.
 
     Args:

@@ -1,7 +1,7 @@
 """Whether a difference is more than chance: claims about two networks, judged by their spread over seeds.
 
 A claim is a difference taken seed by seed. Two or three seeds say next to nothing about the spread of one difference;
-so one spread s is taken from all the claims that are judged together, as if all differences spread alike:
+so one spread s is taken from all the claims that are judged together, as if all differences varied alike:
 
     s^2 = sum_ck (d_ck - mean_k d_ck)^2 / sum_c (n_c - 1),    half of the 95 % interval = t s / sqrt(n_c)
 
@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import mean
+
+from msun_lite.results.words import signed
 
 STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20)
 """Quantiles of Student's t at 97.5 % for 1 to 11 degrees of freedom; for more, the last one is a little too strict."""
@@ -39,12 +41,12 @@ class Claim:
     between: tuple[str, str] | None = None
 
 
-def judged(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
+def judge_claims(claims: Sequence[Claim], least: float = 0.0) -> list[dict]:
     """Return each claim with its mean difference, half of the 95 % interval, and a sentence on whether it holds.
 
     Args:
         claims: those that are judged together.
-        least: two standard errors of an accuracy on the test images, in points, see `seeds.chance`.
+        least: two standard errors of an accuracy on the test images, in points, see `seeds.two_standard_errors`.
 
     Returns:
         {"claim", "paper", "differences", "mean", "half_interval", "least", "verdict", "sentence"}; `half_interval` is
@@ -111,12 +113,12 @@ def _verdict(claim: Claim, half: float | None, least: float) -> str | None:
 
 def _sentence(claim: Claim, half: float | None, least: float) -> str:
     count, gain, verdict = len(claim.differences), mean(claim.differences), _verdict(claim, half, least)
-    printed = "" if claim.paper is None else f" (paper {_signed(claim.paper, 2)})"
+    printed = "" if claim.paper is None else f" (paper {signed(claim.paper, 2)})"
     head = f"{claim.text[0].upper()}{claim.text[1:]}{printed}:"
     if half is None:
         known = "it may be chance" if abs(gain) <= least else "no spread is known"
-        return f"{head} {_signed(gain)} points with one seed; {known}."
-    numbers = f"{_signed(gain)} ± {half:.1f} points over {'one seed' if count == 1 else f'{count} seeds'}"
+        return f"{head} {signed(gain)} points with one seed; {known}."
+    numbers = f"{signed(gain)} ± {half:.1f} points over {'one seed' if count == 1 else f'{count} seeds'}"
     start = f"{head} {verdict}, {numbers}" if verdict else f"{head} {numbers}"
     if claim.expected == "little":
         size = {"holds": "no more", "does not hold": "more", "not decided": "perhaps more"}[verdict]
@@ -126,7 +128,3 @@ def _sentence(claim: Claim, half: float | None, least: float) -> str:
     if abs(gain) <= least:
         return f"{start}: more than seeds differ by, but other test images might not show it."
     return f"{start}, more than chance."
-
-
-def _signed(points: float, digits: int = 1) -> str:
-    return f"{points:+.{digits}f}".replace("-", "−")

@@ -15,7 +15,7 @@ from msun_lite.utils.files import atomic_write
 _PALETTE = seaborn.color_palette("colorblind")
 COLOURS = dict(zip(NAMES, (_PALETTE[i] for i in (7, 1, 0, 2, 4, 3, 5, 6, 9, 8)), strict=False))
 _MARKERS = dict(zip(NAMES, "osD^vPX<>d", strict=False))
-SUBNET_LOOKS = tuple(zip((_PALETTE[i] for i in (2, 4, 3, 5, 6, 9)), "v^oPXd", strict=True))
+SUBNET_STYLES = tuple(zip((_PALETTE[i] for i in (2, 4, 3, 5, 6, 9)), "v^oPXd", strict=True))
 """Colour and marker of f1, f2 ..."""
 
 STYLE = {
@@ -33,7 +33,7 @@ def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
     """Draw top-1 accuracy against image size, one line a method (the paper's Fig. 4a).
 
     Args:
-        records: method -> its summary.json, or the mean of several seeds (`seeds.averaged`), with a band of one
+        records: method -> its summary.json, or the mean of several seeds (`seeds.average_seeds`), with a band of one
             standard deviation to both sides.
         title: what was measured, above the axes.
     """
@@ -65,14 +65,14 @@ def draw_accuracies(axes: Axes, method: str, record: dict, label: str) -> None:
     """Draw a method's accuracy at every size of its record, with a band for the spread over seeds if it has one."""
     sizes = record["sizes"]
     values = [record["top1"][str(size)] for size in sizes]
-    axes.plot(sizes, values, label=label, **look(method))
+    axes.plot(sizes, values, label=label, **line_style(method))
     if spread := record.get("spread"):
         half = [spread[str(size)] for size in sizes]
         low, high = ([value + sign * by for value, by in zip(values, half, strict=True)] for sign in (-1, 1))
-        axes.fill_between(sizes, low, high, color=look(method)["color"], alpha=0.2, linewidth=0)
+        axes.fill_between(sizes, low, high, color=line_style(method)["color"], alpha=0.2, linewidth=0)
 
 
-def look(method: str) -> dict:
+def line_style(method: str) -> dict:
     """Return how a method's line looks, as options of `Axes.plot`."""
     return {"color": COLOURS[method], "marker": _MARKERS[method], "markersize": 5.5, "linewidth": 2}
 
@@ -86,7 +86,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def claims_figure(claims: Sequence[dict]) -> Figure:
-    """Draw the difference of each claim of `claims.judged` with its 95 % interval, and the paper's as an open point."""
+    """Draw the difference of each claim of `judge_claims` with its 95 % interval, and the paper's as an open point."""
     with rc_context(STYLE):
         figure = Figure(figsize=(6.2, 1.1 + 0.56 * len(claims)), layout="constrained", facecolor="white")
         axes = figure.add_subplot()

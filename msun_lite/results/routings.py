@@ -6,7 +6,7 @@ PerSubnet = dict[int, dict[int, float]]
 """scale -> size -> top-1 accuracy in percent."""
 
 
-def routed(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
+def serving_scales(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
     """Return {size: scale that serves it}; `oracle` takes the most accurate subnet at each size."""
     scales = sorted(per_subnet)
     sizes = next(iter(per_subnet.values()))
@@ -15,14 +15,19 @@ def routed(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
     return {size: route(size, scales, routing) for size in sizes}
 
 
+def read_per_subnet(record: dict) -> PerSubnet:
+    """Return the accuracy of each subnet at each size, as a record has them."""
+    return {
+        int(scale): {int(size): value for size, value in row.items()} for scale, row in record["per_subnet"].items()
+    }
+
+
 def all_routings(record: dict) -> dict[str, dict]:
     """Return `routings` of a summary.json with every rule there is today.
 
     A rule that the record was made before follows from its `per_subnet`, which is rounded to two decimals.
     """
-    per_subnet = {
-        int(scale): {int(size): value for size, value in row.items()} for scale, row in record["per_subnet"].items()
-    }
+    per_subnet = read_per_subnet(record)
     found = record["routings"].values()
     spent = {scale: one["flops"][size] for one in found for size, scale in one["scale"].items()}
     costs = {scale: dict.fromkeys(row, spent[scale]) for scale, row in per_subnet.items() if scale in spent}
@@ -35,7 +40,7 @@ def all_routings(record: dict) -> dict[str, dict]:
 
 def routing_record(per_subnet: PerSubnet, costs: dict[int, dict[int, int]], routing: str) -> dict:
     """Return what a record says of one routing rule: accuracy, cost and the scale that serves, at each size."""
-    served = routed(per_subnet, routing)
+    served = serving_scales(per_subnet, routing)
     top1 = {size: per_subnet[scale][size] for size, scale in served.items()}
     spent = {size: costs[scale][size] for size, scale in served.items()}
     return {

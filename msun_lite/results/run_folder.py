@@ -29,6 +29,12 @@ class RunFolder:
         self.best = self.path / "best"
         self._lock: RunLock | None = None
 
+    @classmethod
+    def of_model(cls, folder: Path) -> "RunFolder":
+        """Return the folder of the run that a model's folder is of: of OUT/best, OUT."""
+        run = cls(folder.parent)
+        return run if folder == run.best and run.config.is_file() else cls(folder)
+
     @contextlib.contextmanager
     def held(self, say: Callable[[str], None]) -> Iterator[None]:
         """Work alone on the folder inside, which is made if it is not there; `say` shows a line to the user.

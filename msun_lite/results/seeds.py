@@ -1,9 +1,9 @@
 """What several seeds of a run say together: its records by seed, and two runs compared seed by seed.
 
-runs = over_seeds(folder, "mst"), over_seeds(folder, "msun")
-averaged(runs[0])["top1"]["40"], averaged(runs[0])["spread"]["40"]
+runs = read_seeds(folder, "mst"), read_seeds(folder, "msun")
+average_seeds(runs[0])["top1"]["40"], average_seeds(runs[0])["spread"]["40"]
 lead = Lead(*runs)
-lead.at(40), lead.said(lead.at(40)), lead.clear()
+lead.at(40), lead.describe(lead.at(40)), lead.sizes_ahead()
 """
 
 import math
@@ -11,17 +11,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
-from msun_lite.results.words import said
+from msun_lite.results.words import describe_difference
 from msun_lite.utils.files import read_json
 
 
-def over_seeds(folder: Path, run: str) -> dict[int, dict]:
+def read_seeds(folder: Path, run: str) -> dict[int, dict]:
     """Return seed -> summary of the records of a run: those in `folder` that are called RUN-seedSEED."""
     found = [read_json(path) for path in folder.glob(f"{run}-seed*/summary.json")]
     return {record["seed"]: record for record in sorted(found, key=lambda record: record["seed"])}
 
 
-def averaged(by_seed: Mapping[int, dict]) -> dict:
+def average_seeds(by_seed: Mapping[int, dict]) -> dict:
     """Return the mean of a run's seeds as a record, for the tables and figures that show records.
 
     `top1` and `mean_top1` are means, and `spread` has the standard deviations under the same sizes and `mean`, None
@@ -47,7 +47,7 @@ def mean_cell(values: Sequence[float]) -> str:
     return f"{mean(values):.1f}" + (f" ± {stdev(values):.1f}" if len(values) > 1 else "")
 
 
-def chance(images: int, percent: float) -> float:
+def two_standard_errors(images: int, percent: float) -> float:
     """Return two standard errors, in points, of an accuracy that was measured on so many images."""
     share = percent / 100
     return 200 * math.sqrt(share * (1 - share) / images)
@@ -68,7 +68,9 @@ class Lead:
         self.pairs = [(one[seed], other[seed]) for seed in one if seed in other]
         first, _ = self.pairs[0]
         self.sizes = list(first["sizes"])
-        self.chance = chance(first["data"]["val"], mean(record["mean_top1"] for pair in self.pairs for record in pair))
+        self.chance = two_standard_errors(
+            first["data"]["val"], mean(record["mean_top1"] for pair in self.pairs for record in pair)
+        )
 
     def at(self, size: int | str) -> list[float]:
         """Return the lead at a size, one a seed."""
@@ -78,19 +80,19 @@ class Lead:
         """Return the lead of the mean over the sizes, one a seed."""
         return [one["mean_top1"] - other["mean_top1"] for one, other in self.pairs]
 
-    def clear(self) -> list[int]:
+    def sizes_ahead(self) -> list[int]:
         """Return the sizes at which the first run is ahead by more than chance."""
         return [size for size in self.sizes if mean(self.at(size)) > self.chance]
 
-    def open(self) -> list[int]:
+    def sizes_undecided(self) -> list[int]:
         """Return the sizes at which neither run is ahead by more than chance."""
         return [size for size in self.sizes if abs(mean(self.at(size))) <= self.chance]
 
-    def said(self, values: Sequence[float]) -> str:
-        """Return leads in words, see `said`."""
-        return said(values, self.chance)
+    def describe(self, values: Sequence[float]) -> str:
+        """Return leads in words, see `describe_difference`."""
+        return describe_difference(values, self.chance)
 
-    def placed(self, values: Sequence[float]) -> str:
-        """Return leads as a place: `1.6 points ahead (one seed)`, or `behind` if they are negative; see `said`."""
+    def ahead_or_behind(self, values: Sequence[float]) -> str:
+        """Return leads in words with their direction: `1.6 points ahead (one seed)`, or `behind`."""
         place, sign = ("ahead", 1) if mean(values) >= 0 else ("behind", -1)
-        return said([sign * value for value in values], self.chance).replace(" points", f" points {place}", 1)
+        return self.describe([sign * value for value in values]).replace(" points", f" points {place}", 1)

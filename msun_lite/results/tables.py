@@ -2,15 +2,15 @@
 
 from tabulate import tabulate
 
-from msun_lite.results.words import some_seeds
-from msun_lite.utils.errors import shown
+from msun_lite.results.words import seed_count
+from msun_lite.utils.errors import printable
 
 
 def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
     """Return one row a record in the layout of Table II: parameters, mean FLOPs, accuracy at each size.
 
     Args:
-        records: name of the row -> summary, accuracy record, or the mean of several (`seeds.averaged`), which gets a
+        records: name of the row -> summary, accuracy record, or the mean of several (`average_seeds`), which gets a
             second row with the standard deviation over the seeds.
         style: a tabulate format; `github` for Markdown.
     """
@@ -21,7 +21,7 @@ def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
         rows.append([name, *costs, f"{r['mean_top1']:.2f}", *(f"{r['top1'][size]:.1f}" for size in sizes)])
         if spread := r.get("spread"):
             deviations = [f"{spread['mean']:.2f}", *(f"{spread[size]:.1f}" for size in sizes)]
-            rows.append([f"± over {some_seeds(r['seeds'])}", "", "", *deviations])
+            rows.append([f"± over {seed_count(r['seeds'])}", "", "", *deviations])
     header = ["method", "params M", "GFLOPs", "mean", *sizes]
     return styled_table(header, rows, style)
 
@@ -42,5 +42,5 @@ def subnet_table(record: dict, style: str = "simple") -> str:
 
 def styled_table(header: list[str], rows: list[list[str]], style: str) -> str:
     """Return a table in a style of `tabulate`, its cells as a terminal can show them."""
-    rows = [[shown(cell) for cell in row] for row in rows]
+    rows = [[printable(cell) for cell in row] for row in rows]
     return tabulate(rows, header, tablefmt=style, disable_numparse=True, stralign="right")

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["train_loader"],
         "checkpoint": ["load_checkpoint"],
         "objectives": ["find_objective"],
-        "run": ["begun_or_not", "carry_on", "is_finished", "train", "with_scales_chosen"],
+        "run": ["resolve_resume", "train_or_resume", "is_finished", "train", "choose_scales"],
         "schedule": ["learning_rate"],
         "start": ["make_model"],
         "trainer": ["Trainer"],

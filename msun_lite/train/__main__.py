@@ -25,12 +25,12 @@ from jsonargparse import Namespace
 from msun_lite.config import (
     TrainConfig,
 )
-from msun_lite.train.run import train, with_scales_chosen
+from msun_lite.train.run import choose_scales, train
 
 
 def run(options: Namespace, command: str) -> None:
     """Train what the options of the command say."""
-    train(with_scales_chosen(TrainConfig(**options.as_dict()), command))
+    train(choose_scales(TrainConfig(**options.as_dict()), command))
 
 
 def main(argv: list[str] | None = None) -> int:

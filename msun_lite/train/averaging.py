@@ -23,9 +23,9 @@ def moving_average(network: nn.Module, decay: float) -> AveragedModel:
         decay: share of the average that a step keeps, once it is warmed up.
     """
 
-    def update(averages: list[Tensor], values: list[Tensor], _: object) -> None:
+    def update(means: list[Tensor], values: list[Tensor], _: object) -> None:
         # The count is asked on the CPU, where it is: what PyTorch hands over may be on a GPU, to be waited for.
-        get_ema_multi_avg_fn(decay_at(decay, int(average.n_averaged)))(averages, values, _)
+        get_ema_multi_avg_fn(decay_at(decay, int(average.n_averaged)))(means, values, _)
 
     average = AveragedModel(network, multi_avg_fn=update, use_buffers=True)
     return average

@@ -120,5 +120,5 @@ class Tally:
 def means(sums: Tensor) -> dict[str, float]:
     """Return the mean loss and its parts a batch, the accuracy in percent, and the number of images."""
     named = dict(zip(SUMS, sums.tolist(), strict=True))
-    averages = {name: named[name] / (named["batches"] or 1.0) for name in PARTS}
-    return averages | {"accuracy": 100 * named["correct"] / (named["images"] or 1.0), "images": named["images"]}
+    per_batch = {name: named[name] / (named["batches"] or 1.0) for name in PARTS}
+    return per_batch | {"accuracy": 100 * named["correct"] / (named["images"] or 1.0), "images": named["images"]}

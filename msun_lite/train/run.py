@@ -27,7 +27,7 @@ from msun_lite.evaluate import AVERAGED, check_images, evaluate_on
 from msun_lite.networks import MSUN, can_build, normalisation_line, read_spec, size_grid
 from msun_lite.results import RunFolder, accuracy_table, check_folder, subnet_table
 from msun_lite.train.metrics import check_packages
-from msun_lite.train.start import GIVEN_MODEL, described, fit_to_data, make_model
+from msun_lite.train.start import GIVEN_MODEL, fit_to_data, make_model, with_model_options
 from msun_lite.train.trainer import Trainer
 from msun_lite.utils.cli import dump_yaml
 from msun_lite.utils.devices import use_threads
@@ -66,7 +66,7 @@ def train(config: TrainConfig, model: MSUN | None = None) -> Path:
         KeyboardInterrupt: after Ctrl-C, once everything is saved.
     """
     if model is not None:
-        config = described(config, model)
+        config = with_model_options(config, model)
     config.check_stored()
     check_packages(config)
     folder = RunFolder(config.out)
@@ -90,7 +90,7 @@ def _train(
 ) -> None:
     """Run what `config` describes; the folder is `held` once there is something in it that another could write to."""
     # A run that goes on reads it from its folder, which the first process can reach.
-    config = world.on_first(lambda: begun_or_not(config, folder, world.say))
+    config = world.on_first(lambda: resolve_resume(config, folder, world.say))
     if not config.resume:
         config.check(network=model is None)
     world.pick_device(config.device)
@@ -155,7 +155,7 @@ def _go_on(folder: RunFolder) -> str:
     return f"python -m msun_lite.train --out {folder.path} --resume"
 
 
-def begun_or_not(config: Settings, folder: RunFolder, say: Callable[[str], None]) -> Settings:
+def resolve_resume(config: Settings, folder: RunFolder, say: Callable[[str], None]) -> Settings:
     """Return the options with `auto` of `resume` replaced by whether there is a run to go on with, saying which."""
     if config.resume != "auto":
         return config
@@ -287,7 +287,7 @@ def _finish(trainer: Trainer, given: bool) -> None:
         show(subnet_table(summary))
 
 
-def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None:
+def train_or_resume(folder: Path, options: dict, deadline: float | None) -> dict | None:
     """Train one of several runs, or go on with it; return its summary, or None when the time is over.
 
     Args:
@@ -317,7 +317,7 @@ def carry_on(folder: Path, options: dict, deadline: float | None) -> dict | None
     return read_json(run.summary) if run.summary.exists() else None
 
 
-def with_scales_chosen(config: TrainConfig, command: str) -> TrainConfig:
+def choose_scales(config: TrainConfig, command: str) -> TrainConfig:
     """Return the options that a command line gave; for a folder of images, with scales that suit their sizes.
 
     They are as they were where the command line says them, and those of the run where one goes on.
@@ -329,14 +329,14 @@ def with_scales_chosen(config: TrainConfig, command: str) -> TrainConfig:
     if config.resume and stored.exists():
         begun = read_config(stored)
         return dataclasses.replace(config, scales=begun.scales, sizes=config.sizes if "sizes" in given else begun.sizes)
-    config = with_fitting_scales(config, sizes="sizes" not in given)
+    config = fit_scales(config, sizes="sizes" not in given)
     if os.environ.get("RANK", "0") == "0":  # torchrun's; the processes have not joined yet
         chosen = ",".join(map(str, config.scales))
         show(f"the scales are chosen by the images' sizes: {chosen}; --scales or --preset choose others")
     return config
 
 
-def with_fitting_scales(config: TrainConfig, sizes: bool) -> TrainConfig:
+def fit_scales(config: TrainConfig, sizes: bool) -> TrainConfig:
     """Return the options with scales that suit the training images of their data, a folder; `sizes` too, if asked.
 
     They are as they were if not one image can be read.

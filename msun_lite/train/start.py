@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from msun_lite.config import TrainConfig
 from msun_lite.methods import METHODS
-from msun_lite.networks import BEHAVIOUR, MSUN, renormalised
+from msun_lite.networks import BEHAVIOUR, MSUN, override_normalisation
 from msun_lite.train.objectives import find_objective
 from msun_lite.utils.errors import UserError
 
@@ -17,11 +17,11 @@ def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     """Return the network that `config.method` trains, with the weights it starts from."""
     options = {"antialias": config.antialias, "class_names": class_names, "weights": config.weights}
     model = find_objective(config.method).make_model(config, len(class_names), split=config.split, **options)
-    model.spec = renormalised(model.spec, config.mean, config.std)
+    model.spec = override_normalisation(model.spec, config.mean, config.std)
     return model
 
 
-def described(config: TrainConfig, model: MSUN) -> TrainConfig:
+def with_model_options(config: TrainConfig, model: MSUN) -> TrainConfig:
     """Return the options of a training with those of the model that is given to it: how it is made, and behaves.
 
     Raises:
@@ -56,5 +56,5 @@ def fit_to_data(model: MSUN, config: TrainConfig, class_names: Sequence[str]) ->
         raise UserError(f"model: expected the data's classes, such as {theirs!r}, got {own!r} in its place")
     origin = {"source": GIVEN_MODEL, "fresh": []}
     spec = {**model.spec, "class_names": list(class_names), "weights": origin}
-    model.spec = renormalised(spec, config.mean, config.std)
+    model.spec = override_normalisation(spec, config.mean, config.std)
     return model

@@ -6,7 +6,7 @@
     python -m msun_lite.transfer --out runs/transfer/... --resume
     python -m msun_lite.transfer runs/transfer/* --table                            # Table III's layout
 
-The images are made --size pixels, by default the data set's native size, and served by the subnet that fits: an
+The images are made --size pixels, by default the data set's own size, and served by the subnet that fits: an
 MSUN's by its routing, while Vanilla and MST have them upsampled to their only scale. The classifier is always a new
 one. In the linear probe nothing else changes, not one weight or statistic; fine-tuning trains the subnet, the unified
 network and the classifier, and leaves the other subnets as they were.

@@ -35,7 +35,7 @@ class TransferConfig:
     """linear: a linear classifier on the features of the frozen network; finetune: train all of it that serves the
     size: the subnet, the unified network and a new classifier."""
     size: int | None = None
-    """Size in pixels that the images are made before they are routed; the data set's native size by default, of a
+    """Size in pixels that the images are made before they are routed; the data set's own size by default, of a
     folder the median of its shorter sides."""
     routing: str | None = None
     """Which subnet serves the size, `nearest`, `ceil` or `ratio`; the run's own rule by default."""
@@ -88,7 +88,7 @@ class TransferConfig:
 
     def __post_init__(self):
         if self.out is None and self.run is not None and self.dataset is not None:
-            size = "native" if self.size is None else f"{self.size}px"
+            size = "own" if self.size is None else f"{self.size}px"
             parts = [Path(self.run).name, Path(self.dataset).name, size, self.mode]
             parts += [self.routing] if self.routing else []
             self.out = f"runs/transfer/{'-'.join(parts)}-seed{self.seed}"

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from msun_lite.config import TrainConfig
-from msun_lite.data import mix, opened, to_float
+from msun_lite.data import derive_seed, opened, to_float
 from msun_lite.networks import MSUN, penultimate
 from msun_lite.train import learning_rate
 from msun_lite.utils.errors import CheckpointError, UserError
@@ -127,7 +127,7 @@ def fit(classifier: nn.Linear, features: Features, config: TrainConfig, log: Cal
     count = len(labels)
     steps, step = -(-count // config.batch_size), 0
     for epoch in progress(range(config.epochs), desc="classifier", unit="epoch", leave=False):
-        generator = torch.Generator().manual_seed(mix(config.seed, epoch))
+        generator = torch.Generator().manual_seed(derive_seed(config.seed, epoch))
         order = torch.randperm(count, generator=generator).to(device)
         shown = torch.randint(len(views), (count,), generator=generator).to(device)
         total, hits = torch.zeros((), device=device), torch.zeros((), device=device)

@@ -1,4 +1,4 @@
-"""The eleven data sets of Table III: what each is, where its files come from, and how they are read.
+"""The eleven data sets of Table III: what each is, how its files are fetched, and how they are read.
 
     data = open_set("cifar10", Path("data"))     # data/cifar10, put there by data_scripts/get_transfer.py
     data.train.read(0), data.train.labels[0]
@@ -15,33 +15,20 @@ from pathlib import Path
 
 from torchvision import datasets
 
-from msun_lite.data import BadImages, DataSet, FileSource, ImageSource
+from msun_lite.data import (
+    BadImages,
+    DataSet,
+    FileSource,
+    ImageSource,
+    OfficialFile,
+    fetch_file,
+    install,
+    unpack_file,
+)
 from msun_lite.transfer import readers
 from msun_lite.transfer.readers import CALTECH_TEST, Splits
 from msun_lite.utils.errors import DataError, UserError
 from msun_lite.utils.files import listing_fingerprint
-
-
-@dataclass(frozen=True)
-class OfficialFile:
-    """A file that a data set is published as.
-
-    Args:
-        url: its address.
-        md5: its checksum; None where none is published.
-        into: folder within the set's that it is unpacked in, or, if it is no archive, copied to.
-        member: the archive inside this one that is wanted; by default all of it is.
-    """
-
-    url: str
-    md5: str | None
-    into: str = "."
-    member: str | None = None
-
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        return self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)
@@ -50,7 +37,7 @@ class TransferSet:
 
     Args:
         title: what it is called, its column in Table III.
-        size: native size in pixels that its images are made: their own, or 224 where they have many.
+        size: size in pixels that its images are made: their own, or 224 where they have many.
         crop_ratio: side of the centre crop over the shorter side of a test image.
         classes: number of classes.
         train: number of training images.
@@ -94,6 +81,35 @@ def open_set(name: str, root: Path, bad_images: int = 10) -> DataSet:
     classes, train, test = read_set(name, folder)
     fingerprint = listing_fingerprint(folder, sorted(path for path in folder.rglob("*") if path.is_file()))
     return DataSet(name, tuple(classes), train, test, fingerprint, BadImages(bad_images))
+
+
+def fetch_set(name: str, root: Path, source: str | None = None) -> Path:
+    """Put a named data set into the data folder, or check the one that is there; return its folder.
+
+    Args:
+        name: a key of `SETS`.
+        root: the data folder.
+        source: folder or address that has the official files, in place of the official addresses.
+
+    Raises:
+        DataError: if a file cannot be had, is not the official one, or the set is not complete then.
+        UserError: for an unknown name, or a set that has to be put there by hand.
+    """
+    if name not in SETS:
+        raise UserError(f"dataset: expected one of {', '.join(SETS)}, got {name!r}")
+    about, folder = SETS[name], root / name
+    if not folder.exists() and about.by_hand and (source is None or not about.files):
+        raise UserError(f"{folder}: {about.title} cannot be downloaded: {about.by_hand}")
+
+    def fill(part: Path, downloads: Path) -> None:
+        paths = {file: fetch_file(file, downloads, source) for file in about.files}
+        for file, path in paths.items():
+            unpack_file(file, path, part)
+        read_set(name, part)
+
+    install(folder, fill)
+    read_set(name, folder)
+    return folder
 
 
 def fetch_command(name: str, root: Path) -> str:

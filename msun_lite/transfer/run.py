@@ -28,7 +28,7 @@ from msun_lite.networks import MSUN, classifiers, fingerprint, flops, parameters
 from msun_lite.per_scale import PerScale
 from msun_lite.results import RunFolder
 from msun_lite.scales import route
-from msun_lite.train import Trainer, begun_or_not, is_finished
+from msun_lite.train import Trainer, is_finished, resolve_resume
 from msun_lite.transfer.options import FREE_ON_RESUME, TransferConfig, read_transfer_config
 from msun_lite.transfer.probe import Features, accuracy, cached, compute, fit
 from msun_lite.transfer.public_sets import SETS, open_set
@@ -41,7 +41,7 @@ from msun_lite.utils.progress import note
 from msun_lite.utils.stopping import StopRequest
 
 SCENES_SIZE = 56
-"""Native size of the built-in drawn scenes."""
+"""Size of the built-in drawn scenes."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Move:
-    """One transfer under way.
+class TransferJob:
+    """One transfer, under way.
 
     Args:
         config: its options.
@@ -103,7 +103,7 @@ def transfer(config: TransferConfig) -> Path:
 
 
 def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> None:
-    config = begun_or_not(config, folder, note)
+    config = resolve_resume(config, folder, note)
     if config.mode == "finetune" and not config.resume:
         check_warmup(config.warmup_epochs, config.epochs)
     pick_device(config.device)
@@ -118,13 +118,13 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
     scale = route(task.size, model.scales, model.routing)
     served = f"{task.data.name} at {task.size} px, served by the subnet of {scale} px"
     note(f"{Path(config.run).name}: {served}")
-    move, params = Move(config, folder, task, model, scale, fingerprint(source)), parameters(model)
+    job, params = TransferJob(config, folder, task, model, scale, fingerprint(source)), parameters(model)
     with folder.held(note):
         if not config.resume:
             is_finished(folder, config, read_transfer_config, FREE_ON_RESUME)  # nobody was faster
-        measured = _probe(move) if config.mode == "linear" else _finetune(move, stop)
+        measured = _probe(job) if config.mode == "linear" else _finetune(job, stop)
         if measured is not None:
-            write_json(folder.summary, _record(move, source, found.method) | measured | {"params": params})
+            write_json(folder.summary, _record(job, source, found.method) | measured | {"params": params})
     if measured is not None:
         note(f"{folder.path}: {measured['top1']:.2f} % of {len(task.data.val)} test images")
         return
@@ -133,12 +133,12 @@ def _transfer(config: TransferConfig, folder: RunFolder, stop: StopRequest) -> N
         raise KeyboardInterrupt
 
 
-def _record(move: Move, source: MSUN, method: str) -> dict:
+def _record(job: TransferJob, source: MSUN, method: str) -> dict:
     """Return what summary.json says of a transfer beside what is measured: of the network, and of where it goes."""
-    config, task, model = move.config, move.task, move.model
+    config, task, model = job.config, job.task, job.model
     return {
         "run": Path(config.run).name,
-        "weights": move.weights,
+        "weights": job.weights,
         "method": method,
         "arch": source.spec["arch"],
         "blocks": source.spec["blocks"],
@@ -146,8 +146,8 @@ def _record(move: Move, source: MSUN, method: str) -> dict:
         "mode": config.mode,
         "size": task.size,
         "routing": model.routing,
-        "scale": move.scale,
-        "flops": flops(model)[move.scale],
+        "scale": job.scale,
+        "flops": flops(model)[job.scale],
         "epochs": config.epochs,
         "data": task.data.describe(),
         "bad_images": list(task.data.bad_images.seen),
@@ -177,7 +177,7 @@ def find_task(config: TransferConfig) -> Task:
     elif Path(config.dataset).is_dir():
         options = DataOptions(data=config.dataset, cache=False, max_bad_images=config.max_bad_images)
         data = load_data(options, train=False)
-        size, crop_ratio = config.size or native_size(data), 1.0
+        size, crop_ratio = config.size or median_size(data), 1.0
         if sides := shorter_sides(data.train):
             note(sizes_line(data.name, sides, [size]))
     else:
@@ -188,7 +188,7 @@ def find_task(config: TransferConfig) -> Task:
     return Task(data, config.size or size, crop_ratio if config.crop_ratio is None else config.crop_ratio)
 
 
-def native_size(data: DataSet) -> int:
+def median_size(data: DataSet) -> int:
     """Return the median of the shorter sides of a sample of the test images of class folders.
 
     Raises:
@@ -231,22 +231,22 @@ def serving_classifier(model: MSUN, scale: int) -> torch.nn.Linear:
     return layers[model.scales.index(scale)] if model.unify == "none" else layers[0]
 
 
-def _probe(move: Move) -> dict:
+def _probe(job: TransferJob) -> dict:
     """Train and measure a classifier on the frozen network's features; return what a record says of it."""
-    folder, device = move.folder, pick_device(move.config.device)
-    env = environment(device, "fp32")  # now: the checkout may move on during the run
-    model = move.model.to(device, memory_format=torch.channels_last)
-    _begin(move)
+    folder, device = job.folder, pick_device(job.config.device)
+    env = environment(device, "fp32")  # now: the checkout may job on during the run
+    model = job.model.to(device, memory_format=torch.channels_last)
+    _begin(job)
     start = time.perf_counter()
-    train, test = (_features(move, split) for split in ("train", "test"))
+    train, test = (_features(job, split) for split in ("train", "test"))
     refuse_unreadable(test.unreadable)
     for message in train.unreadable:
-        move.task.data.bad_images.add(message)
+        job.task.data.bad_images.add(message)
     computed = time.perf_counter()
-    classifier = serving_classifier(model, move.scale)
+    classifier = serving_classifier(model, job.scale)
     folder.drop_metrics_after(0)
     rows = []
-    fit(classifier, train, move.plan, rows.append)
+    fit(classifier, train, job.plan, rows.append)
     for row in rows:
         folder.append_metrics(row)
     model.save(folder.path)
@@ -262,31 +262,31 @@ def _probe(move: Move) -> dict:
     }
 
 
-def _features(move: Move, split: str) -> Features:
+def _features(job: TransferJob, split: str) -> Features:
     """Return the features of the training or test images, from the cache if they are there."""
-    config, task, model, scale = move.config, move.task, move.model, move.scale
+    config, task, model, scale = job.config, job.task, job.model, job.scale
     mirror = config.flip and split == "train"
     images = task.data.train if split == "train" else task.data.val
     device = next(model.parameters()).device
     loader = eval_loader(images, task.size, task.crop_ratio, fitting_batch(model), config.workers, device=device)
     behaviour = {name: model.spec[name] for name in ("arch", "antialias", "unify", "normalisation")}
     about = {"split": split, "data": task.data.fingerprint, "size": task.size, "crop_ratio": task.crop_ratio}
-    about |= {"mirror": mirror, "weights": move.weights, "scale": scale, **behaviour}
-    place = Path(config.features) if config.features is not None else move.folder.path / "features"
+    about |= {"mirror": mirror, "weights": job.weights, "scale": scale, **behaviour}
+    place = Path(config.features) if config.features is not None else job.folder.path / "features"
     return cached(place, about, lambda: compute(model, loader, scale, device, mirror))
 
 
-def _finetune(move: Move, stop: StopRequest) -> dict | None:
+def _finetune(job: TransferJob, stop: StopRequest) -> dict | None:
     """Train all that serves the size, and measure it; return what a record says of it, None if stopped."""
-    config, folder, task, plan = move.config, move.folder, move.task, move.plan
-    model, scale = move.model, move.scale
+    config, folder, task, plan = job.config, job.folder, job.task, job.plan
+    model, scale = job.model, job.scale
     data = task.data
     if config.cache and _on_disk(data):
         check_memory(data, plan)
         data = in_memory(data, plan, train=True)
     _freeze_others(model, scale)
     trainer = Trainer(plan, data, model, folder, title=f"{Path(config.run).name} on {data.name},")
-    _begin(move, trainer.disk_space())
+    _begin(job, trainer.disk_space())
     if config.resume and folder.has_checkpoint():
         trainer.load()
         note(f"{folder.path}: going on at step {trainer.state.step}, epoch {trainer.state.epoch + 1} of {plan.epochs}")
@@ -325,11 +325,11 @@ def _freeze_others(model: MSUN, scale: int) -> None:
                 part.requires_grad_(False)
 
 
-def _begin(move: Move, space: int = 0) -> None:
+def _begin(job: TransferJob, space: int = 0) -> None:
     """Make the run folder, and write its configuration if this is a new run."""
-    move.folder.create(space)
-    if not move.config.resume:
-        write_text(move.folder.config, dump_yaml(move.config))
+    job.folder.create(space)
+    if not job.config.resume:
+        write_text(job.folder.config, dump_yaml(job.config))
 
 
 def _command(config: TransferConfig) -> str:

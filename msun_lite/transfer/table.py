@@ -7,7 +7,16 @@ from statistics import mean
 
 from tabulate import tabulate
 
-from msun_lite.results import ARCH_NAMES, NAMES, chance, mean_cell, paper, said, with_config
+from msun_lite.results import (
+    ARCH_NAMES,
+    NAMES,
+    describe_difference,
+    mean_cell,
+    paper,
+    signed,
+    two_standard_errors,
+    with_config,
+)
 from msun_lite.transfer.options import FREE_ON_RESUME
 from msun_lite.transfer.public_sets import SETS
 from msun_lite.utils.errors import CheckpointError, UserError
@@ -123,7 +132,7 @@ def _row_order(row: dict) -> tuple:
     return (places[0], row["arch"], places[1], row["routing"] or "")
 
 
-def papers(mode: str, arch: str, method: str) -> dict:
+def paper_row(mode: str, arch: str, method: str) -> dict:
     """Return the paper's row: that of the same network if it has it, else of ResNet-50."""
     backbone = paper.BACKBONES.get(arch, paper.BACKBONES["resnet50"])
     (row,) = paper.rows("III", setting=SETTINGS[mode], backbone=backbone, method=NAMES[method])
@@ -132,7 +141,7 @@ def papers(mode: str, arch: str, method: str) -> dict:
 
 def _paper_row(row: dict, columns: Sequence[tuple[str, int]]) -> dict[str, float]:
     """Return the paper's accuracies, of those data sets that are among the columns, or a part of which is."""
-    found = papers(row["mode"], row["arch"], row["method"])
+    found = paper_row(row["mode"], row["arch"], row["method"])
     named = {name: PARTS.get(name, name) for name, _ in columns}
     return {name: found[theirs] for name, theirs in named.items() if theirs in found}
 
@@ -153,18 +162,18 @@ def _differences(rows: Sequence[dict], columns: Sequence[tuple[str, int]]) -> li
             continue
         one, other = (cell["top1"] for cell in cells)
         theirs = [row["paper"].get(name) for row in (first, second)]
-        beside = None if None in theirs or not _native(name, size) else round(theirs[0] - theirs[1], 2)
+        beside = None if None in theirs or not _is_own_size(name, size) else round(theirs[0] - theirs[1], 2)
         if values := [round(one[seed] - other[seed], 2) for seed in one if seed in other]:
             about = {"mode": first["mode"], "data": name, "size": size, "one": _name(first), "other": _name(second)}
-            near = chance(cells[0]["images"], mean([*one.values(), *other.values()]))
+            near = two_standard_errors(cells[0]["images"], mean([*one.values(), *other.values()]))
             found.append({**about, "values": values, "paper": beside, "chance": round(near, 2)})
     return found
 
 
 def _sentence(difference: dict) -> str:
     where = f"{SETTINGS[difference['mode']]}, {difference['data']} at {difference['size']} px"
-    beside = "" if difference["paper"] is None else f" (paper {difference['paper']:+.2f})".replace("-", "−")
-    found = said(difference["values"], difference["chance"])
+    beside = "" if difference["paper"] is None else f" (paper {signed(difference['paper'], 2)})"
+    found = describe_difference(difference["values"], difference["chance"])
     return f"{where}: {difference['one']} over {difference['other']}{beside}: {found}"
 
 
@@ -174,7 +183,7 @@ def _name(row: dict) -> str:
     return f"{NAMES[row['method']]}{routed}"
 
 
-def _native(name: str, size: int) -> bool:
+def _is_own_size(name: str, size: int) -> bool:
     """Return whether a column has its data set's own size, at which the paper measured."""
     return size in (about.size for about in SETS.values() if about.title == PARTS.get(name, name))
 
@@ -210,10 +219,10 @@ def transfer_rows(record: dict) -> str:
         if row["paper"] and row["routing"] in (None, "nearest"):
             backbone = paper.BACKBONES.get(row["arch"], paper.BACKBONES["resnet50"])
             theirs = [
-                f"{row['paper'][name]:.2f}" if name in row["paper"] and _native(name, size) else ""
+                f"{row['paper'][name]:.2f}" if name in row["paper"] and _is_own_size(name, size) else ""
                 for name, size in columns
             ]
-            spent = f"{papers(row['mode'], row['arch'], row['method'])['FLOPs'] / 1e9:.1f}, its unit"
+            spent = f"{paper_row(row['mode'], row['arch'], row['method'])['FLOPs'] / 1e9:.1f}, its unit"
             lines.append(["", f"paper, {backbone}", NAMES[row["method"]], spent, *theirs])
     heads = ["setting", "network", "method", "GFLOPs", *(f"{name}, {size} px" for name, size in columns)]
     return tabulate(lines, heads, tablefmt="github", disable_numparse=True)

@@ -91,7 +91,7 @@ class World:
                 dist.broadcast(tensor, src=0)
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """Return `module` such that a backward pass averages the gradients over the processes."""
+        """Return `module` such that a backward pass takes the mean gradients over the processes."""
         if self.size == 1:
             return module
         return DistributedDataParallel(module, [device.index] if device.type == "cuda" else None)

@@ -20,7 +20,7 @@ class UserError(ValueError):
     """Something given from outside is wrong; the message names it, its value and what was expected."""
 
     def _render_traceback_(self) -> list[str]:
-        return [f"error: {shown(' '.join(str(self).split()))}"]  # what IPython, and so a notebook, shows of it
+        return [f"error: {printable(' '.join(str(self).split()))}"]  # what IPython, and so a notebook, shows of it
 
 
 class DataError(UserError):
@@ -61,7 +61,7 @@ SECRETS = (
 """What of an address is nobody else's business: user and password, and the query, which may be a signature."""
 
 
-def without_secrets(text: str) -> str:
+def redact_secrets(text: str) -> str:
     """Return a text with the secrets of all addresses in it replaced by ***."""
     for secret, replacement in SECRETS:
         text = secret.sub(replacement, text)
@@ -75,7 +75,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f", did you mean {names[close[0]]}?" if close else ""
 
 
-def shown(text: object) -> str:
+def printable(text: object) -> str:
     """Return a name from outside as it can be printed anywhere: on one line, and without codes that a terminal obeys.
 
     Characters that do not print are written as Python escapes them (`\\n`, `\\x1b`), bytes that are not UTF-8 as
@@ -118,13 +118,13 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         try:
             return main(*args, **kwargs) or 0
         except UserError as error:
-            _report(f"error: {shown(without_secrets(' '.join(str(error).split())))}")
+            _report(f"error: {printable(redact_secrets(' '.join(str(error).split())))}")
             return 2
         except OSError as error:
             if error.filename is None and error.errno not in MACHINES_LIMITS:
                 raise
             about = f"{error.filename}: " if error.filename is not None else ""
-            _report(f"error: {shown(about)}{error.strerror}")
+            _report(f"error: {printable(about)}{error.strerror}")
             return 2
         except KeyboardInterrupt:
             _report("interrupted")
@@ -132,10 +132,10 @@ def one_line_errors(main: Callable[..., int | None]) -> Callable[..., int]:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-            _report(f"error: out of memory: {shown(first_line(error))}; expected a smaller batch to help")
+            _report(f"error: out of memory: {printable(first_line(error))}; expected a smaller batch to help")
             return 2
         finally:
-            with outlive_reader(sys.stdout):
+            with ignore_closed_pipe(sys.stdout):
                 sys.stdout.flush()
 
     return wrapped
@@ -148,7 +148,7 @@ def _escape_what_cannot_be_shown() -> None:
 
 
 @contextlib.contextmanager
-def outlive_reader(stream: TextIO) -> Iterator[None]:
+def ignore_closed_pipe(stream: TextIO) -> Iterator[None]:
     """Write to `stream` inside; once its reader has gone away, what is written there is dropped, without an error."""
     try:
         yield
@@ -162,7 +162,7 @@ def _report(line: str) -> None:
     """Print to standard error, below the progress bars if there were any."""
     if progress := sys.modules.get("msun_lite.utils.progress"):
         progress.end_bars()
-    with outlive_reader(sys.stderr):
+    with ignore_closed_pipe(sys.stderr):
         print(line, file=sys.stderr, flush=True)
 
 

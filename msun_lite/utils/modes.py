@@ -7,7 +7,7 @@ from torch import nn
 
 
 @contextmanager
-def as_found(network: nn.Module) -> Iterator[None]:
+def preserve_modes(network: nn.Module) -> Iterator[None]:
     """Give every module of a network its mode back, training or evaluation, whatever is done to them inside."""
     modes = [(module, module.training) for module in network.modules()]
     try:
@@ -18,7 +18,7 @@ def as_found(network: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _gradients_as_found(model: nn.Module) -> Iterator[None]:
+def _preserve_gradients(model: nn.Module) -> Iterator[None]:
     """Give the parameters their gradients back, and if they want any, whatever is done to them inside."""
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     try:

@@ -12,7 +12,7 @@ AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def pick_precision(precision: str, device: torch.device) -> str:
-    """Return `bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it natively."""
+    """Return `bf16` or `fp32`; `auto` is bf16 where the hardware multiplies it itself."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
@@ -37,12 +37,12 @@ def strides_over_a_point(run: Callable[[], object], network: nn.Module) -> bool:
     """
     found, hooks = [], []
 
-    def look(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
+    def record_shape(layer: nn.Conv2d, inputs: tuple[Tensor, ...]) -> None:
         found.append(inputs[0].shape[-2:] == (1, 1) and max(layer.stride) > 1 and max(layer.kernel_size) > 1)
 
     try:
         convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
-        hooks += [layer.register_forward_pre_hook(look) for layer in convolutions]
+        hooks += [layer.register_forward_pre_hook(record_shape) for layer in convolutions]
         run()
     finally:
         for hook in hooks:

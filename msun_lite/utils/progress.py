@@ -9,7 +9,7 @@ import weakref
 
 from tqdm.auto import tqdm
 
-from msun_lite.utils.errors import outlive_reader, shown
+from msun_lite.utils.errors import ignore_closed_pipe, printable
 
 LOG_SECONDS = 20
 """Seconds between two lines of a progress bar that goes to a file."""
@@ -26,11 +26,11 @@ class _Log:
 
     def write(self, text: str) -> None:
         if line := text.replace("\x1b[A", "").strip():
-            with outlive_reader(sys.stderr):
+            with ignore_closed_pipe(sys.stderr):
                 sys.stderr.write(f"{line}\n")
 
     def flush(self) -> None:
-        with outlive_reader(sys.stderr):
+        with ignore_closed_pipe(sys.stderr):
             sys.stderr.flush()
 
 
@@ -51,16 +51,16 @@ def end_bars() -> None:
 
 
 def note(text: str) -> None:
-    """Print a line without breaking a bar that is on the screen, names in it as `shown`."""
-    _print(shown(text))
+    """Print a line without breaking a bar that is on the screen, names in it as `printable`."""
+    _print(printable(text))
 
 
 def show(text: str) -> None:
     """Print a text of several lines, such as a table; as `note`."""
-    _print("\n".join(map(shown, text.split("\n"))))
+    _print("\n".join(map(printable, text.split("\n"))))
 
 
 def _print(text: str) -> None:
-    with outlive_reader(sys.stdout):
+    with ignore_closed_pipe(sys.stdout):
         tqdm.write(text, file=sys.stdout)
         sys.stdout.flush()

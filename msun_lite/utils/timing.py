@@ -13,12 +13,12 @@ WARM_UP = 2
 """Calls of each kind that are not counted."""
 
 
-def in_turns(calls: dict[str, Callable], rounds: int, device: torch.device) -> dict[str, list[float]]:
+def time_interleaved(calls: dict[str, Callable], rounds: int, device: torch.device) -> dict[str, list[float]]:
     """Return the seconds that each of the `calls` took in each round, one after the other in every round."""
-    return measured_in_turns({name: partial(_seconds, call, device) for name, call in calls.items()}, rounds)
+    return measure_interleaved({name: partial(_seconds, call, device) for name, call in calls.items()}, rounds)
 
 
-def measured_in_turns(measurements: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+def measure_interleaved(measurements: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Return what each of the `measurements` gave in each round, one after the other in every round."""
     found: dict[str, list[float]] = {name: [] for name in measurements}
     for number in range(WARM_UP + rounds):
@@ -63,7 +63,7 @@ def _wait(device: torch.device) -> None:
         torch.accelerator.synchronize(device)
 
 
-def spread(values: list[float]) -> dict[str, float]:
+def median_and_range(values: list[float]) -> dict[str, float]:
     """Return the median of the values and their range."""
     return {
         "median": round(statistics.median(values), 3),

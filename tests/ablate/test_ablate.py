@@ -81,7 +81,7 @@ def test_the_rows_are_the_papers():
         assert {name for _, _, *names in claims for name in names} == set(TABLES[table])
 
 
-def test_scales_are_spread_evenly_between_the_smallest_and_the_largest():
+def test_scales_are_evenly_spaced_between_the_smallest_and_the_largest():
     for name, scales in {"B1-S2": [8, 56], "B1-S4": [8, 24, 40, 56], "B1-S5": [8, 20, 32, 44, 56]}.items():
         assert TABLES["5"][name].chosen(SCALES) == {"scales": scales}
     assert TABLES["5"]["B1-S3"].chosen(SCALES) == {}

@@ -13,7 +13,7 @@ from PIL import Image
 
 from msun_lite.book import widgets
 from msun_lite.book.lab import Chapter
-from msun_lite.book.widgets import Frame, own_image, read_upload, size_slider, slider
+from msun_lite.book.widgets import Frame, own_image, prediction_frame, read_upload, size_slider, slider
 
 WHEN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 
@@ -134,6 +134,15 @@ def test_your_own_image_goes_through_every_network_at_the_chosen_size(chapter):
         for name in ("Vanilla", "MST", "MSUN"):
             assert f"{name} says" in shown.value
     assert message.value == ""
+
+
+def test_the_text_says_which_networks_are_right_where_the_label_is_known(chapter):
+    sample = chapter.images(10)
+    right = {
+        name: model(sample.images[:1]).argmax().item() == sample.labels[0] for name, model in chapter.models.items()
+    }
+    words = prediction_frame(chapter, sample, 0, chapter.largest).text.split("; ")
+    assert ["right" in word for word in words] == list(right.values())
 
 
 def test_what_is_no_image_is_said_in_words(chapter):

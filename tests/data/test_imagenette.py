@@ -7,6 +7,8 @@ from PIL import Image
 
 from data_scripts import get_imagenette as script
 from msun_lite.data import downloads, imagenette
+from msun_lite.data.downloads import local_name
+from msun_lite.data.fetching import ARCHIVES, OfficialFile
 from msun_lite.data.imagenette import get_imagenette
 from msun_lite.data.named import load_data
 from msun_lite.utils.errors import DataError, FailedDownload
@@ -49,8 +51,7 @@ def web(tmp_path, tar, serve, monkeypatch):
     archive = archive.rename(tmp_path / "web" / archive.name)
     server = serve(archive.parent)
     url = f"{server.url}/{archive.name}"
-    monkeypatch.setattr(imagenette, "URL", url)
-    monkeypatch.setattr(imagenette, "MD5", hashlib.md5(archive.read_bytes()).hexdigest())
+    monkeypatch.setattr(imagenette, "OFFICIAL", OfficialFile(url, hashlib.md5(archive.read_bytes()).hexdigest()))
     return server, url
 
 
@@ -83,7 +84,7 @@ def test_imagenette_is_downloaded_when_it_is_first_used_and_goes_on_where_it_bro
 
 
 def test_another_archive_than_the_official_one_is_refused(tmp_path, web, monkeypatch):
-    monkeypatch.setattr(imagenette, "MD5", "0" * 32)
+    monkeypatch.setattr(imagenette, "OFFICIAL", OfficialFile(web[1], "0" * 32))
     with pytest.raises(FailedDownload, match="expected the md5 000"):
         imagenette.imagenette_folder(tmp_path / "data")
     assert "imagenette" not in _left(tmp_path / "data")
@@ -121,9 +122,9 @@ def test_a_page_in_place_of_an_archive_is_said_to_be_one(tmp_path, web, there):
 
 
 def test_an_archive_that_a_crash_left_empty_is_downloaded_again(tmp_path, web):
-    folder = tmp_path / "data" / "imagenette.part" / ".archives"
+    folder = tmp_path / "data" / "imagenette.part" / ARCHIVES
     folder.mkdir(parents=True)
-    imagenette._download(web[1], folder).write_bytes(b"")
+    (folder / local_name(web[1])).write_bytes(b"")
     assert len(list(get_imagenette(tmp_path / "data", web[1]).rglob("*.JPEG"))) == 4
 
 

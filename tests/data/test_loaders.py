@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from msun_lite.data.loaders import TrainView, _levels, collate, eval_loader, to_float
+from msun_lite.data.loaders import TrainView, _levels, collate, denormalise, eval_loader, to_float
 from msun_lite.data.sources import FileSource, MemorySource, SceneSource
 from msun_lite.train.batches import train_loader
 
@@ -64,6 +64,7 @@ def test_pixels_become_normalised_floats_channels_last_and_stay_what_they_are():
     before, normalisation = images.clone(), {"mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}
     mean, std = (255 * torch.tensor(normalisation[name])[:, None, None] for name in ("mean", "std"))
     floats = to_float(images, torch.device("cpu"), normalisation)
+    torch.testing.assert_close(denormalise(floats, normalisation), images / 255)
     assert torch.equal(floats, (images.float() - mean) / std)
     assert floats.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)

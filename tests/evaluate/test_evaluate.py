@@ -15,7 +15,7 @@ from msun_lite.evaluate.accuracy import BATCH, accuracy_record, evaluate, fittin
 from msun_lite.evaluate.subjects import find_config
 from msun_lite.networks.backbones import RECIPES
 from msun_lite.networks.counting import flops
-from msun_lite.results.routings import all_routings, routed
+from msun_lite.results.routings import all_routings, serving_scales
 from msun_lite.scales import resize
 from msun_lite.train.run import train
 from msun_lite.utils.cli import parse
@@ -30,12 +30,12 @@ TABLE = {8: {8: 60.0, 12: 50.0, 16: 40.0}, 16: {8: 30.0, 12: 50.0, 16: 80.0}}
     [("nearest", {8: 8, 12: 8, 16: 16}), ("ceil", {8: 8, 12: 16, 16: 16}), ("oracle", {8: 8, 12: 8, 16: 16})],
 )
 def test_each_rule_sends_each_size_to_its_subnet(routing, served):
-    assert routed(TABLE, routing) == served
+    assert serving_scales(TABLE, routing) == served
 
 
 def test_the_oracle_is_the_best_subnet_at_each_size():
     table = {8: {8: 10.0, 16: 90.0}, 16: {8: 20.0, 16: 80.0}}
-    assert routed(table, "oracle") == {8: 16, 16: 8}
+    assert serving_scales(table, "oracle") == {8: 16, 16: 8}
 
 
 def test_a_record_has_the_routed_accuracies_and_costs():

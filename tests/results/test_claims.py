@@ -1,10 +1,10 @@
 import pytest
 
-from msun_lite.results.claims import Claim, judged
+from msun_lite.results.claims import Claim, judge_claims
 
 
 def sentences(*claims, least=0.0):
-    return [found["sentence"] for found in judged(claims, least)]
+    return [found["sentence"] for found in judge_claims(claims, least)]
 
 
 def test_one_seed_has_no_spread():
@@ -18,7 +18,7 @@ def test_one_seed_has_no_spread():
 
 
 def test_a_difference_is_held_against_the_spread_of_all():
-    found = judged(
+    found = judge_claims(
         [
             Claim("a", "gain", [5.0, 5.2]),
             Claim("b", "gain", [-3.0, -3.4]),
@@ -58,7 +58,7 @@ def test_a_difference_is_little_if_its_whole_interval_is():
         Claim("c", "little", [2.5, 2.7]),
         Claim("d", "little", [-3.1, -3.5]),
     ]
-    found = judged(claims, least=2.0)
+    found = judge_claims(claims, least=2.0)
     assert [one["verdict"] for one in found] == ["holds", "not decided", "does not hold", "does not hold"]
     half = f"± {found[0]['half_interval']:.1f} points over 2 seeds"
     assert [one["sentence"] for one in found] == [
@@ -67,7 +67,7 @@ def test_a_difference_is_little_if_its_whole_interval_is():
         f"C: does not hold, +2.6 {half}, more than 2.0.",
         f"D: does not hold, −3.3 {half}, more than 2.0.",
     ]
-    (alone,) = judged([Claim("a", "little", [0.1])], least=2.0)
+    (alone,) = judge_claims([Claim("a", "little", [0.1])], least=2.0)
     assert alone["verdict"] == "not decided"
 
 
@@ -80,7 +80,7 @@ def test_verdicts():
         Claim("e", None, [5.0, 5.1]),
     ]
     expected = ["holds", "does not hold", "holds", "not decided", None]
-    assert [one["verdict"] for one in judged(claims, least=2.0)] == expected
+    assert [one["verdict"] for one in judge_claims(claims, least=2.0)] == expected
 
 
 def test_a_claim_that_the_first_is_behind_holds_if_it_is():
@@ -88,7 +88,7 @@ def test_a_claim_that_the_first_is_behind_holds_if_it_is():
 
 
 def test_one_seed_beside_others_borrows_their_spread():
-    few, many = judged([Claim("a", "gain", [1.0]), Claim("b", "gain", [1.0, 2.0, 3.0, 2.0])])
+    few, many = judge_claims([Claim("a", "gain", [1.0]), Claim("b", "gain", [1.0, 2.0, 3.0, 2.0])])
     assert few["half_interval"] == pytest.approx(2 * many["half_interval"], abs=2e-3)
     assert "over one seed" in few["sentence"]
 
@@ -97,10 +97,10 @@ def test_claims_that_follow_from_others_add_no_certainty():
     differences = {("a", "b"): [5.0, 5.4], ("b", "c"): [1.0, 1.2], ("a", "c"): [6.0, 6.6]}
     claims = [Claim("-".join(pair), "gain", values, between=pair) for pair, values in differences.items()]
     spread = ((2 * 0.2**2 + 2 * 0.1**2 + 2 * 0.3**2) / 3) ** 0.5
-    for found in judged(claims):
+    for found in judge_claims(claims):
         assert found["half_interval"] == pytest.approx(4.30 * spread / 2**0.5, abs=1e-3)
     apart = [Claim(name, "gain", values) for name, values in zip("abc", differences.values(), strict=True)]
-    assert judged(apart)[0]["half_interval"] == pytest.approx(3.18 * spread / 2**0.5, abs=1e-3)
+    assert judge_claims(apart)[0]["half_interval"] == pytest.approx(3.18 * spread / 2**0.5, abs=1e-3)
     longer = [*claims[:2], Claim("a-c", "gain", [6.0, 6.6, 6.3], between=("a", "c"))]
     spread = ((2 * 0.2**2 + 2 * 0.1**2 + 2 * 0.3**2) / 4) ** 0.5
-    assert judged(longer)[0]["half_interval"] == pytest.approx(3.18 * spread / 2**0.5, abs=1e-3)
+    assert judge_claims(longer)[0]["half_interval"] == pytest.approx(3.18 * spread / 2**0.5, abs=1e-3)

@@ -19,7 +19,7 @@ from msun_lite.book.published import analyses
 from msun_lite.config import make_config
 from msun_lite.networks.msun import fingerprint
 from msun_lite.networks.pretrained import SHIPPED
-from msun_lite.results.seeds import Lead, over_seeds
+from msun_lite.results.seeds import Lead, read_seeds
 from msun_lite.scales import route
 from msun_lite.transfer.table import record_name, transfer_record
 from msun_lite.utils.environment import commit
@@ -100,16 +100,16 @@ def test_what_the_readme_says_of_the_transfers_is_what_the_records_say():
 
 
 def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
-    better, mst, vanilla = (over_seeds(tables.RESULTS / "lite", run) for run in ("plus", "mst", "vanilla"))
+    better, mst, vanilla = (read_seeds(tables.RESULTS / "lite", run) for run in ("plus", "mst", "vanilla"))
     assert len(better) > 1
     over_mst, over_vanilla = Lead(better, mst), Lead(better, vanilla)
     *others, largest = over_mst.sizes
     assert all(mean(over_mst.at(size)) > 0 for size in over_mst.sizes)
     assert all(mean(over_vanilla.at(size)) > 0 for size in others)
     assert abs(mean(over_vanilla.at(largest))) < 0.5  # level, and far below what may be chance
-    rival = over_seeds(tables.RESULTS / "lite", "mst-plus")
-    assert Lead(rival, better).clear() == [32]
-    assert Lead(better, rival).clear() == [16, largest]
+    rival = read_seeds(tables.RESULTS / "lite", "mst-plus")
+    assert Lead(rival, better).sizes_ahead() == [32]
+    assert Lead(better, rival).sizes_ahead() == [16, largest]
     own = json.loads((tables.RESULTS / "lite" / "batchnorm-plus.json").read_text())["top1"]
     for size, of_rival in own["mst-plus-seed0"].items():
         assert 0 < own["lite-plus"][size]["mixed"] - of_rival["own"] < 1
@@ -120,7 +120,7 @@ def test_what_the_readme_says_of_the_better_msun_is_what_the_records_say():
 def test_networks_disagree_on_as_many_photographs_as_their_records_allow():
     record = json.loads((tables.RESULTS / "lite" / "disagreement.json").read_text())
     pairs, images = record["pairs"], record["data"]["val"]
-    runs = {f"lite-{run}": over_seeds(tables.RESULTS / "lite", run)[0] for run in ("vanilla", "mst", "msun", "plus")}
+    runs = {f"lite-{run}": read_seeds(tables.RESULTS / "lite", run)[0] for run in ("vanilla", "mst", "msun", "plus")}
     assert len(pairs) == 6
     for name, by_size in pairs.items():
         one, other = (runs[run]["top1"] for run in name.split(" over "))
@@ -159,8 +159,8 @@ def test_what_the_readme_says_of_the_ablations_is_what_the_records_say():
     assert mean(two.at(largest)) > two.chance
     for number in ("four subnets", "five subnets"):
         assert mean(Lead(found["Tables V and VI"][number], plain).mean()) < 0
-    averages = json.loads((tables.RESULTS / "ablate" / "batchnorm.json").read_text())["top1"]
-    for row in averages["msun-constraint-none-seed0"].values():
+    found = json.loads((tables.RESULTS / "ablate" / "batchnorm.json").read_text())["top1"]
+    for row in found["msun-constraint-none-seed0"].values():
         assert row["own"] > row["mixed"] + 3
 
 
@@ -193,7 +193,7 @@ def test_the_records_show_the_papers_effect(grid):
 
 
 def lead_at_the_largest_size(grid):
-    lead = Lead(*(over_seeds(tables.RESULTS / grid, run) for run in ("msun", "vanilla")))
+    lead = Lead(*(read_seeds(tables.RESULTS / grid, run) for run in ("msun", "vanilla")))
     return mean(lead.at(lead.sizes[-1]))
 
 

@@ -1,6 +1,7 @@
 """The data sets of Table III, each from a tiny archive of its official layout."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -8,10 +9,11 @@ import torch
 
 from data_scripts.get_transfer import main
 from msun_lite.data import downloads
+from msun_lite.data.downloads import local_name
+from msun_lite.data.fetching import ARCHIVES
 from msun_lite.data.images import UnreadableImage
 from msun_lite.results import paper
-from msun_lite.transfer.fetch import ARCHIVES, fetch_set
-from msun_lite.transfer.public_sets import SETS, open_set
+from msun_lite.transfer.public_sets import SETS, fetch_set, open_set
 from msun_lite.transfer.readers import CALTECH_TEST, EMOTIONS
 from msun_lite.utils.errors import DataError, UserError
 from tests.official import TINY, jpeg, md5, tgz
@@ -74,6 +76,11 @@ def check(data, tiny, name):
     assert data.describe()["name"] == name
 
 
+def _left(root):
+    """Return the names of what is in a data folder, but for the locks."""
+    return [path.name for path in root.iterdir() if not path.name.endswith(".lock")]
+
+
 @pytest.mark.parametrize("name", DOWNLOADED)
 def test_a_data_set_is_fetched_from_its_official_layout_and_read(name, official, tmp_path, capsys):
     tiny, server = official(name)
@@ -83,7 +90,7 @@ def test_a_data_set_is_fetched_from_its_official_layout_and_read(name, official,
     assert f"{train} training and {test} test images of {classes} classes" in capsys.readouterr().out
     data = open_set(name, root)
     check(data, tiny, name)
-    assert [path.name for path in root.iterdir()] == [name]
+    assert _left(root) == [name]
     assert not (root / name / ARCHIVES).exists()
     assert sorted(server.requests) == sorted(tiny.files)
     assert fetch_set(name, root) == root / name
@@ -139,12 +146,12 @@ def test_a_local_file_that_is_another_or_missing_is_one_line(official, tmp_path)
     (source / "cars_test.tgz").unlink()
     with pytest.raises(DataError, match=r"cars_test\.tgz: no such file"):
         fetch_set("stanford_cars", tmp_path / "data", str(source))
-    assert list((tmp_path / "data").iterdir()) == []
+    assert _left(tmp_path / "data") == []
 
 
 def test_an_interrupted_download_goes_on_in_the_middle_of_the_file(official, tmp_path, monkeypatch):
     tiny, server = official("dtd")
-    (name,), root = tiny.files, tmp_path / "data"
+    root, (archive,) = tmp_path / "data", SETS["dtd"].files
     real = downloads._chunks
 
     def interrupted(response, most):
@@ -156,19 +163,20 @@ def test_an_interrupted_download_goes_on_in_the_middle_of_the_file(official, tmp
     with pytest.raises(KeyboardInterrupt):
         fetch_set("dtd", root)
     assert not (root / "dtd").exists()
-    assert (root / "dtd.part" / ARCHIVES / f"{name}.partial").stat().st_size == 100
+    assert (root / "dtd.part" / ARCHIVES / f"{local_name(archive.url)}.partial").stat().st_size == 100
     monkeypatch.setattr(downloads, "_chunks", real)
     check(open_set(fetch_set("dtd", root).name, root), tiny, "dtd")
     assert server.ranges == ["bytes=100-"]
-    assert [path.name for path in root.iterdir()] == ["dtd"]
+    assert _left(root) == ["dtd"]
 
 
 def test_a_kill_between_the_last_byte_and_the_name_costs_no_download(official, tmp_path):
     tiny, server = official("pets")
     archives = tmp_path / "data" / "pets.part" / ARCHIVES
     archives.mkdir(parents=True)
-    (archives / "images.tar.gz.partial").write_bytes(tiny.files["images.tar.gz"])
-    (archives / "annotations.tar.gz").write_bytes(tiny.files["annotations.tar.gz"])
+    images, annotations = SETS["pets"].files
+    (archives / f"{local_name(images.url)}.partial").write_bytes(tiny.files["images.tar.gz"])
+    (archives / local_name(annotations.url)).write_bytes(tiny.files["annotations.tar.gz"])
     (archives.parent / "half-unpacked").mkdir()
     check(open_set(fetch_set("pets", tmp_path / "data").name, tmp_path / "data"), tiny, "pets")
     assert server.requests == ["images.tar.gz"]
@@ -292,3 +300,11 @@ def test_an_archive_that_reaches_out_of_its_folder_is_refused(official, tmp_path
     with pytest.raises(DataError, match="refused the member"):
         fetch_set("dtd", tmp_path / "data")
     assert not list(tmp_path.rglob("evil.txt"))
+
+
+def test_processes_that_want_the_same_set_share_one_download(official, tmp_path):
+    _, server = official("dtd")
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: fetch_set("dtd", tmp_path / "data"), range(4)))
+    assert set(folders) == {tmp_path / "data" / "dtd"}
+    assert len(server.requests) == 1

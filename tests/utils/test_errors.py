@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from msun_lite.utils.errors import UserError, one_line_errors, shown
+from msun_lite.utils.errors import UserError, one_line_errors, printable
 
 
 @pytest.mark.parametrize(
@@ -16,8 +16,8 @@ from msun_lite.utils.errors import UserError, one_line_errors, shown
     ],
 )
 def test_names_are_shown_on_one_line_without_codes_for_a_terminal(name, printed):
-    assert shown(name) == printed
-    shown(name).encode()
+    assert printable(name) == printed
+    printable(name).encode()
 
 
 def test_an_error_reaches_the_terminal_without_escape_codes(capsys):

@@ -40,10 +40,10 @@ class _Tracer(fx.Tracer):
         return root_fn, [self.root, self.create_proxy("placeholder", "images", (), {})]
 
 
-def record(cnn: nn.Module, split: str) -> fx.Graph:
+def trace(cnn: nn.Module, split: str) -> fx.Graph:
     """Return the course of a network's forward in training, which is that in evaluation where `self.training` is False.
 
-    A recording knows what the forward read from `self.training`, for a dropout or so, as the value that it had then:
+    A trace knows what the forward read from `self.training`, for a dropout or so, as the value that it had then:
     where the two modes differ in a value, the graph asks which one it runs in.
 
     Args:
@@ -53,7 +53,7 @@ def record(cnn: nn.Module, split: str) -> fx.Graph:
         UserError: if the forward cannot be recorded, or if the modes differ in more than values.
     """
     modes = [(module, module.training) for module in cnn.modules()]
-    twin = copy.deepcopy(cnn)  # so that constants, which a recording leaves in the network, get the same names in both
+    twin = copy.deepcopy(cnn)  # so that constants, which a trace leaves in the network, get the same names in both
     try:
         twin.eval()
         cnn.train()
