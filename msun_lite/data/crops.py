@@ -9,10 +9,10 @@ from torch import Tensor
 
 from msun_lite.data.class_folders import images_below, skipped_files
 from msun_lite.data.dataset import refuse_unreadable
-from msun_lite.data.loaders import TrainView, make_loader, derive_seed, opened, to_float
+from msun_lite.data.loaders import TrainView, derive_seed, make_loader, opened, to_float
 from msun_lite.data.options import DataOptions
 from msun_lite.data.sources import FileSource, ImageSource
-from msun_lite.utils.errors import DataError, shown
+from msun_lite.utils.errors import DataError, printable
 
 BATCH = 128
 """Images a batch."""
@@ -73,9 +73,9 @@ def unlabelled(folder: Path) -> tuple[FileSource, str]:
         DataError: if there is no such folder, or no image in it.
     """
     if not folder.is_dir():
-        raise DataError(shown(f"{folder}: no such folder of images"))
+        raise DataError(printable(f"{folder}: no such folder of images"))
     skipped: Counter[str] = Counter()
     paths = images_below(folder, skipped)
     if not paths:
-        raise DataError(shown(f"{folder}: expected images in it, found none"))
+        raise DataError(printable(f"{folder}: expected images in it, found none"))
     return FileSource([(path, 0) for path in paths]), skipped_files(skipped)
