@@ -86,7 +86,7 @@ def make_cost_parser(prog: str, summary: str) -> OneLineParser:
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
     group = parser.add_argument_group("network")
-    group.add_class_arguments(ModelOptions, as_group=False, skip={"weights", "routing", "antialias"})
+    group.add_class_arguments(ModelOptions, as_group=False, skip={"weights", "antialias"})
     parser.set_defaults({"arch": "resnet50"})
     group.add_argument("--num_classes", type=int, default=1000, help="Number of classes.")
     group = parser.add_argument_group("sizes")

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # here, as help and errors in options need not wait 
     sys.exit(start("cost"))
 
 
+import copy
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ from msun_lite.utils.timing import median_and_range, time_interleaved
 def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
     """Return the cost of `model` beside that of the plain CNN at the largest scale, and beside the paper's."""
     costs, (plain,) = count(model), [lower + upper for lower, upper in count(vanilla).values()]
-    by_size, rules = {size: count(model, size) for size in sizes}, dict.fromkeys([*SIZE_ROUTINGS, model.routing])
+    rules = dict.fromkeys([*SIZE_ROUTINGS, model.routing])
     params = {"msun": parameters(model), "vanilla": parameters(vanilla)}
     papers = _paper_parameters(model.spec)
     names = ("arch", "blocks", "scales", "classes", "stems", "unify", "norm", "subnet_input", "private")
@@ -63,17 +64,18 @@ def cost_record(model: MSUN, vanilla: MSUN, sizes: Sequence[int]) -> dict:
             }
             for scale, (lower, upper) in costs.items()
         },
-        "routings": {routing: _routing_cost(model, by_size, plain, routing) for routing in rules},
+        "routings": {routing: _routing_cost(model, plain, sizes, routing) for routing in rules},
     }
 
 
-def _routing_cost(model: MSUN, by_size: dict, plain: Cost, routing: str) -> dict:
-    sizes = list(by_size)
-    served = {size: costs[route(size, model.scales, routing)] for size, costs in by_size.items()}
+def _routing_cost(model: MSUN, plain: Cost, sizes: Sequence[int], routing: str) -> dict:
+    model = copy.copy(model)
+    model.routing = routing  # which also says the sizes that a subnet gets natively
+    served = {size: count(model, size)[route(size, model.scales, routing)] for size in sizes}
     spent = {size: lower + upper for size, (lower, upper) in served.items()}
     mean = sum(cost.flops for cost in spent.values()) / len(sizes)
     unit = sum(cost.paper_unit for cost in spent.values()) / len(sizes)
-    grid = sizes == size_grid(paper.SCALES)
+    grid = list(sizes) == size_grid(paper.SCALES)
     return {
         "flops": {str(size): cost.flops for size, cost in spent.items()},
         "paper_units": {str(size): cost.paper_unit for size, cost in spent.items()},

@@ -70,13 +70,12 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
     return scales[sum(size > bound for bound in _bounds(routing))]
 
 
-def check_routing(routing: str, scales: Sequence[int]) -> None:
-    """Raise a `UserError` unless `routing` is a rule that `route` knows, for these scales."""
-    if routing in SIZE_ROUTINGS:
+def check_routing(routing: str, scales: Sequence[int], rules: Sequence[str] = SIZE_ROUTINGS) -> None:
+    """Raise a `UserError` unless `routing` is one of the `rules`, or says the sizes of each subnet of these scales."""
+    if routing in rules:
         return
-    rules = ", ".join(SIZE_ROUTINGS)
     if not routing.startswith(UPTO):
-        raise UserError(f"routing: expected one of {rules} or {UPTO}SIZES to route by size alone, got {routing!r}")
+        raise UserError(f"routing: expected one of {', '.join(rules)} or {UPTO}SIZES, got {routing!r}")
     bounds = _bounds(routing)
     between = all(low <= bound < high for low, bound, high in zip(scales, bounds, scales[1:], strict=False))
     if len(bounds) != len(scales) - 1 or not between:

@@ -26,7 +26,7 @@ BAD = {
     "wrong type": (["--epochs", "three"], "epochs: expected int, got 'three'"),
     "wrong optional type": (["--clip_norm", "a"], "clip_norm: expected float, got 'a'"),
     "wrong list": (["--scales", "8,x"], "scales: expected"),
-    "unknown method": (["--method", "msn"], "method: expected one of vanilla, mst, msun, got 'msn'"),
+    "unknown method": (["--method", "msn"], "method: expected one of vanilla, mst, msun, rs, got 'msn'"),
     "unknown preset": (["--preset", "tiny"], "preset: unknown preset 'tiny', expected one of"),
     "unknown arch": (["--arch", "resnet51"], "arch: unknown architecture 'resnet51'"),
     "blocks": (["--blocks", "4"], "blocks: expected one of 0, 1, 2, 3"),

@@ -28,7 +28,7 @@ from jsonargparse import Namespace
 from msun_lite.evaluate.accuracy import FEEDINGS, evaluate
 from msun_lite.evaluate.subjects import find_config, find_subject
 from msun_lite.results import accuracy_table, subnet_table
-from msun_lite.scales import check_routing
+from msun_lite.scales import ROUTINGS, check_routing
 from msun_lite.utils.distributed import join
 from msun_lite.utils.errors import one_of, within
 from msun_lite.utils.files import check_output, write_json
@@ -40,8 +40,7 @@ def run(options: Namespace, command: str) -> None:
     with join() as world:
         config = find_config(options, world)
         routing = options.routing or config.routing
-        if routing != "oracle":
-            check_routing(routing, config.scales)
+        check_routing(routing, config.scales, ROUTINGS)
         one_of("feeding", options.feeding, FEEDINGS)
         within("averages_images", options.averages_images, least=2)
         if options.batch_size is not None:
