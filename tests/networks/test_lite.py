@@ -46,15 +46,11 @@ def test_each_takes_images_as_small_as_any_scale_as_they_are(arch):
 
 
 @pytest.mark.parametrize("arch", LITE)
-@pytest.mark.parametrize("scales", [SMALL, PHOTOGRAPHS])
 @pytest.mark.parametrize("blocks", BLOCKS)
-def test_each_is_cut_after_any_number_of_stages_for_drawn_scenes_and_photographs(arch, scales, blocks):
+def test_each_is_cut_after_any_number_of_stages_and_is_cheaper_at_smaller_scales(arch, blocks):
     with torch.device("meta"):
-        model = MSUN.from_backbone(arch, scales, blocks, num_classes=10).eval()
-        costs = flops(model)
-        for scale in scales:
-            assert model(torch.rand(1, 3, scale, scale)).shape == (1, 10)
-    assert max(costs.values()) == costs[scales[-1]]
+        costs = flops(MSUN.from_backbone(arch, PHOTOGRAPHS, blocks, num_classes=10))
+    assert list(costs.values()) == sorted(set(costs.values()))
 
 
 @pytest.mark.parametrize("arch", LARGE)
