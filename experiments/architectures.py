@@ -3,6 +3,7 @@
     python experiments/architectures.py          # writes book/results/architectures.json
 
 Each network is built as Vanilla and as an MSUN of three scales, and run on images of three sizes, with fresh weights.
+Our own small networks, `resnet_lite` and its like, are left out: they are for ten classes and smaller images.
 The page of results is written by `python tools/tables.py`.
 """
 
@@ -12,7 +13,7 @@ from pathlib import Path
 import torch
 
 from msun_lite import MSUN
-from msun_lite.networks.backbones import RECIPES
+from msun_lite.networks.backbones import LITE, RECIPES
 from msun_lite.networks.counting import flops, parameters, size_grid
 from msun_lite.scales import route
 from msun_lite.utils.cli import OneLineParser, parse
@@ -73,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = OneLineParser(description="Try MSUN on many CNNs.")
     parser.add_argument("--json", type=str, default="book/results/architectures.json", help="File to write to.")
     options = parse(parser, argv)
-    names = [name for name in RECIPES if name != "resnet_lite"] + [f"timm/{name}" for name in TIMM]
+    names = [name for name in RECIPES if name not in LITE] + [f"timm/{name}" for name in TIMM]
     torch.manual_seed(0)
     rows = [try_architecture(name) for name in progress(names, unit="network")]
     record = {"command": "python experiments/architectures.py", "scales": list(SCALES), "networks": rows}

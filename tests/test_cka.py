@@ -4,7 +4,7 @@ from ckatorch.core import cka_base, cka_batch
 from torch import nn
 
 from msun_lite.cka import StreamingCKA, capture_outputs, gram, linear_cka
-from msun_lite.networks.backbones import ResNetLite
+from msun_lite.networks.lite import ResNetLite
 from msun_lite.utils.errors import UserError
 
 SHAPES = [(32, 2000, 500), (200, 20, 30), (100, 50, 1000)]

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 
 from msun_lite import MSUN
 from msun_lite.explain import FeatureSpace, agreement, grad_cam, import_extra
-from msun_lite.networks.backbones import ResNetLite
 from msun_lite.networks.layers import penultimate
+from msun_lite.networks.lite import ResNetLite
 from msun_lite.scales import resize
 from msun_lite.utils.errors import UserError
 
@@ -102,10 +102,10 @@ def test_it_works_inside_of_inference_mode(msun, images):
 def test_the_last_stage_of_a_network_of_your_own_is_found_and_one_that_is_not_cut_needs_the_layers_name(images):
     model = MSUN.from_module(ResNetLite(5), "layer1", (16, 64)).eval()
     assert torch.equal(grad_cam(model, images, [0, 1, 2], 32), grad_cam(model, images, [0, 1, 2], 32, "layer4"))
-    whole = MSUN.vanilla("msun_lite.networks.backbones:ResNetLite", 64, 5).eval()
+    whole = MSUN.vanilla("msun_lite.networks.lite:ResNetLite", 64, 5).eval()
     assert grad_cam(whole, images, [0, 1, 2], 32, "layer4").shape == (3, 64, 64)
     with pytest.raises(
-        UserError, match="layer: nothing says where the stages of msun_lite.networks.backbones:ResNetLite end"
+        UserError, match="layer: nothing says where the stages of msun_lite.networks.lite:ResNetLite end"
     ):
         grad_cam(whole, images, [0, 1, 2], 32)
 

@@ -5,13 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "backbones": ["CUTTABLE", "ResNetLite", "can_build", "find_recipe", "find_split"],
+        "backbones": ["CUTTABLE", "can_build", "find_recipe", "find_split"],
         "building": ["load_state"],
         "counting": ["Cost", "count", "flops", "flops_by_size", "native_flops", "parameters", "size_grid"],
         "cutting": ["cut"],
         "factories": ["is_factory"],
         "graphs": ["Exported", "export", "refuse_existing"],
         "layers": ["classifiers", "layer_names", "layer_path", "penultimate", "stages"],
+        "lite": ["DenseNetLite", "MobileNetLite", "ResNetLite", "VGGLite"],
         "msun": ["MSUN", "fingerprint"],
         "options": ["ModelOptions"],
         "pretrained": ["DEFAULT", "MODEL_FILES", "SHIPPED", "find_pretrained"],

@@ -1,8 +1,8 @@
 """A recipe for each CNN: how it is built, where its lower layers end, and which strides its stem can give up.
 
-Names as in torchvision, `resnet_lite` (ours), `timm/NAME` for any model of timm, or `package.module:factory` for a
-network of one's own. A network's layers keep their own names in f and g, hence published weights fit the large subnet
-and g unchanged.
+Names as in torchvision, those of our own small networks (`lite.py`), `timm/NAME` for any model of timm, or
+`package.module:factory` for a network of one's own. A network's layers keep their own names in f and g, hence published
+weights fit the large subnet and g unchanged.
 """
 
 import functools
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 import torchvision
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock
 
 from msun_lite.networks.factories import find_factory, is_factory
+from msun_lite.networks.lite import DenseNetLite, MobileNetLite, ResNetLite, VGGLite, group_norm
 from msun_lite.networks.stems import Place
 from msun_lite.utils.errors import UserError, did_you_mean
 
@@ -43,45 +43,6 @@ class Recipe:
     layers: str | None = None
 
 
-class ResNetLite(nn.Module):
-    """A ResNet for CPUs: the 7x7 stem and pool, four stages of one basic block, 1.2 M parameters.
-
-    Args:
-        num_classes: length of the logits.
-    """
-
-    def __init__(self, num_classes: int = 1000):
-        super().__init__()
-        widths = (32, 64, 128, 256)
-        self.conv1 = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.relu = nn.ReLU(inplace=True)
-        self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        self.layer1 = _stage(widths[0], widths[0], stride=1)
-        self.layer2 = _stage(widths[0], widths[1], stride=2)
-        self.layer3 = _stage(widths[1], widths[2], stride=2)
-        self.layer4 = _stage(widths[2], widths[3], stride=2)
-        self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(widths[3], num_classes)
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits [B, num_classes] of images [B, 3, H, W]."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
-        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
-        return self.fc(self.avgpool(x).flatten(1))
-
-
-def _stage(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    """Return one stage of one basic block; the shortcut is a 1x1 convolution where the shape changes."""
-    shortcut = None
-    if stride != 1 or inputs != outputs:
-        shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
-    return nn.Sequential(BasicBlock(inputs, outputs, stride, shortcut))
-
-
 def _torchvision(name: str, **options) -> Callable[[int], nn.Module]:
     """Return what builds a network of torchvision with fresh weights."""
 
@@ -105,26 +66,53 @@ _RESNET = {
     "kernels": (3, 5),
     "layers": r"conv1|maxpool|layer\d\.\d+",
 }
+_RESNET_LITE = {
+    **_RESNET,
+    "stages": ("maxpool", "layer1.0", "layer2.0", "layer3.0", "layer4.0"),
+    "layers": r"conv1|maxpool|layer\d\.0(\.conv1)?",
+}
 _RESNET_50 = {**_RESNET, "stages": ("maxpool", "layer1.2", "layer2.3", "layer3.5", "layer4.2")}
+_DENSENET = {
+    "splits": ("features.pool0", "features.transition1", "features.transition2", "features.transition3"),
+    "places": (("features.conv0",), ("features.pool0",)),
+    "kernels": (3, 5),
+    "stages": ("features.pool0", *(f"features.denseblock{number}" for number in range(1, 5))),
+    "layers": r"features\.(conv0|pool0|denseblock\d|transition\d|norm5)",
+}
+_MOBILENET = {
+    "places": (("features.0.0",), ("features.2.conv.1.0",), ("features.4.conv.1.0",)),
+    "kernels": (1, 3),
+    "layers": r"features\.\d+",
+}
 # Their auxiliary heads serve training alone; their published weights expect the input scaled as transform_input does.
 _INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": True}
 
-RECIPES: dict[str, Recipe] = {
-    "resnet_lite": Recipe(
-        ResNetLite,
-        **{**_RESNET, "layers": r"conv1|maxpool|layer\d\.0(\.conv1)?"},
-        stages=("maxpool", "layer1.0", "layer2.0", "layer3.0", "layer4.0"),
+LITE: dict[str, Recipe] = {
+    "resnet_lite": Recipe(ResNetLite, **_RESNET_LITE),
+    "resnet_lite_gn": Recipe(functools.partial(ResNetLite, norm_layer=group_norm), **_RESNET_LITE),
+    "densenet_lite": Recipe(DenseNetLite, **_DENSENET),
+    # As of `vgg16_bn`: no stem, the layers up to the third pool are `blocks` 1.
+    "vgg_lite": Recipe(
+        VGGLite,
+        splits=("features.13", "features.20", "features.27", "features.34"),
+        stages=("features.6", "features.13", "features.20", "features.27", "features.34"),
+        layers=r"features\.(2|5|6|9|12|13|16|19|20|23|26|27|30|33|34)",  # each activation and pooling
     ),
+    # As of `mobilenet_v2`: `blocks` 1 ends amid the stage whose map is a sixteenth of the image.
+    "mobilenet_lite": Recipe(
+        MobileNetLite,
+        splits=("features.5", "features.6", "features.7", "features.8"),
+        **_MOBILENET,
+        stages=("features.1", "features.3", "features.5", "features.7", "features.10"),
+    ),
+}
+"""Our own small networks: architecture name -> its recipe."""
+
+RECIPES: dict[str, Recipe] = {
+    **LITE,
     "resnet50": Recipe(_torchvision("resnet50"), **_RESNET_50),
     "resnext50_32x4d": Recipe(_torchvision("resnext50_32x4d"), **_RESNET_50),
-    "densenet121": Recipe(
-        _torchvision("densenet121"),
-        splits=("features.pool0", "features.transition1", "features.transition2", "features.transition3"),
-        places=(("features.conv0",), ("features.pool0",)),
-        kernels=(3, 5),
-        stages=("features.pool0", *(f"features.denseblock{number}" for number in range(1, 5))),
-        layers=r"features\.(conv0|pool0|denseblock\d|transition\d|norm5)",
-    ),
+    "densenet121": Recipe(_torchvision("densenet121"), **_DENSENET),
     # No stem: the paper's private part is conv1 to conv3, which is `blocks` 1 here.
     "vgg16_bn": Recipe(
         _torchvision("vgg16_bn"),
@@ -136,10 +124,8 @@ RECIPES: dict[str, Recipe] = {
     "mobilenet_v2": Recipe(
         _torchvision("mobilenet_v2"),
         splits=("features.6", "features.9", "features.13", "features.16"),
-        places=(("features.0.0",), ("features.2.conv.1.0",), ("features.4.conv.1.0",)),
-        kernels=(1, 3),
+        **_MOBILENET,
         stages=("features.1", "features.3", "features.6", "features.13", "features.18"),
-        layers=r"features\.\d+",
     ),
     "alexnet": Recipe(
         _torchvision("alexnet"),

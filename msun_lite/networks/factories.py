@@ -8,8 +8,8 @@ from torch import nn
 
 from msun_lite.utils.errors import UserError, first_line
 
-MOVED = {"msun_lite.backbones": "msun_lite.networks.backbones"}
-"""Where the modules are that files written by earlier versions name."""
+MOVED = dict.fromkeys(["msun_lite.backbones", "msun_lite.networks.backbones"], "msun_lite.networks.lite")
+"""Where the networks are now, of modules that files written by earlier versions name."""
 
 
 def is_factory(arch: str) -> bool:

@@ -10,8 +10,9 @@ class ModelOptions:
     """How a network is made and how it behaves, beside its scales and classes."""
 
     arch: str = "resnet_lite"
-    """Backbone: resnet_lite, the name of a classifier of torchvision, timm/NAME, or package.module:factory, which is
-    imported and called with num_classes=N; the weights that its network comes with are kept."""
+    """Backbone: resnet_lite, resnet_lite_gn (GroupNorm), densenet_lite, vgg_lite or mobilenet_lite; the name of a
+    classifier of torchvision; timm/NAME; or package.module:factory, which is imported and called with num_classes=N;
+    the weights that its network comes with are kept."""
     split: str | None = None
     """Last layer of every subnet, by its name in the backbone, in place of `blocks`; a factory needs it for msun."""
     weights: str | None = None

@@ -5,7 +5,13 @@ from msun_lite.methods import METHODS
 NAMES = {name: method.title for name, method in METHODS.items()}
 """How a method is called in figures, tables and text."""
 
-ARCH_NAMES = {"resnet_lite": "ResNet-lite"}
+ARCH_NAMES = {
+    "resnet_lite": "ResNet-lite",
+    "resnet_lite_gn": "ResNet-lite, GroupNorm",
+    "densenet_lite": "DenseNet-lite",
+    "vgg_lite": "VGG-lite",
+    "mobilenet_lite": "MobileNet-lite",
+}
 """How an architecture is called whose own name is none to show."""
 
 DATA_NAMES = {"imagenette": "Imagenette", "scenes": "drawn scenes"}

@@ -3,8 +3,9 @@ import torch
 
 from msun_lite import MSUN
 from msun_lite.cka import capture_outputs
-from msun_lite.networks.backbones import CUTTABLE, RECIPES, ResNetLite
+from msun_lite.networks.backbones import CUTTABLE, RECIPES
 from msun_lite.networks.layers import layer_names, layer_path, stages
+from msun_lite.networks.lite import ResNetLite
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.modes import preserve_modes
 

@@ -9,7 +9,7 @@ import torchvision
 from torch import nn
 
 from msun_lite import MSUN
-from msun_lite.networks.backbones import ResNetLite
+from msun_lite.networks.lite import ResNetLite
 from msun_lite.networks.pretrained import is_downloaded
 from msun_lite.transfer.run import with_new_classifier
 from msun_lite.utils.errors import CheckpointError, UserError
@@ -96,9 +96,10 @@ def test_a_factory_may_be_named(nets, tmp_path):
     assert comes_back(nets.wide(3), "2", tmp_path, factory="own_nets:wide") == "own_nets:wide"
 
 
-def test_a_file_that_names_a_class_where_it_was_in_an_earlier_version_is_loaded(tmp_path):
+@pytest.mark.parametrize("module", ["msun_lite.backbones", "msun_lite.networks.backbones"])
+def test_a_file_that_names_a_class_where_it_was_in_an_earlier_version_is_loaded(module, tmp_path):
     model = MSUN.from_module(ResNetLite(num_classes=5), "layer1", (8, 16)).eval()
-    model.spec["arch"] = "msun_lite.backbones:ResNetLite"
+    model.spec["arch"] = f"{module}:ResNetLite"
     tmp_path.joinpath("old").mkdir()
     model.save(tmp_path / "old")
     images = torch.rand(2, 3, 8, 8)

@@ -7,8 +7,9 @@ import torchvision
 from torch import nn
 
 from msun_lite import MSUN
-from msun_lite.networks.backbones import RECIPES, ResNetLite
+from msun_lite.networks.backbones import RECIPES
 from msun_lite.networks.cutting import cut, keep_features
+from msun_lite.networks.lite import ResNetLite
 from msun_lite.networks.stems import Stem, choose_stem, choose_stems, fit_stem, resample_kernel, strided_places
 from msun_lite.shapes import count_classes, map_shape
 from msun_lite.utils.errors import UserError
