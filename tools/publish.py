@@ -22,7 +22,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save
 
-from msun_lite.ablate.ablations import TESTED, run_name
+from msun_lite.ablate.ablations import run_name
+from msun_lite.ablate.rivals import ALL_TESTED
 from msun_lite.ablate.run import stored_runs
 from msun_lite.analyse.record import Analysis
 from msun_lite.config import TrainConfig, read_config
@@ -93,7 +94,7 @@ def add_ablations(folder: Path, records: Path) -> None:
     for path, name in names.items():
         run = RunFolder(path)
         add_run(run, records / name, read_json(run.summary))
-        for tested in TESTED & {found.name for found in path.iterdir()}:
+        for tested in ALL_TESTED & {found.name for found in path.iterdir()}:
             shutil.copy(path / tested, records / name)
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.ablate.ablations import TESTED
+from msun_lite.ablate.rivals import ALL_TESTED
 from msun_lite.ablate.run import stem
 from msun_lite.ablate.tables import table_markdown
 from msun_lite.analyse.figures import analysis_figures
 from msun_lite.analyse.options import STUDIES
 from msun_lite.analyse.tables import attention_table, cka_table, resizing_table, space_table
-from msun_lite.book.published import GRIDS, ablations, analyses, beyond, records, results, transfers
-from msun_lite.results.figures import accuracy_figure, claims_figure, save_figure
+from msun_lite.book.published import GRIDS, ablations, analyses, beyond, records, results, rivals, transfers
+from msun_lite.results.figures import accuracy_figure, claims_figure, cost_figure, save_figure
 from msun_lite.results.names import NAMES, RESAMPLING_NAMES
 from msun_lite.results.routings import all_routings
 from msun_lite.results.tables import accuracy_table, subnet_table
@@ -57,7 +57,7 @@ def _replace(text: str, name: str, table: str) -> str:
 def index() -> str:
     """Return the index of all records as Markdown."""
     rows = []
-    for path in sorted(path for name in ("summary.json", "native.json", *TESTED) for path in RESULTS.rglob(name)):
+    for path in sorted(path for name in ("summary.json", "native.json", *ALL_TESTED) for path in RESULTS.rglob(name)):
         r = read_json(path)
         name = (path.parent if path.name == "summary.json" else path).relative_to(RESULTS).as_posix()
         data = f"{r['data']['name']} {r['data']['fingerprint']}"
@@ -69,7 +69,8 @@ def index() -> str:
     table = tabulate(rows, header, tablefmt="github", disable_numparse=True)
     note = (
         "Written by `python tools/tables.py`. One folder a run, with `summary.json` and `metrics.jsonl`. `native.json` "
-        "is the same network on small images as they are, not upsampled first; `antialias-true.json` and "
+        "is the same network on small images as they are, not upsampled first; `averages-size.json` is it with "
+        "BatchNorm averages of each size; `antialias-true.json` and "
         "`antialias-false.json` are it on images made small otherwise than in its training. Transfers to other data "
         "sets are in [transfer](transfer)."
     )
@@ -78,7 +79,7 @@ def index() -> str:
 
 def _other_measurements() -> str:
     """Return a table of the records that are no run's: analyses, counts, what was timed."""
-    accuracies, rows = {"summary.json", "native.json", *TESTED}, []
+    accuracies, rows = {"summary.json", "native.json", *ALL_TESTED}, []
     for path in sorted(RESULTS.rglob("*.json")):
         if path.name in accuracies or path.parent == RESULTS / "transfer":
             continue
@@ -116,6 +117,7 @@ def pages() -> dict[Path, str]:
         RESULTS / "architectures.md": architectures(),
         RESULTS / "lite" / "analysis.md": analysis(),
         RESULTS / "transfer" / "README.md": transfer_page(),
+        RESULTS / "rivals" / "rivals.md": table_markdown(rivals()),
         **tables,
     }
 
@@ -305,6 +307,9 @@ def draw() -> None:
     for name, record in ablations().items():
         if record["claims"]:
             save_figure(claims_figure(record["claims"]), RESULTS / "ablate" / stem(name))
+    compared = rivals()
+    save_figure(claims_figure(compared["claims"]), RESULTS / "rivals" / "rivals")
+    save_figure(cost_figure(compared["rows"]), RESULTS / "rivals" / "rivals-cost")
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]

@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recorded",
             "rows_of",
         ],
+        "rivals": ["ALL_TESTED", "BEST", "FAIR", "PLAIN", "RIVALS", "recorded_rivals"],
         "tables": ["TITLES", "table_markdown", "table_record"],
     },
 )

@@ -4,6 +4,7 @@
     python -m msun_lite.ablate --table 5 --data imagenette --crop_ratio 0.875 --epochs 16 --seeds 0,1
     python -m msun_lite.ablate --table open --out runs/mine                  # lambda, stems, aliasing
     python -m msun_lite.ablate --table beyond                                # what makes an MSUN better
+    python -m msun_lite.ablate --table rivals --preset lite --seeds 0,1,2    # and what else helps
 
 A network that several tables share is trained once: runs are looked for in --out by their configuration, whatever their
 folder is called. Finished runs are kept: called again, the command goes on where it stopped. The folder gets a run
@@ -20,7 +21,7 @@ if __name__ == "__main__":  # here, as help and errors in options need not wait 
 
 from jsonargparse import Namespace
 
-from msun_lite.ablate.ablations import TABLES
+from msun_lite.ablate.rivals import ALL_TABLES
 from msun_lite.ablate.run import ablate
 from msun_lite.config import TrainConfig
 from msun_lite.train import choose_scales
@@ -31,7 +32,7 @@ from msun_lite.utils.errors import UserError, one_of
 def run(options: Namespace, command: str) -> None:
     """Train and tabulate what the options of the command say."""
     table, seeds = options.pop("table"), options.pop("seeds")
-    one_of("table", table, list(TABLES))
+    one_of("table", table, list(ALL_TABLES))
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: expected one or more, each once, got {seeds}")
     refuse_several("ablate")

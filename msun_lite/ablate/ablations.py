@@ -221,7 +221,7 @@ def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
 
 def as_tested(summary: dict, measured: dict) -> dict:
     """Return the summary of a run with what was measured of it in another test."""
-    return summary | {name: measured[name] for name in ("top1", "mean_top1", "per_subnet", "routings")}
+    return summary | {name: measured[name] for name in ("top1", "mean_top1", "per_subnet", "routings", "params")}
 
 
 def networks(folder: Path) -> dict[str, dict[str, dict[int, dict]]]:

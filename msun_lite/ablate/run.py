@@ -7,12 +7,13 @@ from dataclasses import asdict
 from itertools import product
 from pathlib import Path
 
-from msun_lite.ablate.ablations import ROMAN, TABLES, Ablation, as_tested, run_name
+from msun_lite.ablate.ablations import ROMAN, Ablation, as_tested, run_name
+from msun_lite.ablate.rivals import ALL_TABLES
 from msun_lite.ablate.tables import table_markdown, table_record
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, as_word, read_config
 from msun_lite.evaluate import evaluate
 from msun_lite.networks import MSUN
-from msun_lite.results import RunFolder, claims_figure, save_figure
+from msun_lite.results import RunFolder, claims_figure, cost_figure, save_figure
 from msun_lite.train import train_or_resume
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.files import read_json, write_json, write_text
@@ -23,7 +24,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     """Train what a table needs with the same `options`, and write the table; return whether it is complete.
 
     Args:
-        table: a key of `TABLES`.
+        table: a key of `ALL_TABLES`.
         seeds: of the trainings, each network once by each.
         options: options of `TrainConfig` but those in `ablate_options.ABLATED`; `out` is the folder for all.
 
@@ -36,7 +37,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
         raise UserError(f"split: expected none for table 5, whose rows say how many stages, got {options['split']!r}")
     out = Path(options["out"] or f"runs/ablate-{Path(options['preset']).stem}")
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
-    rows = {row: {**options, **ablation.chosen(options["scales"])} for row, ablation in TABLES[table].items()}
+    rows = {row: {**options, **ablation.chosen(options["scales"])} for row, ablation in ALL_TABLES[table].items()}
     for row, seed in product(rows.values(), seeds):
         TrainConfig(**row, seed=seed).check()
     stored = stored_runs(out)
@@ -50,7 +51,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
             if summary is None:
                 note(f"stopped; call the same command again to go on in {out}")
                 return False
-            runs[row][seed] = as_tested(summary, _measured(folder, TABLES[table][row], config))
+            runs[row][seed] = as_tested(summary, _measured(folder, ALL_TABLES[table][row], config))
         write_table(table, runs, out)
     written = out / f"{stem(table)}.md"
     show(f"\n{written.read_text(encoding='utf-8')}\ntable: {written}   figure: {written.with_suffix('.png')}")
@@ -63,10 +64,11 @@ def _measured(folder: Path, ablation: Ablation, config: TrainConfig) -> dict:
     if not path.exists():
         model = MSUN.from_pretrained(folder)
         words = [word for name, value in ablation.tested.items() for word in (f"--{name}", as_word(value))]
-        for name, value in ablation.tested.items():
-            setattr(model, name, value)
+        asked = {name: value for name, value in ablation.tested.items() if name == "averages"}
+        for name in ablation.tested.keys() - asked:
+            setattr(model, name, ablation.tested[name])
         command = shlex.join(["python", "-m", "msun_lite.evaluate", str(folder), *words])
-        write_json(path, {"run": folder.name, **evaluate(model, config, config.routing), "command": command})
+        write_json(path, {"run": folder.name, **evaluate(model, config, config.routing, **asked), "command": command})
     return read_json(path)
 
 
@@ -98,3 +100,5 @@ def write_table(table: str, runs: dict[str, dict[int, dict]], folder: Path) -> N
     write_json(path.with_suffix(".json"), record)
     write_text(path.with_suffix(".md"), table_markdown(record))
     save_figure(claims_figure(record["claims"]), path)
+    if table == "rivals":
+        save_figure(cost_figure(record["rows"]), path.with_name("rivals-cost"))

@@ -17,10 +17,14 @@ TITLES = {
     "6": "Table VI: private subnets, shared network, constraint",
     "open": "What the paper leaves open",
     "beyond": "Beyond the paper",
+    "rivals": "MSUN and its rivals",
 }
 
 BASE = "all parts"
 """The row that the others of the open questions, and those beyond the paper, are compared with."""
+
+BEST = "MSUN, native input, trained as lite-plus, averages of the size"
+"""The row that the rivals are compared with."""
 
 PAPER_SIZES = [32, 64, 96, 128, 160, 192, 224]
 """The sizes of Tables IV and V."""
@@ -47,28 +51,32 @@ CLAIMS = {
 """Table -> (what the paper says or its numbers show, see `Claim.expected`, the row, the row it is compared with)."""
 
 COMMON = ("arch", "sizes", "epochs", "data")
-"""What all runs of a table must have in common."""
+"""What all runs of a table must have in common; of the rivals all but the epochs."""
 
 
 def table_record(table: str, runs: dict[str, Summaries]) -> dict:
     """Return a table as numbers: rows with the accuracy of every seed, the paper's beside them, and the claims judged.
 
     Args:
-        table: 4, 5, 6, open or beyond.
+        table: 4, 5, 6, open, beyond or rivals.
         runs: row -> its runs, in the table's order; one or more.
 
     Raises:
         UserError: if the runs differ in what all should have in common.
     """
     summaries = [summary for by_seed in runs.values() for summary in by_seed.values()]
-    for name in COMMON:
+    for name in (name for name in COMMON if (table, name) != ("rivals", "epochs")):
         if other := [one[name] for one in summaries if one[name] != summaries[0][name]]:
             raise UserError(
                 f"{name}: expected the same in all runs of table {table}, got {summaries[0][name]}, {other[0]}"
             )
     seeds = sorted({seed for by_seed in runs.values() for seed in by_seed})
     about = {name: summaries[0][name] for name in COMMON} | {"seeds": seeds}
+    if table == "rivals":
+        epochs = sorted({summary["epochs"] for summary in summaries})
+        about["epochs"] = " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]])))
     made = {"4": _table_4, "5": _table_5, "6": _table_6, "open": _table_open, "beyond": _table_beyond}
+    made |= {"rivals": _table_rivals}
     rows, claims = made[table](runs)
     return {"table": table, "about": about, "rows": rows, "claims": claims}
 
@@ -152,6 +160,18 @@ def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
 def _table_beyond(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     rows = [_ends(name, summaries) for name, summaries in runs.items()]
     return rows, judge_claims(_claims(rows, [(row["row"], None, row["row"], BASE) for row in rows[1:]]), _least(runs))
+
+
+def _table_rivals(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
+    rows = []
+    for name, summaries in runs.items():
+        first = next(iter(summaries.values()))
+        columns = {str(size): _values(summaries, "top1", str(size)) for size in first["sizes"]}
+        row = _row(name, summaries, {"mean": _values(summaries, "mean_top1"), **columns}, {})
+        rows.append({**row, "mean_flops": first["mean_flops"]})
+    rows.sort(key=lambda row: -mean(row["values"]["mean"]))
+    others = [(row["row"], None, row["row"], BEST) for row in rows if row["row"] != BEST]
+    return rows, judge_claims(_claims(rows, others), _least(runs))
 
 
 def _ends(name: str, summaries: Summaries, *path: str) -> dict:
@@ -247,11 +267,13 @@ def _rows_table(record: dict) -> str:
     lines = []
     for row in record["rows"]:
         cells = [mean_cell(row["values"][column]) for column in columns]
-        lines.append([row["row"], f"{row['params'] / 1e6:.2f}", *cells])
+        costs = [f"{row['mean_flops'] / 1e9:.3f}"] if "mean_flops" in row else []
+        lines.append([row["row"], f"{row['params'] / 1e6:.2f}", *costs, *cells])
         if row["paper"]:
             lines.append(["paper", *(_printed(row["paper"], column) for column in ("params M", *columns))])
-    sides = ["left", *["right"] * (len(heads) + 1)]
-    header = ["subnet" if record["table"] == "4" else "network", "params M", *heads]
+    costs = ["GFLOPs"] if "mean_flops" in record["rows"][0] else []
+    header = ["subnet" if record["table"] == "4" else "network", "params M", *costs, *heads]
+    sides = ["left", *["right"] * (len(header) - 1)]
     return tabulate(lines, header, tablefmt="github", disable_numparse=True, colalign=sides)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from msun_lite.ablate import TABLES, recorded, table_record
+from msun_lite.ablate import TABLES, recorded, recorded_rivals, table_record
 from msun_lite.analyse import Analysis
 from msun_lite.methods import COMPARED
 from msun_lite.results import all_routings, average_seeds, read_seeds
@@ -73,6 +73,11 @@ def ablations() -> dict[str, dict]:
     """Return table -> its numbers (`table_record`), for those tables of `ablate` that there are records for."""
     found = {table: recorded(results() / "ablate", table) for table in TABLES}
     return {table: table_record(table, runs) for table, runs in found.items() if runs}
+
+
+def rivals() -> dict:
+    """Return the numbers of the table of MSUN and its rivals (`table_record`)."""
+    return table_record("rivals", recorded_rivals(results() / "rivals"))
 
 
 def transfers() -> dict[str, dict]:

@@ -85,6 +85,34 @@ def save_figure(figure: Figure, path: Path) -> None:
                 figure.savefig(file, format=ending, **options)
 
 
+FAMILIES = {"Vanilla": "vanilla", "MST": "mst", "RS-Nets": "rs"}
+"""How the name of a row begins -> the method whose colour it has; MSUN's is that of all others."""
+
+
+def cost_figure(rows: Sequence[dict]) -> Figure:
+    """Draw mean accuracy against mean FLOPs, a point a row of `tables.table_record`, with the range over seeds.
+
+    Open: with the averages of the training; filled: with averages of the size.
+    """
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 5.2), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        for number, row in enumerate(rows, start=1):
+            values, cost = row["values"]["mean"], row["mean_flops"] / 1e9
+            middle = sum(values) / len(values)
+            style = line_style(next((one for name, one in FAMILIES.items() if row["row"].startswith(name)), "msun"))
+            ends = [[middle - min(values)], [max(values) - middle]]
+            filled = style["color"] if row["row"].endswith("averages of the size") else "white"
+            axes.errorbar(cost, middle, yerr=ends, fmt=style["marker"], color=style["color"], mfc=filled, capsize=3)
+            axes.annotate(f"{number}", (cost, middle), (6, 3), textcoords="offset points", fontsize=9)
+            axes.plot([], [], style["marker"], color=style["color"], mfc=filled, label=f"{number}  {row['row']}")
+        axes.set(xlabel="GFLOPs an image, mean over all sizes", ylabel="top-1 accuracy, mean over all sizes (%)")
+        figure.legend(loc="outside lower center", fontsize=8, ncols=1, frameon=False)
+        figure.set_size_inches(7.2, 4.4 + 0.19 * len(rows))
+        seaborn.despine(figure)
+        return figure
+
+
 def claims_figure(claims: Sequence[dict]) -> Figure:
     """Draw the difference of each claim of `judge_claims` with its 95 % interval, and the paper's as an open point."""
     with rc_context(STYLE):
