@@ -104,7 +104,8 @@ def cost_figure(rows: Sequence[dict]) -> Figure:
             ends = [[middle - min(values)], [max(values) - middle]]
             filled = style["color"] if row["row"].endswith("averages of the size") else "white"
             axes.errorbar(cost, middle, yerr=ends, fmt=style["marker"], color=style["color"], mfc=filled, capsize=3)
-            axes.annotate(f"{number}", (cost, middle), (6, 3), textcoords="offset points", fontsize=9)
+            place, side = ((7, -3), "left") if number % 2 else ((-7, -3), "right")  # neighbours are often one point
+            axes.annotate(f"{number}", (cost, middle), place, textcoords="offset points", fontsize=9, ha=side)
             axes.plot([], [], style["marker"], color=style["color"], mfc=filled, label=f"{number}  {row['row']}")
         axes.set(xlabel="GFLOPs an image, mean over all sizes", ylabel="top-1 accuracy, mean over all sizes (%)")
         figure.legend(loc="outside lower center", fontsize=8, ncols=1, frameon=False)
