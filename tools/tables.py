@@ -13,12 +13,12 @@ from tabulate import tabulate
 
 from msun_lite.ablate.rivals import ALL_TESTED
 from msun_lite.ablate.run import stem
-from msun_lite.ablate.tables import table_markdown
+from msun_lite.ablate.tables import rows_markdown, table_markdown
 from msun_lite.analyse.figures import analysis_figures
 from msun_lite.analyse.options import STUDIES
 from msun_lite.analyse.tables import attention_table, cka_table, resizing_table, space_table
 from msun_lite.book.published import GRIDS, ablations, analyses, beyond, records, results, rivals, transfers
-from msun_lite.results.figures import accuracy_figure, claims_figure, cost_figure, save_figure
+from msun_lite.results.figures import accuracy_figure, claims_figure, rivals_figure, save_figure
 from msun_lite.results.names import NAMES, RESAMPLING_NAMES
 from msun_lite.results.routings import all_routings
 from msun_lite.results.tables import accuracy_table, subnet_table
@@ -29,10 +29,14 @@ from msun_lite.utils.files import read_json
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = results()
 
+RIVAL_SIZES = (16, 32, 64, 88, 112)
+"""The sizes that the README shows of the rivals."""
+
 
 def readme(text: str) -> str:
     """Return the README with the tables between its markers written anew."""
     text = _replace(text, "beyond", accuracy_table(beyond(), "github"))
+    text = _replace(text, "rivals", rows_markdown(rivals(), RIVAL_SIZES))
     text = _replace(text, "transfer", transfer_rows(transfer_record(transfers().values())))
     for grid in GRIDS:
         named = {NAMES[method]: record for method, record in records(grid).items()}
@@ -309,7 +313,7 @@ def draw() -> None:
             save_figure(claims_figure(record["claims"]), RESULTS / "ablate" / stem(name))
     compared = rivals()
     save_figure(claims_figure(compared["claims"]), RESULTS / "rivals" / "rivals")
-    save_figure(cost_figure(compared["rows"]), RESULTS / "rivals" / "rivals-cost")
+    save_figure(rivals_figure(compared["rows"]), RESULTS / "rivals" / "rivals-cost")
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]

@@ -21,6 +21,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "rows_of",
         ],
         "rivals": ["ALL_TESTED", "BEST", "FAIR", "PLAIN", "RIVALS", "recorded_rivals"],
-        "tables": ["TITLES", "table_markdown", "table_record"],
+        "tables": ["TITLES", "rows_markdown", "table_markdown", "table_record"],
     },
 )

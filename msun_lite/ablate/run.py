@@ -13,7 +13,7 @@ from msun_lite.ablate.tables import table_markdown, table_record
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, as_word, read_config
 from msun_lite.evaluate import evaluate
 from msun_lite.networks import MSUN
-from msun_lite.results import RunFolder, claims_figure, cost_figure, save_figure
+from msun_lite.results import RunFolder, claims_figure, rivals_figure, save_figure
 from msun_lite.train import train_or_resume
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.files import read_json, write_json, write_text
@@ -101,4 +101,4 @@ def write_table(table: str, runs: dict[str, dict[int, dict]], folder: Path) -> N
     write_text(path.with_suffix(".md"), table_markdown(record))
     save_figure(claims_figure(record["claims"]), path)
     if table == "rivals":
-        save_figure(cost_figure(record["rows"]), path.with_name("rivals-cost"))
+        save_figure(rivals_figure(record["rows"]), path.with_name("rivals-cost"))

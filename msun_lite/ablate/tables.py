@@ -240,7 +240,7 @@ def table_markdown(record: dict, heading: bool = True) -> str:
     if any(row["paper"] for row in record["rows"]):
         notes.append("The paper's rows are those of ResNet-50 on ImageNet.")
     parts = [f"# {TITLES[record['table']]}"] if heading else []
-    parts += [" ".join(notes), _rows_table(record), "\n".join(f"* {claim['sentence']}" for claim in record["claims"])]
+    parts += [" ".join(notes), rows_markdown(record), "\n".join(f"* {claim['sentence']}" for claim in record["claims"])]
     if any(claim["half_interval"] is not None for claim in record["claims"]):
         parts.append(
             "Differences are taken seed by seed. Their ± is half a 95 % interval, from the spread over seeds of all "
@@ -257,10 +257,17 @@ def _mean_note(record: dict) -> str:
     return f"The mean is over {len(record['about']['sizes'])} sizes."
 
 
-def _rows_table(record: dict) -> str:
-    """Return the rows as a table, the paper's numbers under ours."""
+def rows_markdown(record: dict, sizes: Sequence[int] | None = None) -> str:
+    """Return the rows as a table, the paper's numbers under ours.
+
+    Args:
+        record: what `table_record` gives.
+        sizes: those to show; all that the rows have by default.
+    """
     beside = paper_sizes(record["about"]["sizes"]) if record["table"] in ("4", "5") else {}
-    columns = list(record["rows"][0]["values"])
+    columns = [
+        column for column in record["rows"][0]["values"] if sizes is None or column == "mean" or int(column) in sizes
+    ]
     heads = [column if column == "mean" else f"{column} px" for column in columns]
     if beside:
         heads = ["mean", *(f"{size} ({own}) px" for size, own in beside.items())]

@@ -12,7 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "SUBNET_STYLES",
             "accuracy_figure",
             "claims_figure",
-            "cost_figure",
+            "rivals_figure",
             "draw_accuracies",
             "line_style",
             "save_figure",

@@ -89,7 +89,7 @@ FAMILIES = {"Vanilla": "vanilla", "MST": "mst", "RS-Nets": "rs"}
 """How the name of a row begins -> the method whose colour it has; MSUN's is that of all others."""
 
 
-def cost_figure(rows: Sequence[dict]) -> Figure:
+def rivals_figure(rows: Sequence[dict]) -> Figure:
     """Draw mean accuracy against mean FLOPs, a point a row of `tables.table_record`, with the range over seeds.
 
     Open: with the averages of the training; filled: with averages of the size.

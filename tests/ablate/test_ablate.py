@@ -215,7 +215,7 @@ def test_the_open_questions_can_be_trained_and_have_a_table(command, out, tmp_pa
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--table", "7"], "table: expected one of 4, 5, 6, open, beyond, got '7'"),
+        (["--table", "7"], "table: expected one of 4, 5, 6, open, beyond, rivals, got '7'"),
         (["--table", "4", "--seeds", "1,1"], "seeds: expected one or more, each once, got [1, 1]"),
         (["--table", "4", "--seeds", "x"], "seeds: expected"),
         (["--table", "4", "--seeds", "[0,-1]"], "seed: expected at least 0, got -1"),

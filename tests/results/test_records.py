@@ -14,8 +14,10 @@ from experiments.disagreement import compared
 from experiments.disagreement import main as disagreement
 from msun_lite import MSUN
 from msun_lite.ablate.ablations import BEYOND, networks, record_config
+from msun_lite.ablate.rivals import FAIR
+from msun_lite.ablate.tables import BEST
 from msun_lite.analyse.options import STUDIES
-from msun_lite.book.published import analyses
+from msun_lite.book.published import analyses, rivals
 from msun_lite.config import make_config
 from msun_lite.networks.msun import fingerprint
 from msun_lite.networks.pretrained import SHIPPED
@@ -204,6 +206,24 @@ def test_msun_is_within_two_points_of_vanilla_at_the_largest_size_on_scenes():
 def test_the_readme_says_what_msun_costs_at_the_largest_size_on_photographs():
     text = " ".join((tables.ROOT / "README.md").read_text().split())
     assert f"at a cost of {-lead_at_the_largest_size('lite'):.1f} points at the largest" in text
+
+
+def test_the_readme_says_how_the_best_msun_stands_beside_its_rivals():
+    text = " ".join((tables.ROOT / "README.md").read_text().split())
+    rows = {row["row"]: row for row in rivals()["rows"]}
+    best, (mst, rs) = rows[BEST], (rows[name] for name in FAIR if name != BEST)
+    against_mst = next(claim for claim in rivals()["claims"] if claim["claim"] == mst["row"])
+    assert f"The best MSUN is {against_mst['mean']:.1f} points behind" in text
+    assert abs(against_mst["mean"]) < against_mst["half_interval"]  # which three seeds do not decide
+    assert f"takes {100 * (1 - best['mean_flops'] / mst['mean_flops']):.0f} % fewer" in text
+    ahead = {size: mean(mst["values"][size]) - mean(best["values"][size]) for size in best["values"] if size != "mean"}
+    assert all(abs(ahead[size]) < 0.2 for size in ("16", "24", "32"))
+    assert min(ahead[size] for size in ("40", "48", "80", "88", "96")) > 1 > max(ahead[s] for s in ("56", "64", "72"))
+    assert rs["mean_flops"] < mst["mean_flops"] / 2
+    top = {size: max(rows.values(), key=lambda row: mean(row["values"][size]))["row"] for size in ("mean", "112")}
+    assert top == {"mean": mst["row"], "112": rs["row"]}
+    plain = mean(rows["MSUN"]["values"]["mean"])
+    assert mean(rows["MST, averages of the size"]["values"]["mean"]) > plain > mean(rows["MST"]["values"]["mean"])
 
 
 def test_the_routed_stream_is_as_fast_as_the_flops_promise_or_nearly():
