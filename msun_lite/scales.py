@@ -117,7 +117,13 @@ def resample(images: Tensor, size: int, resampling: str) -> Tensor:
         return images
     if images.dtype in (torch.float16, torch.bfloat16):
         return resample(images.float(), size, resampling).to(images.dtype)
-    return F.interpolate(images, (size, size), **RESAMPLINGS[resampling])
+    try:
+        return F.interpolate(images, (size, size), **RESAMPLINGS[resampling])
+    except RuntimeError as error:
+        # CUDA low-passes only as far as a block's shared memory goes: 941 px to 10 is beyond it.
+        if not (images.is_cuda and "interpolation parameters" in str(error)):
+            raise
+        return F.interpolate(images.cpu(), (size, size), **RESAMPLINGS[resampling]).to(images.device)
 
 
 def resize(images: Tensor, size: int, antialias: bool = True) -> Tensor:

@@ -3,7 +3,18 @@ import pytest
 import torch
 from PIL import Image
 
-from msun_lite.scales import check_scales, image_size, pyramid, resize, resize_features, route, served_sizes
+from msun_lite.scales import (
+    RESAMPLINGS,
+    Router,
+    check_scales,
+    image_size,
+    pyramid,
+    resample,
+    resize,
+    resize_features,
+    route,
+    served_sizes,
+)
 from msun_lite.utils.errors import UserError
 
 SCALES = (32, 128, 224)
@@ -92,3 +103,38 @@ def test_pyramid_has_one_square_view_a_scale():
 
 def test_the_size_of_an_image_is_its_shorter_side():
     assert image_size(torch.empty(3, 40, 30)) == 30
+
+
+def test_sizes_can_be_given_to_subnets_outright():
+    assert [route(size, (16, 64, 112), "upto:32,72") for size in (8, 32, 33, 72, 73, 500)] == [16, 16, 64, 64, 112, 112]
+    assert served_sizes(64, (16, 64, 112), "upto:32,72") == range(33, 73)
+
+
+def test_a_native_image_is_fed_at_its_own_size_within_the_range_of_its_subnet():
+    router = Router((16, 64, 112), "upto:32,72", subnet_input="native")
+    assert [router.side(size, 64) for size in (16, 33, 50, 72, 112)] == [33, 33, 50, 72, 72]
+    assert [router.side(size, 16) for size in (4, 16, 20, 40)] == [16, 16, 20, 32]
+    assert [Router((16, 64, 112), subnet_input=way).side(40, 16) for way in ("scale", "largest")] == [16, 112]
+
+
+@pytest.mark.parametrize("resampling", ["antialiased", "bicubic"])
+def test_what_a_gpu_cannot_resize_is_resized_by_the_cpu(monkeypatch, resampling):
+    images, whole = torch.rand(1, 3, 64, 64), torch.nn.functional.interpolate
+    asked = []
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True
+
+        def cpu(self):
+            return self.as_subclass(torch.Tensor)
+
+    def refusing(tensor, *arguments, **options):
+        asked.append(type(tensor))
+        if isinstance(tensor, OnGpu):
+            raise RuntimeError("Provided interpolation parameters can not be handled with current algorithm")
+        return whole(tensor, *arguments, **options)
+
+    monkeypatch.setattr("msun_lite.scales.F.interpolate", refusing)
+    found = resample(images.as_subclass(OnGpu), 2, resampling)
+    assert torch.equal(found.as_subclass(torch.Tensor), whole(images, (2, 2), **RESAMPLINGS[resampling]))
+    assert asked[0] is OnGpu

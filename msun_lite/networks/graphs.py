@@ -126,7 +126,8 @@ def _inputs(network: AtScale) -> tuple[tuple[Tensor, ...], tuple[dict | None, ..
     """Return what a graph is recorded with, images and the place of averages if there are some; what is dynamic."""
     sides, shape = _sides(network.model, network.scale), {0: torch.export.Dim("batch", min=1)}
     if len(sides) > 1:
-        shape |= dict.fromkeys((2, 3), torch.export.Dim("side", min=sides[0], max=sides[-1]))
+        names = {2: "height", 3: "width"}
+        shape |= {axis: torch.export.Dim(name, min=sides[0], max=sides[-1]) for axis, name in names.items()}
     middle = sides[len(sides) // 2]
     images = torch.zeros(2, 3, middle, middle)
     return ((images, torch.tensor([0])), (shape, None)) if network.model.averages else ((images,), (shape,))

@@ -1,0 +1,197 @@
+import copy
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from msun_lite import MSUN
+from msun_lite.export import Exported
+from msun_lite.networks.averages import interpolated
+from msun_lite.networks.counting import parameters
+from msun_lite.per_scale import SizeNorm, norms_of
+from msun_lite.scales import resize
+from msun_lite.utils.errors import CheckpointError, UserError
+
+SCALES = (8, 16, 32)
+SIZES = [8, 12, 16, 20, 24, 28, 32]
+KINDS = {
+    "vanilla": {},
+    "msun": {},
+    "norms per scale": {"norm": "per_scale"},
+    "native": {"norm": "per_scale", "subnet_input": "native", "routing": "upto:12,20"},
+    "private norms": {"private": "norms", "norm": "per_scale", "unify": "native"},
+    "nothing shared": {"unify": "none"},
+}
+
+
+def make(kind="msun", arch="resnet_lite"):
+    torch.manual_seed(0)
+    if kind == "vanilla":
+        return MSUN.vanilla(arch, SCALES[-1], 5).eval()
+    return MSUN.from_backbone(arch, SCALES, num_classes=5, **KINDS[kind]).eval()
+
+
+def batches(count=3, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(4, 3, 32, 32, generator=generator) for _ in range(count)]
+
+
+def by_hand(model, images, size):
+    """Return a copy whose BatchNorms have seen nothing but images of a size, through the subnet that serves them."""
+    found = copy.deepcopy(model)
+    for module in found.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+            module.train()
+    with torch.no_grad():
+        for batch in images:
+            found.forward_at(resize(batch, size), found.router.scale(size))
+    return found.eval()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_each_size_has_the_averages_that_its_own_images_give(kind):
+    model = make(kind)
+    adapted = model.with_averages(batches(), SIZES)
+    for size in SIZES:
+        image = torch.rand(2, 3, size, size)
+        assert torch.equal(adapted(image), by_hand(model, batches(), size)(image))
+
+
+@torch.no_grad()
+def test_the_network_that_is_given_stays_as_it_is():
+    model = make()
+    before = copy.deepcopy(model.state_dict())
+    model.with_averages(batches(), SIZES)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.averages == {}
+
+
+@torch.no_grad()
+def test_an_image_between_two_sizes_has_the_averages_of_the_nearer():
+    adapted = make("vanilla").with_averages(batches(), [8, 32])
+    assert [adapted.router.place(size, 32) for size in (2, 8, 19, 21, 32, 99)] == [0, 0, 0, 1, 1, 1]
+
+
+@torch.no_grad()
+def test_a_share_of_none_changes_nothing_and_of_a_half_mixes():
+    model = make()
+    image = torch.rand(2, 3, 12, 12)
+    assert torch.equal(model.with_averages(batches(), SIZES, share=0.0)(image), model(image))
+    whole, half = (model.with_averages(batches(), SIZES, share=share) for share in (1.0, 0.5))
+    name = "subnets.8.bn1"
+    old = model.get_submodule(name).running_mean
+    expected = (whole.get_submodule(name).running_mean + old) / 2
+    torch.testing.assert_close(half.get_submodule(name).running_mean, expected)
+
+
+@torch.no_grad()
+def test_averages_taken_again_replace_those_that_there_were():
+    once = make().with_averages(batches(), SIZES)
+    other = make().with_averages(batches(seed=2), [8, 32]).with_averages(batches(), SIZES)
+    image = torch.rand(1, 3, 20, 20)
+    assert torch.equal(once(image), other(image))
+    assert once.averages == other.averages
+
+
+@torch.no_grad()
+def test_a_tensor_of_images_is_taken_as_batches():
+    images = torch.cat(batches())
+    image = torch.rand(1, 3, 12, 12)
+    assert torch.equal(make().with_averages(images, SIZES)(image), make().with_averages([images], SIZES)(image))
+
+
+@torch.no_grad()
+def test_numbers_in_the_names_of_layers_are_not_taken_for_scales():
+    torch.manual_seed(0)
+    model = MSUN.from_backbone("vgg_lite", (22, 32), num_classes=5).eval()
+    assert "22" in {name.split(".")[2] for name in norms_of(model) if name.startswith("unified")}
+    adapted = model.with_averages(batches(), [22, 26, 32])
+    for size in (22, 26, 32):
+        image = torch.rand(1, 3, size, size)
+        assert torch.equal(adapted(image), by_hand(model, batches(), size)(image))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@torch.no_grad()
+def test_averages_are_saved_loaded_and_exported(kind, tmp_path):
+    adapted = make(kind).with_averages(batches(), SIZES)
+    images = [torch.rand(3, size, size) for size in (32, 8, 13, 40, 24)]
+    expected = adapted(images)
+    torch.testing.assert_close(torch.cat([adapted(image[None]) for image in images]), expected)
+    adapted.save(tmp_path)
+    loaded = MSUN.from_pretrained(tmp_path)
+    assert torch.equal(loaded(images), expected)
+    assert loaded.averages == adapted.averages
+    exported = Exported(adapted.export(tmp_path / "exported"))
+    torch.testing.assert_close(exported(images), expected)
+
+
+@torch.no_grad()
+def test_averages_are_a_part_of_an_onnx_graph_too(tmp_path):
+    pytest.importorskip("onnxscript")
+    adapted = make("native").with_averages(batches(), SIZES)
+    images = [torch.rand(3, size, size) for size in (32, 8, 13, 40, 24)]
+    exported = Exported(adapted.export(tmp_path / "exported", format="onnx"))
+    torch.testing.assert_close(exported(images), adapted(images), rtol=1e-3, atol=1e-3)
+
+
+def test_weights_with_averages_do_not_load_into_a_network_without(tmp_path):
+    make().with_averages(batches(), SIZES).save(tmp_path)
+    with pytest.raises(CheckpointError, match="made for another model: averages: expected {}, got"):
+        make().load(tmp_path)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_added_is_counted_among_the_parameters(kind):
+    model = make(kind)
+    adapted = model.with_averages(batches(), SIZES)
+    added = sum(
+        2 * norm.num_features * (len(norm.running_mean) - 1)
+        for norm in norms_of(adapted).values()
+        if isinstance(norm, SizeNorm)
+    )
+    assert parameters(adapted) - parameters(model) == added > 0
+
+
+def test_a_scale_that_serves_none_of_the_sizes_has_averages_of_its_own():
+    adapted = make().with_averages(batches(), [8, 10])
+    assert adapted.averages == {8: (8, 10), 16: (16,), 32: (32,)}
+
+
+def test_what_cannot_be_averaged_is_said_in_one_line():
+    with pytest.raises(UserError, match="averages: expected images to take them from, got none"):
+        make().with_averages([], SIZES)
+    with pytest.raises(UserError, match="share: expected"):
+        make().with_averages(batches(), SIZES, share=1.5)
+    with pytest.raises(UserError, match="averages: expected BatchNorm layers, found none"):
+        MSUN.vanilla("resnet_lite_gn", 32, 5).with_averages(batches(), SIZES)
+    with pytest.raises(UserError, match="averages: expected sizes for each of the scales"):
+        make().set_averages({8: (8,)})
+    with pytest.raises(UserError, match="averages: expected a network without averages of sizes"):
+        make().with_averages(batches(), SIZES).set_averages({scale: (scale,) for scale in SCALES})
+
+
+def test_a_norm_that_was_told_no_size_says_so():
+    norm = SizeNorm(nn.BatchNorm2d(4), {8: (8, 12)})
+    with pytest.raises(UserError, match="averages: expected a size"):
+        norm(torch.rand(1, 4, 2, 2))
+
+
+@torch.no_grad()
+def test_between_two_stored_sizes_averages_are_linear_in_the_sizes_logarithm():
+    model = make("vanilla")
+    stored = model.with_averages(batches(), [8, 32])
+    found = interpolated(stored, [8, 16, 24, 32, 40])
+    means = found.get_submodule("subnets.32.bn1").running_mean
+    low, high = stored.get_submodule("subnets.32.bn1").running_mean
+    assert torch.equal(means[0], low)
+    assert torch.equal(means[3], high)
+    assert torch.equal(means[4], high)  # beyond the last
+    torch.testing.assert_close(means[1], (low + high) / 2)
+    torch.testing.assert_close(means[2], torch.lerp(low, high, math.log(3) / math.log(4)))
+    with pytest.raises(UserError, match="averages: expected a network that has some"):
+        interpolated(model, [8, 16])
