@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "measure",
             "refused_native",
         ],
+        "certainty": ["Certainty", "calibration_error", "cascade", "least_entropy", "measure_certainty"],
         "class_names": ["match_classes"],
         "options": ["make_subject_parser"],
         "subjects": ["Subject", "config_of", "find_config", "find_model", "find_subject", "on_data"],
