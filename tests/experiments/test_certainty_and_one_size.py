@@ -1,0 +1,52 @@
+import json
+
+import pytest
+
+from experiments.certainty import THRESHOLDS
+from experiments.certainty import main as certainty
+from experiments.one_size import main as one_size
+from msun_lite.adapt.fixres import PARTS
+from msun_lite.evaluate.__main__ import main as evaluate
+from msun_lite.train.run import train
+
+
+@pytest.fixture
+def runs(tiny, tmp_path):
+    return [str(train(tiny(method=method, out=str(tmp_path / method)))) for method in ("vanilla", "msun")]
+
+
+def measured(run, path):
+    assert evaluate([run, "--device", "cpu", "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
+def test_certainty_is_recorded_of_every_network_and_once(runs, tmp_path, capsys):
+    path = tmp_path / "certainty.json"
+    assert certainty([runs[0], "--json", str(path), "--threads", "1"]) == 0
+    assert certainty([*runs, "--json", str(path), "--threads", "1"]) == 0
+    record = json.loads(path.read_text())
+    assert list(record["networks"]) == ["vanilla", "msun"]
+    assert capsys.readouterr().out.count("vanilla: ") == 1
+    expected = measured(runs[1], tmp_path / "msun.json")
+    found = record["networks"]["msun"]
+    assert {size: found["top1"][size] for size in expected["top1"]} == expected["top1"]
+    assert found["any_subnet"]["mean"] >= expected["routings"]["oracle"]["mean_top1"]
+    assert list(found["cascade"]) == [str(threshold) for threshold in THRESHOLDS]
+    costs = [found["cascade"][str(threshold)]["mean_flops"] for threshold in THRESHOLDS]
+    assert costs == sorted(costs)
+    assert "cascade" not in record["networks"]["vanilla"]
+    assert record["command"].startswith("python experiments/certainty.py ")
+
+
+def test_each_way_to_fit_one_size_is_measured_on_all_test_images(runs, tmp_path):
+    path = tmp_path / "one.json"
+    words = ["--sizes", "8,16", "--images", "20", "--threads", "1", "--json", str(path)]
+    assert one_size([*runs, *words]) == 0
+    record = json.loads(path.read_text())
+    ways = {"as it is", "averages of the size", *(f"FixRes, {part}" for part in PARTS), "averages of the batch", "Tent"}
+    assert all(set(found) == ways for found in record["networks"].values())
+    expected = measured(runs[0], tmp_path / "vanilla.json")["top1"]
+    assert record["networks"]["vanilla"]["as it is"] == {size: expected[size] for size in ("8", "16")}
+    assert {
+        round(20 * value / 100, 6) % 1 for row in record["networks"]["msun"].values() for value in row.values()
+    } == {0}
