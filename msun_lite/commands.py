@@ -3,18 +3,17 @@
     python -m msun_lite                 # lists the commands
     python -m msun_lite train --help    # as python -m msun_lite.train --help
 
-A command's module has a function `run(options, command)`, which gets the options and the command line that gave them.
+A command's module has a function `run(options, command)`, which gets the options and the `CommandLine` that gave them.
 """
 
 import importlib
-import shlex
 import sys
 from dataclasses import dataclass
 from typing import Literal
 
 from msun_lite.config import make_parser
 from msun_lite.networks import ModelOptions
-from msun_lite.utils.cli import OneLineParser, parse
+from msun_lite.utils.cli import CommandLine, OneLineParser, parse
 from msun_lite.utils.errors import UserError, did_you_mean, one_line_errors
 from msun_lite.utils.progress import show
 
@@ -48,8 +47,7 @@ def start(name: str, argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     options = parse(command_parser(name), argv)
     options.pop("config", None)
-    line = shlex.join(["python", "-m", f"msun_lite.{name}", *argv])
-    return importlib.import_module(COMMANDS[name].module).run(options, line) or 0
+    return importlib.import_module(COMMANDS[name].module).run(options, CommandLine(name, argv)) or 0
 
 
 @one_line_errors

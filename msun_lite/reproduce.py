@@ -24,6 +24,7 @@ from msun_lite.config import TrainConfig, command_line
 from msun_lite.methods import COMPARED, METHODS
 from msun_lite.results import NAMES, accuracy_figure, accuracy_table, save_figure, subnet_table
 from msun_lite.train import choose_scales, train_or_resume
+from msun_lite.utils.cli import CommandLine
 from msun_lite.utils.distributed import refuse_several
 from msun_lite.utils.files import write_text
 from msun_lite.utils.progress import note, show
@@ -95,10 +96,10 @@ def _ends(record: dict) -> str:
     return f"{record['top1'][small]:.1f} % at {small} px to {record['top1'][large]:.1f} % at {large} px"
 
 
-def run(options: Namespace, command: str) -> None:
+def run(options: Namespace, command: CommandLine) -> None:
     """Train and compare what the options of the command say."""
     refuse_several("reproduce")
-    chosen = choose_scales(TrainConfig(**options.as_dict()), command)
+    chosen = choose_scales(TrainConfig(**options.as_dict()), command.given)
     reproduce({**options.as_dict(), "scales": chosen.scales, "sizes": chosen.sizes})
 
 

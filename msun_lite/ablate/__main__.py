@@ -25,18 +25,19 @@ from msun_lite.ablate.rivals import ALL_TABLES
 from msun_lite.ablate.run import ablate
 from msun_lite.config import TrainConfig
 from msun_lite.train import choose_scales
+from msun_lite.utils.cli import CommandLine
 from msun_lite.utils.distributed import refuse_several
 from msun_lite.utils.errors import UserError, one_of
 
 
-def run(options: Namespace, command: str) -> None:
+def run(options: Namespace, command: CommandLine) -> None:
     """Train and tabulate what the options of the command say."""
     table, seeds = options.pop("table"), options.pop("seeds")
     one_of("table", table, list(ALL_TABLES))
     if not seeds or len(set(seeds)) < len(seeds):
         raise UserError(f"seeds: expected one or more, each once, got {seeds}")
     refuse_several("ablate")
-    chosen = choose_scales(TrainConfig(**options.as_dict()), command)
+    chosen = choose_scales(TrainConfig(**options.as_dict()), command.given)
     ablate(table, seeds, {**options.as_dict(), "scales": chosen.scales, "sizes": chosen.sizes})
 
 

@@ -26,11 +26,12 @@ from msun_lite.config import (
     TrainConfig,
 )
 from msun_lite.train.run import choose_scales, train
+from msun_lite.utils.cli import CommandLine
 
 
-def run(options: Namespace, command: str) -> None:
+def run(options: Namespace, command: CommandLine) -> None:
     """Train what the options of the command say."""
-    train(choose_scales(TrainConfig(**options.as_dict()), command))
+    train(choose_scales(TrainConfig(**options.as_dict()), command.given))
 
 
 def main(argv: list[str] | None = None) -> int:

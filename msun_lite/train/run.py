@@ -3,9 +3,8 @@
 import contextlib
 import dataclasses
 import os
-import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -317,13 +316,13 @@ def train_or_resume(folder: Path, options: dict, deadline: float | None) -> dict
     return read_json(run.summary) if run.summary.exists() else None
 
 
-def choose_scales(config: TrainConfig, command: str) -> TrainConfig:
-    """Return the options that a command line gave; for a folder of images, with scales that suit their sizes.
+def choose_scales(config: TrainConfig, given: Collection[str]) -> TrainConfig:
+    """Return the options of a command; for a folder of images, with scales that suit their sizes.
 
-    They are as they were where the command line says them, and those of the run where one goes on.
+    They are as they were where they were `given`, the names of options in the command line, and those of the run where
+    one goes on.
     """
-    given = {word[2:].partition("=")[0].replace("-", "_") for word in shlex.split(command) if word.startswith("--")}
-    if given & {"preset", "config", "scales"} or not is_folder(config.data):
+    if {"preset", "config", "scales"} & set(given) or not is_folder(config.data):
         return config
     stored = RunFolder(config.out).config
     if config.resume and stored.exists():

@@ -6,8 +6,9 @@ import io
 import itertools
 import json
 import re
+import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import get_args, get_origin
@@ -21,6 +22,24 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 BACKSLASHES = "YAML takes a backslash as it is without quotes, but as an escape within double ones"
 """What is to know where a Windows path was written into a YAML file."""
+
+
+class CommandLine(str):
+    """A command line as text, which records keep, with the names of the options that it gives.
+
+    Args:
+        name: of the command.
+        words: its arguments.
+    """
+
+    given: frozenset[str]
+
+    def __new__(cls, name: str, words: Sequence[str]) -> "CommandLine":
+        """Join the words as a shell takes them."""
+        line = super().__new__(cls, shlex.join(["python", "-m", f"msun_lite.{name}", *words]))
+        options = (word[2:].partition("=")[0] for word in words if word.startswith("--"))
+        line.given = frozenset(option.replace("-", "_") for option in options)
+        return line
 
 
 class OneLineParser(ArgumentParser):
