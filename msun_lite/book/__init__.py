@@ -8,7 +8,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "architecture_figures": ["Column", "architecture_figure", "cost_figure"],
         "image_figures": ["answer_figure", "averages_figure", "percent_figure", "picture_grid"],
         "lab": ["COMPARED", "NAMES", "begin", "glue"],
-        "published": ["analyses", "photographs", "photographs_by_seed", "results", "rivals", "transfers"],
+        "published": [
+            "analyses",
+            "photographs",
+            "photographs_by_seed",
+            "results",
+            "rivals",
+            "rivals_by_seed",
+            "transfers",
+        ],
+        "rival_figures": ["range_figure"],
         "similarity_figures": [
             "bias_figure",
             "class_space_figure",

@@ -77,7 +77,12 @@ def ablations() -> dict[str, dict]:
 
 def rivals() -> dict:
     """Return the numbers of the table of MSUN and its rivals (`table_record`)."""
-    return table_record("rivals", recorded_rivals(results() / "rivals"))
+    return table_record("rivals", rivals_by_seed())
+
+
+def rivals_by_seed() -> dict[str, dict[int, dict]]:
+    """Return row of that table -> seed -> summary of its run, with what was measured of it for this row."""
+    return recorded_rivals(results() / "rivals")
 
 
 def transfers() -> dict[str, dict]:
