@@ -127,5 +127,5 @@ def test_with_group_norm_an_image_is_seen_alike_in_any_company_in_training_as_in
 
 
 def test_group_norm_cannot_be_private_to_a_scale():
-    with pytest.raises(UserError, match="norm: expected BatchNorm layers in the unified network .*, found none"):
+    with pytest.raises(UserError, match="norm: expected BatchNorm layers to keep per scale, found none"):
         MSUN.from_backbone("resnet_lite_gn", SMALL, norm="per_scale")
