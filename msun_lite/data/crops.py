@@ -66,7 +66,7 @@ class Crops:
             yield to_float(batch.images, self.device, self.normalisation)
 
 
-def unlabelled(folder: Path) -> tuple[FileSource, str]:
+def unlabelled(folder: Path) -> tuple[ImageSource, str]:
     """Return all images below a folder, whatever its folders are, and in words what was left out.
 
     Raises:
