@@ -26,17 +26,12 @@ class ResNetLite(nn.Module):
 
     Args:
         num_classes: length of the logits.
-        widths: channels of the four stages.
         norm_layer: number of channels -> what normalises them after each convolution.
     """
 
-    def __init__(
-        self,
-        num_classes: int = 1000,
-        widths: tuple[int, int, int, int] = (32, 64, 128, 256),
-        norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
-    ):
+    def __init__(self, num_classes: int = 1000, norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d):
         super().__init__()
+        widths = (32, 64, 128, 256)
         self.conv1 = nn.Conv2d(3, widths[0], 7, stride=2, padding=3, bias=False)
         self.bn1 = norm_layer(widths[0])
         self.relu = nn.ReLU(inplace=True)
