@@ -108,27 +108,3 @@ def distillation(logits: Sequence[Tensor], teacher: str = "all") -> Tensor:
             target = torch.stack(above).mean(0).log_softmax(1).detach()
             divergences.append(F.kl_div(part.log_softmax(1), target, reduction="batchmean", log_target=True))
     return torch.stack(divergences).sum()
-
-
-def switchable_distillation(logits: Sequence[Tensor], labels: Tensor, ensemble: Tensor) -> tuple[Tensor, Tensor]:
-    """Return what RS-Nets add to the cross-entropies of the scales (Wang et al., ECCV 2020): two scalars, in nats.
-
-    The ensemble is the mean of all scales' logits with weights softmax(`ensemble`), which are learnt by its own
-    cross-entropy, the first of the scalars; the logits get no gradient from that. The second is the distillation: every
-    scale learns from the ensemble and from each larger scale by the Kullback-Leibler divergence, and what teaches gets
-    no gradient. It is averaged over the S + 1 teachers of S scales, times 2.
-
-    Args:
-        logits: [B, classes] for each scale, the smallest scale first.
-        labels: [B].
-        ensemble: [scales].
-    """
-    singles = torch.stack([part.float() for part in logits])
-    mixed = torch.einsum("s,sbc->bc", ensemble.float().softmax(0), singles.detach())
-    towards = [*singles.detach().log_softmax(2), mixed.detach().log_softmax(1)]
-    divergences = [
-        F.kl_div(part.log_softmax(1), target, reduction="batchmean", log_target=True)
-        for place, part in enumerate(singles)
-        for target in towards[place + 1 :]
-    ]
-    return F.cross_entropy(mixed, labels), 2 / len(towards) * torch.stack(divergences).sum()

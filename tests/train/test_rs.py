@@ -1,11 +1,13 @@
 import json
+import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 
-from msun_lite.losses import switchable_distillation
 from msun_lite.scales import pyramid
 from msun_lite.train.objectives import find_objective
+from msun_lite.train.objectives.rs import switchable_distillation
 from msun_lite.train.run import train
 from msun_lite.train.start import make_model
 from msun_lite.utils.errors import CheckpointError
@@ -94,3 +96,36 @@ def test_native_subnets_see_one_size_of_their_range_a_step_half_of_the_time_thei
     assert set(small) == {8, 9, 10, 11, 12}
     assert set(large) == {13, 14, 15, 16}
     assert 12 < sum(size == 8 for size in small) < 36
+
+
+def divergence(teacher, student):
+    """Return KL(teacher || student) of probabilities, averaged over the images."""
+    return float((teacher * (teacher / student).log()).sum(1).mean())
+
+
+def test_rs_nets_add_the_ensembles_cross_entropy_and_a_distillation_from_it_and_from_each_larger_scale():
+    torch.manual_seed(0)
+    logits, labels, ensemble = list(torch.randn(3, 4, 5)), torch.tensor([0, 1, 2, 3]), torch.tensor([0.3, -1.0, 0.5])
+    weights = [math.exp(value) for value in ensemble]
+    mixed = sum(weight / sum(weights) * part for weight, part in zip(weights, logits, strict=True))
+    small, middle, large, together = (part.softmax(1) for part in (*logits, mixed))
+    pairs = [(together, small), (together, middle), (together, large), (middle, small), (large, small), (large, middle)]
+    entropy, taught = switchable_distillation(logits, labels, ensemble)
+    assert float(entropy) == pytest.approx(float(F.cross_entropy(mixed, labels)))
+    assert float(taught) == pytest.approx(2 / 4 * sum(divergence(*pair) for pair in pairs), rel=1e-5)
+
+
+def test_what_teaches_in_rs_nets_is_not_pulled_and_the_ensemble_learns_from_its_own_cross_entropy_alone():
+    torch.manual_seed(0)
+    logits = [torch.randn(4, 5, requires_grad=True) for _ in range(3)]
+    labels, ensemble = torch.arange(4), torch.zeros(3, requires_grad=True)
+    entropy, taught = switchable_distillation(logits, labels, ensemble)
+    entropy.backward(retain_graph=True)
+    assert ensemble.grad.abs().sum() > 0
+    assert all(part.grad is None for part in logits)
+    ensemble.grad = None
+    taught.backward()
+    assert ensemble.grad is None
+    mixed = torch.stack([part.detach() for part in logits]).mean(0).softmax(1)
+    expected = 2 / 4 * (logits[-1].detach().softmax(1) - mixed) / 4  # the largest is taught by the ensemble alone
+    torch.testing.assert_close(logits[-1].grad, expected)
