@@ -8,12 +8,12 @@ With the largest scale alone it is the ordinary CNN of Eq. 3, F(x) = g(f_N(x_N))
 methods `vanilla` and `mst` train: one class, one way to load, to measure and to explain.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from msun_lite.per_scale import NORMS, at_scale, own_norms, size_norms
+from msun_lite.per_scale import NORMS, at_scale, own_norms
 from msun_lite.scales import SUBNET_INPUTS, Router, check_routing, check_scales, image_size, resize_features
 from msun_lite.shapes import map_shape
 from msun_lite.utils.errors import UserError, one_of
@@ -42,7 +42,6 @@ class MultiScaleUnifiedNetwork(nn.Module):
         subnet_input: what f_i gets, see `scales.SUBNET_INPUTS`.
         private: see `PRIVATE`; `norms` needs `norm` per_scale, and `scales`.
         scales: those of `subnets` by default.
-        averages: scale -> the sizes in pixels for which its BatchNorms have averages of their own, see `SizeNorm`.
 
     Shapes: images [B, 3, H, W] of any size and float type, normalised; features [B, C, h, w] of the shape the largest
     subnet gives at its scale; logits [B, classes], in the weights' type. A call writes nothing into the model but
@@ -60,22 +59,20 @@ class MultiScaleUnifiedNetwork(nn.Module):
         subnet_input: str = "scale",
         private: str = "subnets",
         scales: Sequence[int] | None = None,
-        averages: Mapping[int, Sequence[int]] | None = None,
     ):
         super().__init__()
         self.scales = check_scales(list(scales or subnets), at_least=1)
         check_routing(routing, self.scales)  # refuses an unknown rule now, not at the first image
         check_parts(unify, norm, subnet_input, private)
         self.routing, self.antialias, self.unify, self.norm = routing, antialias, unify, norm
-        self.subnet_input, self.private, self.averages = subnet_input, private, {}
+        self.subnet_input, self.private = subnet_input, private
+        self.averages: dict[int, tuple[int, ...]] = {}  # scale -> the sizes that have a set of averages, see `Router`
         self.subnets = nn.ModuleDict({str(scale): f for scale, f in subnets.items()})
         self.unified = unified
         if norm == "per_scale":
             for shared in (unified, *(subnets.values() if private == "norms" else ())):
                 own_norms(shared, self.scales)
         self.feature_shape = map_shape(self.lower(self.scales[-1]), self.scales[-1])
-        if averages:
-            self.set_averages(averages)
 
     @property
     def router(self) -> Router:
@@ -95,26 +92,6 @@ class MultiScaleUnifiedNetwork(nn.Module):
         if self.norm == "shared" and self.unify != "none" and not self.averages:
             return network
         return at_scale(network, scale, self.router.place(scale, scale) if place is None else place)
-
-    def set_averages(self, averages: Mapping[int, Sequence[int]]) -> None:
-        """Give every BatchNorm a set of averages for each size, all those that it has now.
-
-        Args:
-            averages: scale -> sizes in pixels, rising, for every scale.
-
-        Raises:
-            UserError: if there is no BatchNorm, or it has such sets.
-        """
-        if self.averages:
-            raise UserError(f"averages: expected a network without averages of sizes, got {dict(self.averages)}")
-        sizes = {int(scale): tuple(sizes) for scale, sizes in averages.items()}
-        if list(sizes) != list(self.scales) or not all(sizes.values()):
-            raise UserError(f"averages: expected sizes for each of the scales {list(self.scales)}, got {averages}")
-        own = {scale: sizes if self.private == "norms" else {int(scale): sizes[int(scale)]} for scale in self.subnets}
-        replaced = [size_norms(f, own[scale]) for scale, f in self.subnets.items()]
-        if not sum(replaced) + size_norms(self.unified, sizes):
-            raise UserError("averages: expected BatchNorm layers, found none")
-        self.averages = sizes
 
     def features(self, images: Tensor, scale: int) -> Tensor:
         """Return f_i(x_i) of images [B, 3, side, side] as f_i gets them, resized to the largest scale's map."""
@@ -205,18 +182,6 @@ class MultiScaleUnifiedNetwork(nn.Module):
             return features, dict(zip(views, batches, strict=True))
         served = own if self.unify == "native" else features
         return features, {scale: self.classify(maps, scale) for scale, maps in served.items()}
-
-
-class AtScale(nn.Module):
-    """The part of a model that serves one scale: images [B, 3, side, side] as its subnet gets them -> [B, classes]."""
-
-    def __init__(self, model: nn.Module, scale: int):
-        super().__init__()
-        self.model, self.scale = model, scale
-
-    def forward(self, images: Tensor, place: int | Tensor | None = None) -> Tensor:
-        """Return g(f_i(x_i)), with the averages at a `place`."""
-        return self.model.serve(images, self.scale, place)
 
 
 def check_parts(unify: str, norm: str, subnet_input: str, private: str) -> None:

@@ -85,7 +85,7 @@ def check_routing(routing: str, scales: Sequence[int], rules: Sequence[str] = SI
 
 def _bounds(routing: str) -> list[int]:
     words = routing.removeprefix(UPTO).split(",")
-    return [int(word) for word in words if word.isdecimal()]
+    return [int(word) if word.isdecimal() else 0 for word in words]  # 0 is below every scale: refused
 
 
 def served_sizes(scale: int, scales: Sequence[int], routing: str) -> range:

@@ -247,7 +247,7 @@ def evaluate(
         if routing in SIZE_ROUTINGS:
             model.routing = routing  # whose subnets get them
         crops = _crops(averages, data, config, averaged, device, model.spec["normalisation"], world)
-        model = model.with_averages(crops, sizes)
+        model = model.with_averages(crops, sizes, native=feeding == "native")
         taken = {"averages": {"of": averages, "images": len(crops)}}
     record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding, batch_size)
     return {

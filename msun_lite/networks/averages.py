@@ -12,12 +12,17 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from msun_lite.data import check_sizes
 from msun_lite.model import MultiScaleUnifiedNetwork
-from msun_lite.per_scale import SizeNorm, norms_of
+from msun_lite.networks.size_norm import AVERAGES, set_averages, size_norms_of
+from msun_lite.per_scale import norms_of
 from msun_lite.scales import resize
 from msun_lite.utils.errors import UserError, within
 from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import progress
+
+LEAST = 2
+"""Images that a batch must have: BatchNorm knows no variance of one, where its map is a single pixel."""
 
 Sets = dict[int, tuple[int, ...]]
 """scale -> the sizes that have a set of averages there."""
@@ -26,7 +31,11 @@ Sets = dict[int, tuple[int, ...]]
 @torch.no_grad()
 @full_precision()
 def with_averages(
-    model: MultiScaleUnifiedNetwork, batches: Iterable[Tensor], sizes: Sequence[int], share: float = 1.0
+    model: MultiScaleUnifiedNetwork,
+    batches: Iterable[Tensor],
+    sizes: Sequence[int],
+    share: float = 1.0,
+    native: bool = False,
 ) -> MultiScaleUnifiedNetwork:
     """Return a copy, ready for evaluation, with BatchNorm averages of each size through the subnet that serves it.
 
@@ -36,23 +45,24 @@ def with_averages(
             often as they are asked for.
         sizes: in pixels, rising. A scale that serves none of them gets averages of its own size.
         share: of these averages in the mixture with those that the model has.
+        native: feed a plain CNN the small images as they are, as `forward_native` does.
 
     Raises:
-        UserError: if there are no images or no BatchNorm, or a share outside 0 to 1.
+        UserError: if there are no images or no BatchNorm, a batch of one image, a share outside 0 to 1, sizes that do
+            not rise, or native feeding of several scales.
     """
     within("share", share, least=0, most=1)
+    check_sizes(sizes)
     probe = _with_one_set(model).eval()
-    had = {name: (norm.running_mean.clone(), norm.running_var.clone()) for name, norm in norms_of(probe).items()}
-    sets = _sets(probe, sizes)
     found = copy.deepcopy(probe)
-    found.set_averages(sets)
-    served = [(scale, place, size) for scale, of_scale in sets.items() for place, size in enumerate(of_scale)]
+    set_averages(found, _sets(probe, sizes))
+    norms = size_norms_of(found)
+    served = [(scale, place, size) for scale, own in found.averages.items() for place, size in enumerate(own)]
     for scale, place, size in progress(served, desc="averages", unit="size", leave=False):
-        for name, own in _averages(probe, batches, size, scale).items():
-            norm = found.get_submodule(name)
-            kept = (norm.running_mean, norm.running_var)
-            for averages, value, old in zip(kept, own, had[name], strict=True):
-                averages[norm.firsts[scale] + place] = share * value + (1 - share) * old
+        for layer, own in _averages(probe, batches, size, scale, native).items():
+            for name, value in own.items():
+                kept = getattr(norms[layer], name)[norms[layer].firsts[scale] + place]
+                kept.copy_(share * value + (1 - share) * kept)
     return found
 
 
@@ -62,24 +72,21 @@ def interpolated(model: MultiScaleUnifiedNetwork, sizes: Sequence[int]) -> Multi
     Beyond the first and the last size that a scale has, the averages are those of these.
 
     Raises:
-        UserError: if it has none.
+        UserError: if it has none, or for sizes that do not rise.
     """
     if not model.averages:
         raise UserError("averages: expected a network that has some for each size, see with_averages, got none")
+    check_sizes(sizes)
     found = _with_one_set(model)
-    sets = _sets(found, sizes)
-    found.set_averages(sets)
-    for name, norm in norms_of(found).items():
-        stored = model.get_submodule(name)
+    set_averages(found, _sets(found, sizes))
+    stored = size_norms_of(model)
+    for layer, norm in size_norms_of(found).items():
         for scale, first in norm.firsts.items():
-            for place, size in enumerate(sets[scale]):
+            for place, size in enumerate(found.averages[scale]):
                 below, above, weight = _between(model.averages[scale], size)
-                for averages, known in (
-                    (norm.running_mean, stored.running_mean),
-                    (norm.running_var, stored.running_var),
-                ):
-                    ends = [known[stored.firsts[scale] + end] for end in (below, above)]
-                    averages[first + place] = torch.lerp(*ends, weight)
+                for name in AVERAGES:
+                    known, start = getattr(stored[layer], name), stored[layer].firsts[scale]
+                    getattr(norm, name)[first + place] = torch.lerp(known[start + below], known[start + above], weight)
     return found.eval()
 
 
@@ -103,27 +110,31 @@ def _with_one_set(model: MultiScaleUnifiedNetwork) -> MultiScaleUnifiedNetwork:
     """Return a copy of a network whose BatchNorms have one set of averages each, of several the last one."""
     plain = copy.deepcopy(model)
     plain.averages = {}
-    for name, norm in norms_of(plain).items():
-        if isinstance(norm, SizeNorm):
-            plain.set_submodule(name, norm.with_one_set())
+    for name, norm in size_norms_of(plain).items():
+        plain.set_submodule(name, norm.with_one_set())
     return plain
 
 
 def _averages(
-    probe: MultiScaleUnifiedNetwork, batches: Iterable[Tensor], size: int, scale: int
-) -> dict[str, tuple[Tensor, Tensor]]:
-    """Return mean and variance of what each BatchNorm that serves `scale` gets for images of `size`, by name.
+    probe: MultiScaleUnifiedNetwork, batches: Iterable[Tensor], size: int, scale: int, native: bool
+) -> dict[str, dict[str, Tensor]]:
+    """Return the averages of what each BatchNorm that serves `scale` gets for images of `size`: {layer: {name: [C]}}.
 
     Its batches are normalised by their own averages on the way, as in training.
     """
-    norms = norms_of(probe)
+    norms = {name: norm for name, norm in norms_of(probe).items() if norm.running_mean is not None}
     for norm in norms.values():
         norm.reset_running_stats()
         norm.momentum = None  # a plain average over the batches
         norm.train()
+    seen = 0
     for images in batches:
-        probe.forward_at(resize(images, size, probe.antialias), scale)
-    found = {name: norm for name, norm in norms.items() if norm.num_batches_tracked}
-    if not found:
-        raise UserError("averages: expected images to take them from, got none")
-    return {name: (norm.running_mean.clone(), norm.running_var.clone()) for name, norm in found.items()}
+        if len(images) < LEAST:
+            raise UserError(f"averages: expected batches of at least {LEAST} images, got {len(images)}")
+        small = resize(images, size, probe.antialias)
+        _ = probe.forward_native(small) if native else probe.forward_at(small, scale)
+        seen += len(images)
+    if not seen:
+        raise UserError("averages: expected images, which are gone through once a size, got none")
+    passed = {layer: norm for layer, norm in norms.items() if norm.num_batches_tracked}
+    return {layer: {name: getattr(norm, name) for name in AVERAGES} for layer, norm in passed.items()}

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from msun_lite.networks.msun import MSUN
-from msun_lite.per_scale import SizeNorm, norms_of
+from msun_lite.networks.size_norm import size_norms_of
 from msun_lite.scales import resize_features
 
 SIZES = 13
@@ -41,8 +41,8 @@ class Cost:
 def parameters(model: nn.Module) -> int:
     """Return the number of trainable parameters, and of the averages that BatchNorms have beyond one set each."""
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    norms = [norm for norm in norms_of(model).values() if isinstance(norm, SizeNorm)]
-    return trained + sum(2 * norm.num_features * (len(norm.running_mean) - 1) for norm in norms)
+    sets = [norm.running_mean for norm in size_norms_of(model).values()]
+    return trained + sum(2 * (kept.numel() - kept.shape[1]) for kept in sets)
 
 
 def flops(model: MSUN) -> dict[int, int]:

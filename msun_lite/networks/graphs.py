@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from msun_lite.model import AtScale
 from msun_lite.networks.spec import LATER, sizes_from_json
 from msun_lite.scales import Router, served_sizes
 from msun_lite.utils.errors import CheckpointError, UserError, first_line
@@ -25,6 +24,18 @@ INPUTS = ("images", "place")
 
 TOLERANCE = 1e-3
 """Largest difference between a graph's logits and the model's, relative to the largest logit."""
+
+
+class AtScale(nn.Module):
+    """The part of a model that serves one scale: images [B, 3, side, side] as its subnet gets them -> [B, classes]."""
+
+    def __init__(self, model: nn.Module, scale: int):
+        super().__init__()
+        self.model, self.scale = model, scale
+
+    def forward(self, images: Tensor, place: int | Tensor | None = None) -> Tensor:
+        """Return g(f_i(x_i)), with the averages at a `place`."""
+        return self.model.serve(images, self.scale, place)
 
 
 class Exported:

@@ -2,19 +2,20 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from huggingface_hub import ModelHubMixin
 from torch import Tensor, nn
 
-from msun_lite.model import AtScale, MultiScaleUnifiedNetwork
+from msun_lite.model import MultiScaleUnifiedNetwork
 from msun_lite.networks.averages import with_averages
 from msun_lite.networks.building import Parts, load_state, parts_of_backbone, parts_of_module, start_from
 from msun_lite.networks.factories import is_factory
-from msun_lite.networks.graphs import export
+from msun_lite.networks.graphs import AtScale, export
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.pretrained import find_pretrained, is_downloaded, is_multi_scale, read_safetensors
+from msun_lite.networks.size_norm import set_averages
 from msun_lite.networks.spec import (
     behaviour,
     check_spec,
@@ -49,10 +50,20 @@ class MSUN(
     Args:
         subnets, unified, options: those of `MultiScaleUnifiedNetwork`.
         spec: how the model was made, saved as model.json beside its weights; see `from_backbone`.
+        averages: scale -> the sizes in pixels for which BatchNorms have averages of their own, see `SizeNorm`.
     """
 
-    def __init__(self, subnets: dict[int, nn.Module], unified: nn.Module, spec: dict | None = None, **options):
+    def __init__(
+        self,
+        subnets: dict[int, nn.Module],
+        unified: nn.Module,
+        spec: dict | None = None,
+        averages: Mapping[int, Sequence[int]] | None = None,
+        **options,
+    ):
         super().__init__(subnets, unified, **options)
+        if averages:
+            set_averages(self, averages)
         self._hub_mixin_config = None  # model.json says it all
         self.spec = {**with_default_normalisation(spec or {})}
 
@@ -244,7 +255,9 @@ class MSUN(
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {reason}") from None
         return model.load(folder).eval()
 
-    def with_averages(self, images: Tensor | Iterable[Tensor], sizes: Sequence[int], share: float = 1.0) -> "MSUN":
+    def with_averages(
+        self, images: Tensor | Iterable[Tensor], sizes: Sequence[int], share: float = 1.0, native: bool = False
+    ) -> "MSUN":
         """Return a copy whose BatchNorms have averages of each size, those of the nearest being used; see `averages`.
 
         No weight changes. Such a network is saved, loaded and exported as any other, and `load` reads it into one that
@@ -255,11 +268,15 @@ class MSUN(
                 them, which are gone through once a size. A thousand are enough, two hundred do.
             sizes: in pixels, rising.
             share: of these averages in the mixture with those that the network has.
+            native: feed a plain CNN the small images as they are, as `forward_native` does.
 
         Raises:
-            UserError: if there are no images or no BatchNorm, or a share outside 0 to 1.
+            UserError: if there are no images or no BatchNorm, a batch of one image, a share outside 0 to 1, sizes that
+                do not rise, or native feeding of several scales.
         """
-        return with_averages(self, images.split(BATCH) if isinstance(images, Tensor) else images, sizes, share)
+        if isinstance(images, Tensor):
+            images = images.tensor_split(max(1, round(len(images) / BATCH)))  # of one length or nearly: none of one
+        return with_averages(self, images, sizes, share, native)
 
     def export(self, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
         """Write the model to a new folder, one graph a scale, in single precision, checked against the model itself.

@@ -27,6 +27,19 @@ def test_averages_of_each_size_are_taken_from_training_crops(run, tmp_path):
     assert "averages" not in plain
 
 
+def test_a_network_that_is_fed_natively_has_averages_of_images_fed_so(run, tmp_path, monkeypatch):
+    asked, real = [], MSUN.with_averages
+
+    def noted(*arguments, **options):
+        asked.append(options)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(MSUN, "with_averages", noted)
+    for feeding in ("native", "upsampled"):
+        measured([run, "--feeding", feeding, "--averages", "size"], tmp_path / f"{feeding}.json")
+    assert asked == [{"native": True}, {"native": False}]
+
+
 def test_averages_are_taken_from_a_folder_without_labels(run, photos, tmp_path, capsys):
     words = [run, "--averages", str(photos), "--averages_images", "10"]
     record = measured(words, tmp_path / "folder.json")

@@ -9,7 +9,8 @@ from msun_lite import MSUN
 from msun_lite.export import Exported
 from msun_lite.networks.averages import interpolated
 from msun_lite.networks.counting import parameters
-from msun_lite.per_scale import SizeNorm, norms_of
+from msun_lite.networks.size_norm import SizeNorm, set_averages, size_norms_of
+from msun_lite.per_scale import norms_of
 from msun_lite.scales import resize
 from msun_lite.utils.errors import CheckpointError, UserError
 
@@ -41,7 +42,7 @@ def by_hand(model, images, size):
     """Return a copy whose BatchNorms have seen nothing but images of a size, through the subnet that serves them."""
     found = copy.deepcopy(model)
     for module in found.modules():
-        if isinstance(module, nn.BatchNorm2d):
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
             module.momentum = None
             module.train()
@@ -105,6 +106,48 @@ def test_a_tensor_of_images_is_taken_as_batches():
 
 
 @torch.no_grad()
+def test_a_number_of_images_that_leaves_one_over_is_no_trouble_where_maps_are_single_pixels():
+    model = make("private norms")
+    adapted = model.with_averages(torch.rand(129, 3, 32, 32), [8, 16, 32])
+    assert adapted(torch.rand(1, 3, 8, 8)).isfinite().all()
+
+
+@torch.no_grad()
+def test_a_batchnorm_that_does_more_than_normalise_goes_on_doing_it():
+    torch.manual_seed(0)
+    model = MSUN.vanilla("timm/test_efficientnet", 32, 5).eval()  # its BatchNorms hold the activation
+    classes = {type(norm) for norm in norms_of(model).values()}
+    assert classes - {nn.BatchNorm2d}
+    image = torch.rand(2, 3, 12, 12)
+    assert torch.equal(model.with_averages(batches(), SIZES, share=0.0)(image), model(image))
+    assert torch.equal(model.with_averages(batches(), SIZES)(image), by_hand(model, batches(), 12)(image))
+
+
+@torch.no_grad()
+def test_batchnorms_that_keep_no_averages_stay_as_they_are():
+    model = make("vanilla")
+    without = nn.BatchNorm2d(32, track_running_stats=False).eval()
+    model.subnets["32"].bn1 = without
+    adapted = model.with_averages(batches(), SIZES)
+    assert isinstance(adapted.subnets["32"].bn1, nn.BatchNorm2d)
+    assert adapted(torch.rand(2, 3, 12, 12)).isfinite().all()
+
+
+@torch.no_grad()
+def test_native_averages_are_those_of_images_fed_as_they_are():
+    model = make("vanilla")
+    adapted, expected = model.with_averages(batches(), [16, 32], native=True), copy.deepcopy(model)
+    for norm in norms_of(expected).values():
+        norm.reset_running_stats()
+        norm.momentum = None
+        norm.train()
+    for batch in batches():
+        expected.forward_native(resize(batch, 16))
+    image = torch.rand(2, 3, 16, 16)
+    assert torch.equal(adapted.forward_native(image), expected.eval().forward_native(image))
+
+
+@torch.no_grad()
 def test_numbers_in_the_names_of_layers_are_not_taken_for_scales():
     torch.manual_seed(0)
     model = MSUN.from_backbone("vgg_lite", (22, 32), num_classes=5).eval()
@@ -149,11 +192,7 @@ def test_weights_with_averages_do_not_load_into_a_network_without(tmp_path):
 def test_what_is_added_is_counted_among_the_parameters(kind):
     model = make(kind)
     adapted = model.with_averages(batches(), SIZES)
-    added = sum(
-        2 * norm.num_features * (len(norm.running_mean) - 1)
-        for norm in norms_of(adapted).values()
-        if isinstance(norm, SizeNorm)
-    )
+    added = sum(2 * norm.norm.num_features * (len(norm.running_mean) - 1) for norm in size_norms_of(adapted).values())
     assert parameters(adapted) - parameters(model) == added > 0
 
 
@@ -163,16 +202,25 @@ def test_a_scale_that_serves_none_of_the_sizes_has_averages_of_its_own():
 
 
 def test_what_cannot_be_averaged_is_said_in_one_line():
-    with pytest.raises(UserError, match="averages: expected images to take them from, got none"):
+    with pytest.raises(UserError, match="averages: expected images, which are gone through once a size, got none"):
         make().with_averages([], SIZES)
+    with pytest.raises(UserError, match="averages: expected images, which are gone through once a size, got none"):
+        make().with_averages(iter(batches()), SIZES)  # gone after the first size
+    with pytest.raises(UserError, match="averages: expected batches of at least 2 images, got 1"):
+        make().with_averages(torch.rand(1, 3, 32, 32), SIZES)
+    for sizes in ([32, 16], [16, 16], [0, 16], []):
+        with pytest.raises(UserError, match="sizes: expected rising positive numbers of pixels"):
+            make().with_averages(batches(), sizes)
+    with pytest.raises(UserError, match="feeding: expected a network with one scale for native"):
+        make().with_averages(batches(), SIZES, native=True)
     with pytest.raises(UserError, match="share: expected"):
         make().with_averages(batches(), SIZES, share=1.5)
-    with pytest.raises(UserError, match="averages: expected BatchNorm layers, found none"):
+    with pytest.raises(UserError, match="averages: expected BatchNorm layers that keep averages, found none"):
         MSUN.vanilla("resnet_lite_gn", 32, 5).with_averages(batches(), SIZES)
     with pytest.raises(UserError, match="averages: expected sizes for each of the scales"):
-        make().set_averages({8: (8,)})
+        set_averages(make(), {8: (8,)})
     with pytest.raises(UserError, match="averages: expected a network without averages of sizes"):
-        make().with_averages(batches(), SIZES).set_averages({scale: (scale,) for scale in SCALES})
+        set_averages(make().with_averages(batches(), SIZES), {scale: (scale,) for scale in SCALES})
 
 
 def test_a_norm_that_was_told_no_size_says_so():

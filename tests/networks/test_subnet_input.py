@@ -127,6 +127,8 @@ def test_with_equal_norms_and_images_upsampled_it_computes_what_the_plain_networ
         ({"routing": "upto:20,12"}, "routing: expected upto:"),
         ({"routing": "upto:7,20"}, "routing: expected upto:"),
         ({"routing": "upto:a,b"}, "routing: expected upto:"),
+        ({"routing": "upto:12,x,20"}, "routing: expected upto:"),
+        ({"routing": "upto:12,,20"}, "routing: expected upto:"),
         ({"routing": "up"}, "routing: expected one of nearest, ceil, ratio or upto:SIZES"),
     ],
 )
