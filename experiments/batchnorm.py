@@ -9,48 +9,28 @@ all scales. For each network and each scale this measures the accuracy with the 
 with averages of that scale's training images alone; no weight changes.
 """
 
-import copy
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
-from torch.optim.swa_utils import update_bn
 
-from msun_lite.config import TrainConfig, read_config
-from msun_lite.data.loaders import EpochSampler, TrainView, eval_loader, to_float
+from msun_lite.config import read_config
+from msun_lite.data.crops import Crops
+from msun_lite.data.loaders import eval_loader
 from msun_lite.data.named import load_data
 from msun_lite.evaluate.accuracy import BATCH, measure
 from msun_lite.evaluate.class_names import match_classes
-from msun_lite.model import AtScale
 from msun_lite.networks.msun import MSUN
 from msun_lite.networks.pretrained import find_pretrained
-from msun_lite.scales import resize
 from msun_lite.utils.cli import OneLineParser, parse
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import one_line_errors
 from msun_lite.utils.files import check_output, write_json
-from msun_lite.utils.progress import progress
 
 NETWORKS = ("lite-vanilla", "lite-mst", "lite-msun")
 CPU = torch.device("cpu")
-
-
-def training_batches(config: TrainConfig, view: TrainView, images: int) -> list[Tensor]:
-    """Return about `images` random training crops at the largest scale, in the batches of an epoch never trained."""
-    sampler = EpochSampler(view.source, config.batch_size, config.seed, epoch=config.epochs)
-    keys = list(sampler)[: images // config.batch_size]
-    return [torch.stack([view[key][0] for key in batch]) for batch in progress(keys, desc="crops", leave=False)]
-
-
-def with_statistics_of(model: MSUN, size: int, scale: int, batches: list[Tensor]) -> MSUN:
-    """Return a copy whose BatchNorm averages are those of training images of `size` through the subnet of `scale`."""
-    model = copy.deepcopy(model)
-    images = (to_float(batch, CPU, model.spec["normalisation"]) for batch in batches)
-    update_bn((resize(batch, size, model.antialias) for batch in images), AtScale(model, scale))
-    return model.eval()
 
 
 @one_line_errors
@@ -67,24 +47,23 @@ def main(argv: list[str] | None = None) -> int:
     check_output(options.json)
     models = {run: MSUN.from_pretrained(run) for run in options.runs}
     data = match_classes(load_data(replace(config, cache=False)), *models.values())
-    batches = training_batches(
-        config, TrainView(data.train, config.scales[-1], config.seed, config.crop_min, config.flip), options.images
-    )
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, workers=0)
     top1 = {}
     for run, model in models.items():
         name = Path(run).name
+        crops = Crops(data.train, config, options.images, config.seed, CPU, model.spec["normalisation"], config.epochs)
+        adapted = model.with_averages(crops, config.scales)
         for size in config.scales:
             scale = size if size in model.scales else model.scales[-1]
             mixed = measure(model, loader, [size], CPU)[scale][size]
-            own = measure(with_statistics_of(model, size, scale, batches), loader, [size], CPU)[scale][size]
+            own = measure(adapted, loader, [size], CPU)[scale][size]
             top1.setdefault(name, {})[str(size)] = {"mixed": round(mixed, 2), "own": round(own, 2)}
             print(
                 f"{name} at {size} px: {mixed:.2f} % with the network's averages, {own:.2f} % with its own", flush=True
             )
     record = {
         "command": shlex.join(["python", "experiments/batchnorm.py", *(sys.argv[1:] if argv is None else argv)]),
-        "images": sum(len(batch) for batch in batches),
+        "images": options.images,
         "top1": top1,
         "seed": config.seed,
         "data": data.describe(),

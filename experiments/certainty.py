@@ -7,37 +7,29 @@ subnets also the accuracy by least entropy, by the mean of the probabilities, an
 on until one is sure (RANet's idea), against the FLOPs of all that were asked. Networks that the file has are kept.
 """
 
-import shlex
 import sys
-from dataclasses import replace
-from pathlib import Path
 from statistics import mean
 
-import torch
-
 from msun_lite.config import TrainConfig
+from msun_lite.data.dataset import DataSet
 from msun_lite.data.loaders import eval_loader
-from msun_lite.data.named import load_data
 from msun_lite.evaluate.accuracy import BATCH
 from msun_lite.evaluate.certainty import Certainty, calibration_error, cascade, least_entropy, measure_certainty
-from msun_lite.evaluate.class_names import match_classes
-from msun_lite.evaluate.subjects import config_of, find_model
+from msun_lite.evaluate.records import CPU, networks_parser, record_networks
 from msun_lite.networks.counting import flops_by_size
 from msun_lite.networks.msun import MSUN
-from msun_lite.utils.cli import OneLineParser, parse
-from msun_lite.utils.devices import use_threads
-from msun_lite.utils.environment import environment
+from msun_lite.utils.cli import parse
 from msun_lite.utils.errors import one_line_errors
-from msun_lite.utils.files import check_output, read_json, write_json
 
-CPU = torch.device("cpu")
 THRESHOLDS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.99)
 """Confidences below which a cascade goes on to the next subnet."""
 
 
-def network_record(model: MSUN, config: TrainConfig, certainty: Certainty) -> dict:
+def network_record(model: MSUN, config: TrainConfig, data: DataSet) -> dict:
     """Return what the record says of a network."""
     sizes = config.sizes
+    loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, workers=0)
+    certainty = measure_certainty(model, loader, sizes, CPU)
     served = [model.scales.index(model.router.scale(size)) for size in sizes]
     confidence, correct = (
         [part[place] for part, place in zip(whole, served, strict=True)]
@@ -82,33 +74,9 @@ def _cascade(certainty: Certainty, costs: dict, sizes: list[int], threshold: flo
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = OneLineParser(description="Certainty of networks at every size, and choosing the subnet by it.")
-    parser.add_argument("runs", type=str, nargs="+", help="Run folders, or names of shipped weights, on the same data.")
-    parser.add_argument("--json", type=str, required=True, help="File to write the result to.")
-    parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
-    parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; PyTorch's choice by default.")
-    options = parse(parser, argv)
-    check_output(options.json)
-    use_threads(options.threads)
-    path = Path(options.json)
-    networks = read_json(path)["networks"] if path.exists() else {}
+    options = parse(networks_parser("Certainty of networks at every size, and choosing the subnet by it."), argv)
     words = sys.argv[1:] if argv is None else argv
-    for run in (run for run in options.runs if Path(run).name not in networks):
-        model = MSUN.from_pretrained(run)
-        config = replace(config_of(find_model(run), run), data_root=options.data_root)
-        data = match_classes(load_data(config, train=False), model)
-        loader = eval_loader(data.val, config.test_size, config.crop_ratio, BATCH, workers=0)
-        found = network_record(model, config, measure_certainty(model, loader, config.sizes, CPU))
-        networks[Path(run).name] = found
-        print(f"{run}: {found['top1']['mean']:.2f} %", flush=True)
-        record = {
-            "command": shlex.join(["python", "experiments/certainty.py", *words]),
-            "networks": networks,
-            "seed": config.seed,
-            "data": data.describe(),
-            "env": environment(CPU, "fp32"),
-        }
-        write_json(path, record)
+    record_networks(options, ["experiments/certainty.py", *words], network_record)
     return 0
 
 

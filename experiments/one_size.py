@@ -7,11 +7,9 @@ the last BatchNorm's averages, or both, fitted to test-time crops of training im
 images in a random order, and with the averages of each batch alone. Networks that the file has are kept.
 """
 
-import shlex
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -22,20 +20,14 @@ from msun_lite.config import TrainConfig
 from msun_lite.data.crops import Crops
 from msun_lite.data.dataset import DataSet
 from msun_lite.data.loaders import eval_loader, opened, to_float
-from msun_lite.data.named import load_data
 from msun_lite.data.sources import ImageSource, Subset
 from msun_lite.evaluate.accuracy import BATCH, measure
-from msun_lite.evaluate.class_names import match_classes
-from msun_lite.evaluate.subjects import config_of, find_model
+from msun_lite.evaluate.records import CPU, networks_parser, record_networks
 from msun_lite.networks.msun import MSUN
-from msun_lite.utils.cli import OneLineParser, parse
-from msun_lite.utils.devices import use_threads
-from msun_lite.utils.environment import environment
+from msun_lite.utils.cli import parse
 from msun_lite.utils.errors import one_line_errors
-from msun_lite.utils.files import check_output, read_json, write_json
 from msun_lite.utils.progress import progress
 
-CPU = torch.device("cpu")
 STREAM = 128
 """Images a batch that Tent gets."""
 
@@ -85,34 +77,13 @@ def _streamed(model: MSUN, stream: Labelled, size: int, lr: float) -> float:
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = OneLineParser(description="FixRes and Tent beside averages of the size.")
-    parser.add_argument("runs", type=str, nargs="+", help="Run folders, or names of shipped weights, on the same data.")
-    parser.add_argument("--json", type=str, required=True, help="File to write the result to.")
+    parser = networks_parser("FixRes and Tent beside averages of the size.")
     parser.add_argument("--sizes", type=list[int], default=[16, 40, 64, 112], help="Sizes in pixels.")
     parser.add_argument("--images", type=int, default=2048, help="Training images that are fitted to.")
-    parser.add_argument("--data_root", type=str, default="data", help="Folder of downloaded data sets.")
-    parser.add_argument("--threads", type=int | None, default=None, help="CPU threads; PyTorch's choice by default.")
     options = parse(parser, argv)
-    check_output(options.json)
-    use_threads(options.threads)
-    path = Path(options.json)
-    networks = read_json(path)["networks"] if path.exists() else {}
     words = sys.argv[1:] if argv is None else argv
-    for run in (run for run in options.runs if Path(run).name not in networks):
-        model = MSUN.from_pretrained(run)
-        config = replace(config_of(find_model(run), run), data_root=options.data_root)
-        data = match_classes(load_data(config, train=False), model)
-        networks[Path(run).name] = network_record(model, config, data, options.sizes, options.images)
-        print(f"{run}: {networks[Path(run).name]}", flush=True)
-        record = {
-            "command": shlex.join(["python", "experiments/one_size.py", *words]),
-            "networks": networks,
-            "images": options.images,
-            "seed": config.seed,
-            "data": data.describe(),
-            "env": environment(CPU, "fp32"),
-        }
-        write_json(path, record)
+    measured = partial(network_record, sizes=options.sizes, count=options.images)
+    record_networks(options, ["experiments/one_size.py", *words], measured, images=options.images)
     return 0
 
 

@@ -20,7 +20,7 @@ PRESETS = Path(__file__).parent / "presets"
 
 DEFAULT_PRESET = "quick"
 
-Averages = Literal["scales", "size"]
+Averages = Literal["trained", "size"]
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
@@ -98,9 +98,9 @@ class TrainConfig(ModelOptions, DataOptions):
     """Epochs of linear warm-up from 0.01 x lr; then a cosine goes down to 0.01 x lr."""
     clip_norm: float | None = None
     """Largest norm of the gradient; no clipping by default."""
-    averages: Averages = "scales"
-    """BatchNorm's averages in the end: those of the `scales`, as training has left them; or a set for each of `sizes`
-    (`size`), taken from training crops of that size, saved with the network."""
+    averages: Averages = "trained"
+    """BatchNorm's averages in the end: as `trained`; or a set for each of `sizes` (`size`), taken from training crops
+    of that size, saved with the network."""
     ema: float | None = None
     """Measure and save an exponential moving average of the weights, with this decay a step, not the last ones. It
     begins with a smaller decay, so that short runs do not end with their first weights."""

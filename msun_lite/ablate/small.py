@@ -1,9 +1,9 @@
 """Questions that small networks answer: the methods on other backbones, GroupNorm as a control, one network a size.
 
 What was expected of the control before it was run: a GroupNorm keeps no averages, so that a small image is normalised
-by itself. If BatchNorm's averages are the larger part of the collapse, a Vanilla with GroupNorm falls about as a Vanilla
-with averages of the size does, far less than a plain one; what is left of its fall is lost detail. At the largest size
-it should be a few points behind, as GroupNorm regularises less. MST should have little to gain from averages then.
+by itself. If BatchNorm's averages are the larger part of the collapse, a Vanilla with GroupNorm falls about as one with
+averages of the size does, far less than a plain one; what is left of its fall is lost detail. At the largest size it
+should be a few points behind, as GroupNorm regularises less. MST should have little to gain from averages then.
 """
 
 from msun_lite.ablate.ablations import BEYOND, Ablation

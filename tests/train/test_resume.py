@@ -388,14 +388,6 @@ def test_a_run_that_is_begun_by_the_line_that_would_go_on_is_checked_as_any_new_
     with pytest.raises(UserError, match="warmup_epochs: expected at most as many as epochs, 2, got 3"):
         train(replace(tiny(epochs=2), resume="auto", warmup_epochs=3))
     assert not (tmp_path / "run").exists()
-    line = [
-        "quick-msun",
-        "--dataset",
-        str(photos),
-        "--mode=finetune",
-        "--epochs=2",
-        "--warmup_epochs=3",
-        "--resume=auto",
-    ]
-    assert transfer([*line, "--out", str(tmp_path / "moved")]) == 2
+    line = ["quick-msun", "--mode=finetune", "--epochs=2", "--warmup_epochs=3", "--resume=auto"]
+    assert transfer([*line, "--dataset", str(photos), "--out", str(tmp_path / "moved")]) == 2
     assert "warmup_epochs: expected at most as many as epochs, 2, got 3" in capsys.readouterr().err
