@@ -22,7 +22,7 @@ from jsonargparse import Namespace
 
 from msun_lite.config import TrainConfig, command_line
 from msun_lite.methods import COMPARED, METHODS
-from msun_lite.results import NAMES, accuracy_figure, accuracy_table, save_figure, subnet_table
+from msun_lite.results import NAMES, Summary, accuracy_figure, accuracy_table, save_figure, subnet_table
 from msun_lite.train import choose_scales, train_or_resume
 from msun_lite.utils.cli import CommandLine
 from msun_lite.utils.distributed import refuse_several
@@ -59,7 +59,7 @@ def reproduce(options: dict) -> dict[str, dict]:
     return records
 
 
-def _report(records: dict[str, dict], out: Path) -> None:
+def _report(records: dict[str, Summary], out: Path) -> None:
     """Print the table; write report.md and the figure."""
     named = {NAMES[method]: record for method, record in records.items()}
     first = next(iter(records.values()))
@@ -91,7 +91,7 @@ MSUN's subnets one by one, and the rules that choose among them (`oracle` knows 
     note(f"report: {out / 'report.md'}   figure: {out / 'accuracy.png'}   ({seconds / 60:.1f} minutes)")
 
 
-def _ends(record: dict) -> str:
+def _ends(record: Summary) -> str:
     small, large = str(record["sizes"][0]), str(record["sizes"][-1])
     return f"{record['top1'][small]:.1f} % at {small} px to {record['top1'][large]:.1f} % at {large} px"
 

@@ -30,11 +30,12 @@ from msun_lite.config import TrainConfig, read_config
 from msun_lite.evaluate.accuracy import evaluate
 from msun_lite.networks.msun import MSUN, fingerprint
 from msun_lite.networks.pretrained import SHIPPED
+from msun_lite.results.records import Summary, read_summary
 from msun_lite.results.run_folder import RunFolder
 from msun_lite.transfer.table import read_records, record_name
 from msun_lite.utils.cli import OneLineParser, parse
 from msun_lite.utils.errors import CheckpointError, UserError, one_line_errors
-from msun_lite.utils.files import atomic_write, read_json, write_json
+from msun_lite.utils.files import atomic_write, write_json
 
 
 def ship(run: RunFolder, target: Path) -> None:
@@ -48,7 +49,7 @@ def ship(run: RunFolder, target: Path) -> None:
         shutil.copy(path, target)
 
 
-def shipped_summary(summary: dict, target: Path, config: TrainConfig) -> dict:
+def shipped_summary(summary: Summary, target: Path, config: TrainConfig) -> Summary:
     """Return the run's summary with the accuracy of the shipped weights in place of the run's own."""
     measured = evaluate(MSUN.from_pretrained(target), config, config.routing)
     names = ("top1", "mean_top1", "per_subnet", "routings")
@@ -68,14 +69,14 @@ def add_analysis(analysis: Analysis, record: Path) -> None:
     about = analysis.read()
     if not about:
         raise CheckpointError(f"{analysis.json}: no such analysis")
-    name = read_json(record / "summary.json")["shipped"]["name"]
+    name = read_summary(record / "summary.json")["shipped"]["name"]
     if about["weights"] != fingerprint(MSUN.from_pretrained(SHIPPED / name)):
         raise CheckpointError(f"{analysis.json}: expected the analysis of {name}, got that of other weights")
     for path in (analysis.json, analysis.npz):
         shutil.copy(path, record)
 
 
-def add_run(run: RunFolder, record: Path, summary: dict) -> None:
+def add_run(run: RunFolder, record: Path, summary: Summary) -> None:
     """Make a run's record."""
     record.mkdir(parents=True, exist_ok=True)
     write_json(record / "summary.json", summary)
@@ -93,7 +94,7 @@ def add_ablations(folder: Path, records: Path) -> None:
             raise UserError(f"{path}: expected runs that differ in ablated options or seed, got the like of {twins[0]}")
     for path, name in names.items():
         run = RunFolder(path)
-        add_run(run, records / name, read_json(run.summary))
+        add_run(run, records / name, read_summary(run.summary))
         for tested in ALL_TESTED & {found.name for found in path.iterdir()}:
             shutil.copy(path / tested, records / name)
 
@@ -142,7 +143,7 @@ def main(argv: list[str] | None = None) -> int:
     run = RunFolder(options.run)
     if not run.summary.exists():
         raise CheckpointError(f"{run.path}: expected a finished run, found no summary.json")
-    summary = read_json(run.summary)
+    summary = read_summary(run.summary)
     if options.name is not None:
         ship(run, SHIPPED / options.name)
         config = replace(read_config(run.config), data_root=options.data_root)

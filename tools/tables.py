@@ -20,6 +20,7 @@ from msun_lite.analyse.tables import attention_table, cka_table, resizing_table,
 from msun_lite.book.published import GRIDS, ablations, analyses, beyond, records, results, rivals, transfers
 from msun_lite.results.figures import accuracy_figure, claims_figure, rivals_figure, save_figure
 from msun_lite.results.names import NAMES, RESAMPLING_NAMES
+from msun_lite.results.records import read_measurement, read_summary
 from msun_lite.results.routings import all_routings
 from msun_lite.results.tables import accuracy_table, subnet_table
 from msun_lite.results.words import describe_seeds
@@ -40,7 +41,7 @@ def readme(text: str) -> str:
     text = _replace(text, "transfer", transfer_rows(transfer_record(transfers().values())))
     for grid in GRIDS:
         named = {NAMES[method]: record for method, record in records(grid).items()}
-        shipped = read_json(RESULTS / grid / "msun-seed0" / "summary.json")
+        shipped = read_summary(RESULTS / grid / "msun-seed0" / "summary.json")
         for name, table in (
             (grid, accuracy_table(named, "github")),
             (f"{grid}-subnets", subnet_table(shipped | {"routings": all_routings(shipped)}, "github")),
@@ -62,7 +63,7 @@ def index() -> str:
     """Return the index of all records as Markdown."""
     rows = []
     for path in sorted(path for name in ("summary.json", "native.json", *ALL_TESTED) for path in RESULTS.rglob(name)):
-        r = read_json(path)
+        r = read_summary(path) if path.name == "summary.json" else read_measurement(path)
         name = (path.parent if path.name == "summary.json" else path).relative_to(RESULTS).as_posix()
         data = f"{r['data']['name']} {r['data']['fingerprint']}"
         device = f"{r['env']['device']}, {r['env']['precision']}"

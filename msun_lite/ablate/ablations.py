@@ -8,9 +8,8 @@ from pathlib import Path
 
 from msun_lite.ablate.tables import BASE
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, as_word, make_config
-from msun_lite.results import NAMES, read_summary
+from msun_lite.results import NAMES, Measurement, Summary, read_measurement, read_summary
 from msun_lite.utils.errors import UserError
-from msun_lite.utils.files import read_json
 
 
 def in_a_name(options: dict) -> str:
@@ -186,12 +185,12 @@ def run_name(config: TrainConfig) -> str:
     return "-".join([config.method, *([in_a_name(differing)] if differing else []), f"seed{config.seed}"])
 
 
-def record_config(summary: dict) -> TrainConfig:
+def record_config(summary: Summary) -> TrainConfig:
     """Return the configuration of a run from its summary."""
     return TrainConfig(**summary["config"])
 
 
-def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
+def recorded(folder: Path, table: str) -> dict[str, dict[int, Summary]]:
     """Return the records under a folder that belong to a table: {row: {seed: summary}}, rows without one left out.
 
     A row about testing has the summary of its run, with what was measured so in it.
@@ -199,7 +198,7 @@ def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
     Raises:
         UserError: if two of the records differ in an option that no ablation is about.
     """
-    found: dict[str, dict[int, dict]] = {row: {} for row in TABLES[table]}
+    found: dict[str, dict[int, Summary]] = {row: {} for row in TABLES[table]}
     wanted: dict[str, dict[str, dict]] = {}
     common = None
     for path in sorted(folder.glob("*/summary.json")):
@@ -215,22 +214,22 @@ def recorded(folder: Path, table: str) -> dict[str, dict[int, dict]]:
         for row in (row for row, ablated in rows.items() if ablated == own):
             ablation = TABLES[table][row]
             if (measured := path.with_name(ablation.record)).exists():
-                found[row][config.seed] = as_tested(summary, read_json(measured)) if ablation.tested else summary
+                found[row][config.seed] = as_tested(summary, read_measurement(measured)) if ablation.tested else summary
     return {row: by_seed for row, by_seed in found.items() if by_seed}
 
 
-def as_tested(summary: dict, measured: dict) -> dict:
+def as_tested(summary: Summary, measured: Measurement | Summary) -> Summary:
     """Return the summary of a run with what was measured of it in another test."""
     return summary | {name: measured[name] for name in ("top1", "mean_top1", "per_subnet", "routings", "params")}
 
 
-def networks(folder: Path) -> dict[str, dict[str, dict[int, dict]]]:
+def networks(folder: Path) -> dict[str, dict[str, dict[int, Summary]]]:
     """Return the records under a folder by what the networks have in common: {group: {name: {seed: summary}}}.
 
     The groups are the paper's methods, its Tables V and VI, what it leaves open, and what is beyond it; a record that
     is neither a method's nor an ablation's is left out.
     """
-    found: dict[str, dict[str, dict[int, dict]]] = {group: {} for group in GROUPS}
+    found: dict[str, dict[str, dict[int, Summary]]] = {group: {} for group in GROUPS}
     for path in sorted(folder.glob("*/summary.json")):
         summary = read_summary(path)
         config = record_config(summary)

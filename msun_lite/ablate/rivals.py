@@ -18,8 +18,7 @@ from msun_lite.ablate.ablations import (
 )
 from msun_lite.ablate.tables import BEST
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, make_config
-from msun_lite.results import read_summary
-from msun_lite.utils.files import read_json
+from msun_lite.results import Summary, read_measurement, read_summary
 
 NATIVE_INPUT = {"subnet_input": "native", "random_sizes": True, "routing": "upto:32,72"}
 """Subnets fed at the image's own size, each within a range that is about its scale on the grid of `lite`."""
@@ -71,9 +70,9 @@ ALL_TESTED = TESTED | {one.record for one in RIVALS.values() if one.tested}
 """Files of a run folder with what was measured in another test than that of the training."""
 
 
-def recorded_rivals(folder: Path) -> dict[str, dict[int, dict]]:
+def recorded_rivals(folder: Path) -> dict[str, dict[int, Summary]]:
     """Return the records of the rivals under a folder: {row: {seed: summary}}, rows without one left out."""
-    found: dict[str, dict[int, dict]] = {row: {} for row in RIVALS}
+    found: dict[str, dict[int, Summary]] = {row: {} for row in RIVALS}
     wanted = {row: _learnt(make_config("lite", **one.options)) for row, one in RIVALS.items()}
     for path in sorted(folder.glob("*/summary.json")):
         summary = read_summary(path)
@@ -81,7 +80,7 @@ def recorded_rivals(folder: Path) -> dict[str, dict[int, dict]]:
         for row in (row for row, learnt in wanted.items() if learnt == _learnt(config)):
             rival = RIVALS[row]
             if (measured := path.with_name(rival.record)).exists():
-                found[row][config.seed] = as_tested(summary, read_json(measured)) if rival.tested else summary
+                found[row][config.seed] = as_tested(summary, read_measurement(measured)) if rival.tested else summary
     return {row: by_seed for row, by_seed in found.items() if by_seed}
 
 

@@ -13,10 +13,19 @@ from msun_lite.ablate.tables import table_markdown, table_record
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, as_word, read_config
 from msun_lite.evaluate import evaluate
 from msun_lite.networks import MSUN
-from msun_lite.results import RunFolder, claims_figure, rivals_figure, save_figure
+from msun_lite.results import (
+    Measurement,
+    RunFolder,
+    Summary,
+    claims_figure,
+    read_measurement,
+    read_summary,
+    rivals_figure,
+    save_figure,
+)
 from msun_lite.train import train_or_resume
 from msun_lite.utils.errors import UserError
-from msun_lite.utils.files import read_json, write_json, write_text
+from msun_lite.utils.files import write_json, write_text
 from msun_lite.utils.progress import note, show
 
 
@@ -41,7 +50,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     for row, seed in product(rows.values(), seeds):
         TrainConfig(**row, seed=seed).check()
     stored = stored_runs(out)
-    runs: dict[str, dict[int, dict]] = {row: {} for row in rows}
+    runs: dict[str, dict[int, Summary]] = {row: {} for row in rows}
     for seed in seeds:
         for number, (row, chosen) in enumerate(rows.items(), start=1):
             config = TrainConfig(**chosen, seed=seed)
@@ -58,7 +67,7 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
     return True
 
 
-def _measured(folder: Path, ablation: Ablation, config: TrainConfig) -> dict:
+def _measured(folder: Path, ablation: Ablation, config: TrainConfig) -> Measurement | Summary:
     """Return what was measured of a finished run for a row, now if it has not been."""
     path = folder / ablation.record
     if not path.exists():
@@ -69,7 +78,7 @@ def _measured(folder: Path, ablation: Ablation, config: TrainConfig) -> dict:
             setattr(model, name, ablation.tested[name])
         command = shlex.join(["python", "-m", "msun_lite.evaluate", str(folder), *words])
         write_json(path, {"run": folder.name, **evaluate(model, config, config.routing, **asked), "command": command})
-    return read_json(path)
+    return read_measurement(path) if ablation.tested else read_summary(path)
 
 
 def stored_runs(out: Path) -> dict[Path, TrainConfig]:
@@ -94,7 +103,7 @@ def stem(table: str) -> str:
     return f"table{table}" if table in ROMAN else table
 
 
-def write_table(table: str, runs: dict[str, dict[int, dict]], folder: Path) -> None:
+def write_table(table: str, runs: dict[str, dict[int, Summary]], folder: Path) -> None:
     """Write a table as Markdown, JSON and a figure into `folder`, from runs: {row: {seed: summary}}."""
     record, path = table_record(table, runs), folder / stem(table)
     write_json(path.with_suffix(".json"), record)

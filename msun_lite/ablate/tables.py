@@ -2,14 +2,51 @@
 
 from collections.abc import Sequence
 from statistics import mean
+from typing import NotRequired, TypedDict
 
 from tabulate import tabulate
 
-from msun_lite.results import ARCH_NAMES, DATA_NAMES, Claim, judge_claims, mean_cell, paper, two_standard_errors
+from msun_lite.results import (
+    ARCH_NAMES,
+    DATA_NAMES,
+    Claim,
+    Summary,
+    judge_claims,
+    mean_cell,
+    paper,
+    two_standard_errors,
+)
 from msun_lite.utils.errors import UserError
 
-Summaries = dict[int, dict]
+Summaries = dict[int, Summary]
 """Seed -> summary.json of the run."""
+
+
+class Row(TypedDict):
+    """A network in a table."""
+
+    row: str
+    """What it is called."""
+    seeds: list[int]
+    scales: list[int]
+    params: int
+    values: dict[str, list[float]]
+    """Column -> accuracy of every seed in percent: `mean`, and the sizes shown."""
+    paper: dict[str, float]
+    """Column -> the paper's number, where it has one."""
+    mean_flops: NotRequired[int]
+
+
+class Table(TypedDict):
+    """A table as numbers."""
+
+    table: str
+    about: dict
+    """What all runs have in common, and the seeds."""
+    rows: list[Row]
+    claims: list[dict]
+    """See `judge_claims`."""
+
 
 TITLES = {
     "4": "Table IV: each subnet at every size",
@@ -54,7 +91,7 @@ COMMON = ("arch", "sizes", "epochs", "data")
 """What all runs of a table must have in common; of the rivals all but the epochs."""
 
 
-def table_record(table: str, runs: dict[str, Summaries]) -> dict:
+def table_record(table: str, runs: dict[str, Summaries]) -> Table:
     """Return a table as numbers: rows with the accuracy of every seed, the paper's beside them, and the claims judged.
 
     Args:
@@ -91,7 +128,7 @@ def paper_sizes(sizes: Sequence[int]) -> dict[int, int]:
     return found if len(found) == len(PAPER_SIZES) else {}
 
 
-def _table_4(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
+def _table_4(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
     (summaries,) = runs.values()
     first = next(iter(summaries.values()))
     scales, beside = first["scales"], paper_sizes(first["sizes"])
@@ -120,7 +157,7 @@ def _lead(per_subnet: dict, own: str | int, size: str) -> float:
     return per_subnet[own][size] - max(row[size] for other, row in per_subnet.items() if other != own)
 
 
-def _table_5(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
+def _table_5(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
     rows = []
     for name, summaries in runs.items():
         sizes = next(iter(summaries.values()))["sizes"]
@@ -134,7 +171,7 @@ def _table_5(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     return rows, judge_claims(_claims(rows, CLAIMS["5"]), _least(runs))
 
 
-def _table_6(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
+def _table_6(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
     rows = []
     for name, summaries in runs.items():
         (found,) = paper.rows("VI", method=name)
@@ -143,7 +180,7 @@ def _table_6(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     return rows, judge_claims(_claims(rows, CLAIMS["6"]), _least(runs))
 
 
-def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
+def _table_open(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
     rows = [_ends(name, summaries) for name, summaries in runs.items()]
     if BASE not in runs:
         return rows, []
@@ -157,12 +194,12 @@ def _table_open(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     return rows, [found for part in comparisons for found in judge_claims(_claims(rows, part), _least(runs))]
 
 
-def _table_beyond(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
+def _table_beyond(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
     rows = [_ends(name, summaries) for name, summaries in runs.items()]
     return rows, judge_claims(_claims(rows, [(row["row"], None, row["row"], BASE) for row in rows[1:]]), _least(runs))
 
 
-def _table_rivals(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
+def _table_rivals(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
     rows = []
     for name, summaries in runs.items():
         first = next(iter(summaries.values()))
@@ -174,7 +211,7 @@ def _table_rivals(runs: dict[str, Summaries]) -> tuple[list[dict], list[dict]]:
     return rows, judge_claims(_claims(rows, others), _least(runs))
 
 
-def _ends(name: str, summaries: Summaries, *path: str) -> dict:
+def _ends(name: str, summaries: Summaries, *path: str) -> Row:
     """Return a row with the mean over all sizes, and the smallest and the largest of them."""
     sizes = next(iter(summaries.values()))["sizes"]
     columns = {str(size): _values(summaries, *path, "top1", str(size)) for size in (sizes[0], sizes[-1])}
@@ -201,14 +238,14 @@ def _mean_before(columns: dict[str, float]) -> dict[str, float]:
     return {"mean": round(mean(columns.values()), 3), **columns} if columns else {}
 
 
-def _row(name: str, summaries: Summaries, values: dict[str, list[float]], papers: dict[str, float]) -> dict:
+def _row(name: str, summaries: Summaries, values: dict[str, list[float]], papers: dict[str, float]) -> Row:
     """Return a row of a record: its runs, {column: accuracy of every seed}, and {column: the paper's number}."""
     first = next(iter(summaries.values()))
     runs = {"seeds": list(summaries), "scales": first["scales"], "params": first["params"]}
     return {"row": name, **runs, "values": values, "paper": papers}
 
 
-def _claims(rows: list[dict], comparisons: Sequence[tuple[str, str | None, str, str]]) -> list[Claim]:
+def _claims(rows: list[Row], comparisons: Sequence[tuple[str, str | None, str, str]]) -> list[Claim]:
     """Return the claims about the means of two rows that both have runs, by the seeds that both have."""
     named, found = {row["row"]: row for row in rows}, []
     for text, expected, *names in comparisons:
@@ -223,7 +260,7 @@ def _claims(rows: list[dict], comparisons: Sequence[tuple[str, str | None, str, 
     return found
 
 
-def about_line(record: dict) -> str:
+def about_line(record: Table) -> str:
     """Return what a table was measured on: network, sizes, data, epochs and seeds."""
     about = record["about"]
     arch, data = about["arch"], about["data"]["name"]
@@ -232,7 +269,7 @@ def about_line(record: dict) -> str:
     return f"{arch}, {span}, {data}, {about['epochs']} epochs, {'seeds' if len(about['seeds']) > 1 else 'seed'} {seeds}"
 
 
-def table_markdown(record: dict, heading: bool = True) -> str:
+def table_markdown(record: Table, heading: bool = True) -> str:
     """Return a table as Markdown: the paper's rows under ours, and a sentence on each claim."""
     notes = [f"{about_line(record)}. Top-1 accuracy in percent.", _mean_note(record)]
     if any(len(row["seeds"]) > 1 for row in record["rows"]):
@@ -250,14 +287,14 @@ def table_markdown(record: dict, heading: bool = True) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _mean_note(record: dict) -> str:
+def _mean_note(record: Table) -> str:
     """Return of what the column `mean` is the mean."""
     if record["table"] in ("4", "5") and paper_sizes(record["about"]["sizes"]):
         return "The mean is over the sizes shown; in brackets the paper's sizes."
     return f"The mean is over {len(record['about']['sizes'])} sizes."
 
 
-def rows_markdown(record: dict, sizes: Sequence[int] | None = None) -> str:
+def rows_markdown(record: Table, sizes: Sequence[int] | None = None) -> str:
     """Return the rows as a table, the paper's numbers under ours.
 
     Args:

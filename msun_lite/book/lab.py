@@ -32,11 +32,10 @@ from msun_lite.data import (
 from msun_lite.evaluate import config_of, find_model, match_classes, on_data
 from msun_lite.methods import COMPARED
 from msun_lite.networks import MODEL_FILES, MSUN, SHIPPED, find_pretrained
-from msun_lite.results import NAMES, RunFolder
+from msun_lite.results import NAMES, RunFolder, Summary, read_summary
 from msun_lite.scales import resize
 from msun_lite.utils.devices import pick_device
 from msun_lite.utils.errors import DataError, UserError, did_you_mean
-from msun_lite.utils.files import read_json
 
 SCENES = 400
 """Validation scenes that a chapter draws."""
@@ -285,12 +284,12 @@ def _seen(path: str) -> Path:
     return next((place for place in places if place.is_dir()), given)
 
 
-def _record(folder: Path) -> dict | None:
+def _record(folder: Path) -> Summary | None:
     """Return a run's summary: its own if it has one, or that in the book's records for shipped weights."""
     if folder.parent == SHIPPED:
         family, _, method = folder.name.rpartition("-")
-        return read_json(results() / family / f"{method}-seed0" / "summary.json")
-    return read_json(folder / "summary.json") if (folder / "summary.json").is_file() else None
+        return read_summary(results() / family / f"{method}-seed0" / "summary.json")
+    return read_summary(folder / "summary.json") if (folder / "summary.json").is_file() else None
 
 
 def _config(config: TrainConfig, data: str) -> TrainConfig:

@@ -5,10 +5,9 @@ from pathlib import Path
 from msun_lite.ablate import TABLES, recorded, recorded_rivals, table_record
 from msun_lite.analyse import Analysis
 from msun_lite.methods import COMPARED
-from msun_lite.results import all_routings, average_seeds, read_seeds
+from msun_lite.results import Means, Summary, all_routings, average_seeds, read_seeds, read_summary
 from msun_lite.transfer import read_records
 from msun_lite.utils.errors import UserError
-from msun_lite.utils.files import read_json
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 """The project's folder, if the package is used from a checkout."""
@@ -30,13 +29,13 @@ def results() -> Path:
     return folder
 
 
-def photographs(seed: int = 0) -> dict[str, dict]:
+def photographs(seed: int = 0) -> dict[str, Summary]:
     """Return method -> summary of the published runs on photographs (preset `lite`), with every routing rule."""
-    found = {method: read_json(results() / "lite" / f"{method}-seed{seed}" / "summary.json") for method in COMPARED}
+    found = {method: read_summary(results() / "lite" / f"{method}-seed{seed}" / "summary.json") for method in COMPARED}
     return {method: {**record, "routings": all_routings(record)} for method, record in found.items()}
 
 
-def photographs_by_seed(run: str) -> dict[int, dict]:
+def photographs_by_seed(run: str) -> dict[int, Summary]:
     """Return seed -> summary of a published run on photographs: a method, or an option such as `msun-per_scale`."""
     return read_seeds(results() / "lite", run)
 
@@ -49,12 +48,12 @@ def analyses() -> tuple[dict[str, dict], dict[str, dict]]:
     }
 
 
-def records(grid: str) -> dict[str, dict]:
+def records(grid: str) -> dict[str, Means]:
     """Return method -> mean over the seeds of a set of runs."""
     return {method: average_seeds(read_seeds(results() / grid, method)) for method in COMPARED}
 
 
-def beyond() -> dict[str, dict]:
+def beyond() -> dict[str, Means]:
     """Return the means of the runs of `lite` that go beyond the paper, beside the plain MSUN, by the names shown."""
     names = {
         "MSUN": "msun",
@@ -80,7 +79,7 @@ def rivals() -> dict:
     return table_record("rivals", rivals_by_seed())
 
 
-def rivals_by_seed() -> dict[str, dict[int, dict]]:
+def rivals_by_seed() -> dict[str, dict[int, Summary]]:
     """Return row of that table -> seed -> summary of its run, with what was measured of it for this row."""
     return recorded_rivals(results() / "rivals")
 

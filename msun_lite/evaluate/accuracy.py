@@ -12,7 +12,7 @@ from msun_lite.config import TrainConfig
 from msun_lite.data import Crops, DataSet, eval_loader, load_data, opened, refuse_unreadable, to_float, unlabelled
 from msun_lite.evaluate.class_names import match_classes
 from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
-from msun_lite.results import PerSubnet, by_size, routing_record
+from msun_lite.results import Accuracy, Measurement, PerSubnet, by_size, routing_record
 from msun_lite.scales import ROUTINGS, SIZE_ROUTINGS, resize
 from msun_lite.utils.distributed import ALONE, World
 from msun_lite.utils.environment import environment
@@ -155,7 +155,7 @@ def refused_native(model: MSUN, sizes: Sequence[int]) -> dict[int, str]:
     return refused
 
 
-def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str, feeding: str = "upsampled") -> dict:
+def accuracy_record(model: MSUN, per_subnet: PerSubnet, routing: str, feeding: str = "upsampled") -> Accuracy:
     """Return the accuracy and cost part of summary.json; accuracies in percent, FLOPs of one image.
 
     `routings` has all rules side by side; `top1`, `flops` and their means are those of `routing`.
@@ -222,7 +222,7 @@ def evaluate(
     batch_size: int | None = None,
     averages: str = AS_TRAINED,
     averaged: int = AVERAGED,
-) -> dict:
+) -> Measurement:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
 
     With `averages` the network gets BatchNorm averages of each size first, from `averaged` images: from crops of the

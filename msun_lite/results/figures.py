@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from msun_lite.results.names import NAMES
+from msun_lite.results.records import Accuracy, Means
 from msun_lite.utils.files import atomic_write
 
 _PALETTE = seaborn.color_palette("colorblind")
@@ -29,7 +30,7 @@ STYLE = {
 }
 
 
-def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
+def accuracy_figure(records: dict[str, Accuracy | Means], title: str = "") -> Figure:
     """Draw top-1 accuracy against image size, one line a method (the paper's Fig. 4a).
 
     Args:
@@ -61,7 +62,7 @@ def accuracy_figure(records: dict[str, dict], title: str = "") -> Figure:
         return figure
 
 
-def draw_accuracies(axes: Axes, method: str, record: dict, label: str) -> None:
+def draw_accuracies(axes: Axes, method: str, record: Accuracy | Means, label: str) -> None:
     """Draw a method's accuracy at every size of its record, with a band for the spread over seeds if it has one."""
     sizes = record["sizes"]
     values = [record["top1"][str(size)] for size in sizes]

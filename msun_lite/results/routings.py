@@ -1,5 +1,6 @@
 """Which subnet serves each size under each routing rule, and what accuracy and cost follow."""
 
+from msun_lite.results.records import Accuracy, Routed
 from msun_lite.scales import ROUTINGS, route
 
 PerSubnet = dict[int, dict[int, float]]
@@ -15,14 +16,14 @@ def serving_scales(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
     return {size: route(size, scales, routing) for size in sizes}
 
 
-def read_per_subnet(record: dict) -> PerSubnet:
+def read_per_subnet(record: Accuracy) -> PerSubnet:
     """Return the accuracy of each subnet at each size, as a record has them."""
     return {
         int(scale): {int(size): value for size, value in row.items()} for scale, row in record["per_subnet"].items()
     }
 
 
-def all_routings(record: dict) -> dict[str, dict]:
+def all_routings(record: Accuracy) -> dict[str, Routed]:
     """Return `routings` of a summary.json with every rule there is today.
 
     A rule that the record was made before follows from its `per_subnet`, which is rounded to two decimals.
@@ -38,7 +39,7 @@ def all_routings(record: dict) -> dict[str, dict]:
     }
 
 
-def routing_record(per_subnet: PerSubnet, costs: dict[int, dict[int, int]], routing: str) -> dict:
+def routing_record(per_subnet: PerSubnet, costs: dict[int, dict[int, int]], routing: str) -> Routed:
     """Return what a record says of one routing rule: accuracy, cost and the scale that serves, at each size."""
     served = serving_scales(per_subnet, routing)
     top1 = {size: per_subnet[scale][size] for size, scale in served.items()}

@@ -11,22 +11,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+from msun_lite.results.records import Means, Summary, read_summary
 from msun_lite.results.words import describe_difference
-from msun_lite.utils.files import read_json
 
 
-def read_seeds(folder: Path, run: str) -> dict[int, dict]:
+def read_seeds(folder: Path, run: str) -> dict[int, Summary]:
     """Return seed -> summary of the records of a run: those in `folder` that are called RUN-seedSEED."""
-    found = [read_json(path) for path in folder.glob(f"{run}-seed*/summary.json")]
+    found = [read_summary(path) for path in folder.glob(f"{run}-seed*/summary.json")]
     return {record["seed"]: record for record in sorted(found, key=lambda record: record["seed"])}
 
 
-def average_seeds(by_seed: Mapping[int, dict]) -> dict:
-    """Return the mean of a run's seeds as a record, for the tables and figures that show records.
-
-    `top1` and `mean_top1` are means, and `spread` has the standard deviations under the same sizes and `mean`, None
-    with one seed; `seeds` counts them. Of the rest, what all seeds have in common is kept.
-    """
+def average_seeds(by_seed: Mapping[int, Summary]) -> Means:
+    """Return the mean of a run's seeds, and of the rest what all have in common, for tables and figures of records."""
     records = list(by_seed.values())
     first = records[0]
     accuracies = {size: [one["top1"][size] for one in records] for size in first["top1"]}
@@ -64,7 +60,7 @@ class Lead:
         other: the same of the other run, measured at the same sizes on the same images.
     """
 
-    def __init__(self, one: Mapping[int, dict], other: Mapping[int, dict]):
+    def __init__(self, one: Mapping[int, Summary], other: Mapping[int, Summary]):
         self.pairs = [(one[seed], other[seed]) for seed in one if seed in other]
         first, _ = self.pairs[0]
         self.sizes = list(first["sizes"])

@@ -2,11 +2,12 @@
 
 from tabulate import tabulate
 
+from msun_lite.results.records import Accuracy, Means
 from msun_lite.results.words import seed_count
 from msun_lite.utils.errors import printable
 
 
-def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
+def accuracy_table(records: dict[str, Accuracy | Means], style: str = "simple") -> str:
     """Return one row a record in the layout of Table II: parameters, mean FLOPs, accuracy at each size.
 
     Args:
@@ -26,7 +27,7 @@ def accuracy_table(records: dict[str, dict], style: str = "simple") -> str:
     return styled_table(header, rows, style)
 
 
-def subnet_table(record: dict, style: str = "simple") -> str:
+def subnet_table(record: Accuracy, style: str = "simple") -> str:
     """Return each subnet at each size in the layout of Table IV, then the routing rules."""
     sizes = [str(size) for size in record["sizes"]]
     rows = [

@@ -24,7 +24,7 @@ from msun_lite.data import (
 )
 from msun_lite.evaluate import AVERAGED, check_images, evaluate_on
 from msun_lite.networks import MSUN, can_build, normalisation_line, read_spec, size_grid
-from msun_lite.results import RunFolder, accuracy_table, check_folder, subnet_table
+from msun_lite.results import RunFolder, Summary, accuracy_table, check_folder, read_summary, subnet_table
 from msun_lite.train.metrics import check_packages
 from msun_lite.train.start import GIVEN_MODEL, fit_to_data, make_model, with_model_options
 from msun_lite.train.trainer import Trainer
@@ -261,7 +261,7 @@ def _finish(trainer: Trainer, given: bool) -> None:
         return
     lengthened = _lengthened(folder)
     begun = dataclasses.replace(config, epochs=next(iter(lengthened.values()), config.epochs))
-    summary = {
+    summary: Summary = {
         "method": config.method,
         "arch": config.arch,
         "blocks": config.blocks if config.split is None else None,
@@ -286,7 +286,7 @@ def _finish(trainer: Trainer, given: bool) -> None:
         show(subnet_table(summary))
 
 
-def train_or_resume(folder: Path, options: dict, deadline: float | None) -> dict | None:
+def train_or_resume(folder: Path, options: dict, deadline: float | None) -> Summary | None:
     """Train one of several runs, or go on with it; return its summary, or None when the time is over.
 
     Args:
@@ -313,7 +313,7 @@ def train_or_resume(folder: Path, options: dict, deadline: float | None) -> dict
     except KeyboardInterrupt:
         note(f"or, for all runs, call the same command again to go on in {folder.parent}")
         raise
-    return read_json(run.summary) if run.summary.exists() else None
+    return read_summary(run.summary) if run.summary.exists() else None
 
 
 def choose_scales(config: TrainConfig, given: Collection[str]) -> TrainConfig:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from pathlib import Path
 from statistics import mean
+from typing import TypedDict
 
 from tabulate import tabulate
 
@@ -13,14 +14,13 @@ from msun_lite.results import (
     describe_difference,
     mean_cell,
     paper,
+    read_record,
     signed,
     two_standard_errors,
-    with_config,
 )
 from msun_lite.transfer.options import FREE_ON_RESUME
 from msun_lite.transfer.public_sets import SETS
 from msun_lite.utils.errors import CheckpointError, UserError
-from msun_lite.utils.files import read_json
 
 SETTINGS = {"linear": "linear-probe", "finetune": "fine-tuning"}
 """Mode -> setting, its name in Table III."""
@@ -35,7 +35,38 @@ COMPARED = (("msun", "vanilla"), ("msun", "mst"), ("mst", "vanilla"))
 """Methods whose accuracies are compared."""
 
 
-def read_records(paths: Iterable[Path]) -> list[dict]:
+class Transfer(TypedDict):
+    """A finished transfer's summary.json: what all have; one by features says more of these, see `run`."""
+
+    run: str
+    """Name of the network that was transferred."""
+    weights: str
+    """Hash of its weights."""
+    method: str
+    arch: str
+    scales: list[int]
+    mode: str
+    """`linear` or `finetune`."""
+    size: int
+    """Of the images, in pixels."""
+    routing: str
+    scale: int
+    """Whose subnet serves them."""
+    top1: float
+    """Accuracy on the test images, in percent."""
+    params: int
+    flops: int
+    """Of one image, 2 x multiply-adds."""
+    epochs: int
+    data: dict
+    env: dict
+    seed: int
+    config: dict
+    """The options, see `TransferConfig`."""
+    command: str
+
+
+def read_records(paths: Iterable[Path]) -> list[Transfer]:
     """Return the summaries of finished transfers: run folders, or records (.json).
 
     Raises:
@@ -46,34 +77,31 @@ def read_records(paths: Iterable[Path]) -> list[dict]:
         file = path if path.suffix == ".json" else path / "summary.json"
         if not file.exists():
             raise CheckpointError(f"{path}: expected a finished transfer, found no summary.json")
-        record = read_json(file)
-        if not {"mode", "size", "top1", "scale"} <= record.keys():
-            raise CheckpointError(f"{file}: expected the summary of a transfer, got that of something else")
-        found.append(with_config(record, file))
+        found.append(read_record(file, Transfer))
     if not found:
         raise CheckpointError("expected finished transfers, found none")
     return found
 
 
-def record_name(record: dict) -> str:
+def record_name(record: Transfer) -> str:
     """Return what a record is called: network, data, size, mode, routing where it is not Eq. 6's, seed."""
     routed = record["routing"] if len(record["scales"]) > 1 and record["routing"] != "nearest" else ""
     parts = [record["run"], record["data"]["name"], f"{record['size']}px", record["mode"], routed]
     return "-".join(part for part in (*parts, f"seed{record['seed']}") if part)
 
 
-def title(record: dict) -> str:
+def title(record: Transfer) -> str:
     """Return what the data set of a record is called in Table III, or its own name."""
     name = record["data"]["name"]
     return SETS[name].title if name in SETS else name
 
 
-def column(record: dict) -> tuple[str, int]:
+def column(record: Transfer) -> tuple[str, int]:
     """Return the column of a record: data set and size in pixels."""
     return title(record), record["size"]
 
 
-def transfer_record(records: Sequence[dict]) -> dict:
+def transfer_record(records: Sequence[Transfer]) -> dict:
     """Return Table III as numbers: a row for each mode, network, method and routing.
 
     Returns:
@@ -107,13 +135,13 @@ def transfer_record(records: Sequence[dict]) -> dict:
     return {"columns": [list(one) for one in columns], "rows": ordered, "differences": _differences(ordered, columns)}
 
 
-def _refuse_another(first: dict, second: dict, what: str, part: Callable[[dict], object]) -> None:
+def _refuse_another(first: Transfer, second: Transfer, what: str, part: Callable[[Transfer], object]) -> None:
     """Raise a `UserError` if a part of two records differs that should not."""
     if part(first) != part(second):
         raise UserError(f"expected one {what}, got those of: {first['command']}; and of: {second['command']}")
 
 
-def _options(record: dict) -> dict:
+def _options(record: Transfer) -> dict:
     """Return the options of a record's transfer but its seed and those that change nothing of it."""
     return {name: value for name, value in record["config"].items() if name not in (*FREE_ON_RESUME, "seed")}
 

@@ -23,6 +23,7 @@ from msun_lite.evaluate.__main__ import main as evaluate
 from msun_lite.results import paper
 from msun_lite.train.run import train
 from msun_lite.utils.errors import UserError
+from tests.runs import summary
 from tools.publish import main as publish
 
 SMALL = {"sizes": [8, 32, 56], "scenes_train": 20, "scenes_val": 10, "batch_size": 10, "epochs": 1, "device": "cpu"}
@@ -143,7 +144,7 @@ def test_records_of_other_options_are_no_rows_of_one_table(tmp_path):
     for name, options in (("mst-seed0", {"method": "mst", "epochs": 16}), ("msun-seed0", {"method": "msun"})):
         (tmp_path / name).mkdir()
         config = asdict(make_config("quick", **options))
-        (tmp_path / name / "summary.json").write_text(json.dumps({"config": config}))
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary(config=config)))
     with pytest.raises(UserError, match=r"expected the options of the records beside it, \{'epochs': 16\}, got \{\}"):
         recorded(tmp_path, "6")
 
@@ -161,7 +162,7 @@ def test_records_are_grouped_by_what_they_have_in_common(tmp_path):
     for name, options in chosen.items():
         (tmp_path / name).mkdir()
         config = asdict(make_config("quick", **options))
-        (tmp_path / name / "summary.json").write_text(json.dumps({"config": config}))
+        (tmp_path / name / "summary.json").write_text(json.dumps(summary(config=config)))
     found = {group: {name: list(seeds) for name, seeds in one.items()} for group, one in networks(tmp_path).items()}
     assert found == {
         "the methods": {"Vanilla": [0], "MSUN": [0, 1]},

@@ -5,18 +5,13 @@ import pytest
 from msun_lite.results.seeds import Lead, average_seeds, read_seeds, two_standard_errors
 from msun_lite.results.tables import accuracy_table
 from msun_lite.results.words import describe_points, describe_seeds, describe_sizes, join_words, number_word, seed_count
+from tests import runs
 
 
 def summary(seed, *top1):
     sizes = [8, 16, 24][: len(top1)]
-    return {
-        "seed": seed,
-        "sizes": sizes,
-        "top1": {str(size): value for size, value in zip(sizes, top1, strict=True)},
-        "mean_top1": sum(top1) / len(top1),
-        "data": {"val": 1600},
-        **{"method": "mst", "arch": "resnet18", "scales": sizes, "params": 1, "mean_flops": 2, "epochs": 3},
-    }
+    accuracies = {str(size): value for size, value in zip(sizes, top1, strict=True)}
+    return runs.summary(seed=seed, sizes=sizes, scales=sizes, top1=accuracies, mean_top1=sum(top1) / len(top1))
 
 
 def test_the_records_of_a_run_are_found_by_seed_and_those_of_longer_names_are_not(tmp_path):

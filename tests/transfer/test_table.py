@@ -24,6 +24,8 @@ def record(method, data, size, seed, top1, mode="linear", routing="nearest", arc
         "scale": scales[0],
         "seed": seed,
         "top1": top1,
+        "params": 1,
+        "env": {},
         "flops": 1_000_000_000,
         "epochs": 30,
         "data": {"name": data, "val": 400},

@@ -334,7 +334,7 @@ def test_the_command_assembles_the_table_of_finished_runs(config, tmp_path, caps
     assert main([str(tmp_path / "vanilla"), str(tmp_path / "msun" / "summary.json"), "--table"]) == 0
     assert "photos, 20 px" in capsys.readouterr().out
     (tmp_path / "other.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="expected the summary of a transfer, got that of something else"):
+    with pytest.raises(CheckpointError, match=r"other\.json: expected a transfer with run, found none in it"):
         read_records([tmp_path / "other.json"])
 
 
