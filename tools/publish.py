@@ -23,7 +23,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save
 
 from msun_lite.ablate.ablations import run_name
-from msun_lite.ablate.rivals import ALL_TESTED
+from msun_lite.ablate.compared import ALL_TESTED
 from msun_lite.ablate.run import stored_runs
 from msun_lite.analyse.record import Analysis
 from msun_lite.config import TrainConfig, read_config

@@ -11,13 +11,23 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from msun_lite.ablate.rivals import ALL_TESTED
+from msun_lite.ablate.compared import ALL_TESTED
 from msun_lite.ablate.run import stem
 from msun_lite.ablate.tables import rows_markdown, table_markdown
 from msun_lite.analyse.figures import analysis_figures
 from msun_lite.analyse.options import STUDIES
 from msun_lite.analyse.tables import attention_table, cka_table, resizing_table, space_table
-from msun_lite.book.published import GRIDS, ablations, analyses, beyond, records, results, rivals, transfers
+from msun_lite.book.published import (
+    FOLDERS,
+    GRIDS,
+    ablations,
+    analyses,
+    beyond,
+    comparison,
+    records,
+    results,
+    transfers,
+)
 from msun_lite.results.figures import accuracy_figure, claims_figure, rivals_figure, save_figure
 from msun_lite.results.names import NAMES, RESAMPLING_NAMES
 from msun_lite.results.records import read_measurement, read_summary
@@ -30,6 +40,9 @@ from msun_lite.utils.files import read_json
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = results()
 
+ACCURACIES = ("summary.json", "native.json", "native-averages-size.json", *ALL_TESTED)
+"""Files of a run folder that say what was measured of it."""
+
 RIVAL_SIZES = (16, 32, 64, 88, 112)
 """The sizes that the README shows of the rivals."""
 
@@ -37,7 +50,7 @@ RIVAL_SIZES = (16, 32, 64, 88, 112)
 def readme(text: str) -> str:
     """Return the README with the tables between its markers written anew."""
     text = _replace(text, "beyond", accuracy_table(beyond(), "github"))
-    text = _replace(text, "rivals", rows_markdown(rivals(), RIVAL_SIZES))
+    text = _replace(text, "rivals", rows_markdown(comparison("rivals"), RIVAL_SIZES))
     text = _replace(text, "transfer", transfer_rows(transfer_record(transfers().values())))
     for grid in GRIDS:
         named = {NAMES[method]: record for method, record in records(grid).items()}
@@ -62,7 +75,7 @@ def _replace(text: str, name: str, table: str) -> str:
 def index() -> str:
     """Return the index of all records as Markdown."""
     rows = []
-    for path in sorted(path for name in ("summary.json", "native.json", *ALL_TESTED) for path in RESULTS.rglob(name)):
+    for path in sorted(path for name in ACCURACIES for path in RESULTS.rglob(name)):
         r = read_summary(path) if path.name == "summary.json" else read_measurement(path)
         name = (path.parent if path.name == "summary.json" else path).relative_to(RESULTS).as_posix()
         data = f"{r['data']['name']} {r['data']['fingerprint']}"
@@ -75,7 +88,7 @@ def index() -> str:
     note = (
         "Written by `python tools/tables.py`. One folder a run, with `summary.json` and `metrics.jsonl`. `native.json` "
         "is the same network on small images as they are, not upsampled first; `averages-size.json` is it with "
-        "BatchNorm averages of each size; `antialias-true.json` and "
+        "BatchNorm averages of each size, `native-averages-size.json` both; `antialias-true.json` and "
         "`antialias-false.json` are it on images made small otherwise than in its training. Transfers to other data "
         "sets are in [transfer](transfer)."
     )
@@ -84,9 +97,9 @@ def index() -> str:
 
 def _other_measurements() -> str:
     """Return a table of the records that are no run's: analyses, counts, what was timed."""
-    accuracies, rows = {"summary.json", "native.json", *ALL_TESTED}, []
+    rows = []
     for path in sorted(RESULTS.rglob("*.json")):
-        if path.name in accuracies or path.parent == RESULTS / "transfer":
+        if path.name in ACCURACIES or path.parent == RESULTS / "transfer":
             continue
         record, name = read_json(path), path.relative_to(RESULTS).as_posix()
         studies = [record[study] for study in STUDIES if study in record] or [record]  # an analysis is of several
@@ -122,7 +135,7 @@ def pages() -> dict[Path, str]:
         RESULTS / "architectures.md": architectures(),
         RESULTS / "lite" / "analysis.md": analysis(),
         RESULTS / "transfer" / "README.md": transfer_page(),
-        RESULTS / "rivals" / "rivals.md": table_markdown(rivals()),
+        **{RESULTS / folder / f"{table}.md": table_markdown(comparison(table)) for table, folder in FOLDERS.items()},
         **tables,
     }
 
@@ -312,9 +325,10 @@ def draw() -> None:
     for name, record in ablations().items():
         if record["claims"]:
             save_figure(claims_figure(record["claims"]), RESULTS / "ablate" / stem(name))
-    compared = rivals()
-    save_figure(claims_figure(compared["claims"]), RESULTS / "rivals" / "rivals")
-    save_figure(rivals_figure(compared["rows"]), RESULTS / "rivals" / "rivals-cost")
+    for table, folder in FOLDERS.items():
+        compared = comparison(table)
+        save_figure(claims_figure(compared["claims"]), RESULTS / folder / table)
+        save_figure(rivals_figure(compared["rows"]), RESULTS / folder / f"{table}-cost")
     for grid, data in GRIDS.items():
         runs = records(grid)
         first = runs["vanilla"]

@@ -5,6 +5,8 @@
     python -m msun_lite.ablate --table open --out runs/mine                  # lambda, stems, aliasing
     python -m msun_lite.ablate --table beyond                                # what makes an MSUN better
     python -m msun_lite.ablate --table rivals --preset lite --seeds 0,1,2    # and what else helps
+    python -m msun_lite.ablate --table backbones --data imagenette --crop_ratio 0.875 --epochs 16    # four small CNNs
+    python -m msun_lite.ablate --table controls                              # GroupNorm; a network for each size
 
 A network that several tables share is trained once: runs are looked for in --out by their configuration, whatever their
 folder is called. Finished runs are kept: called again, the command goes on where it stopped. The folder gets a run
@@ -21,7 +23,7 @@ if __name__ == "__main__":  # here, as help and errors in options need not wait 
 
 from jsonargparse import Namespace
 
-from msun_lite.ablate.rivals import ALL_TABLES
+from msun_lite.ablate.compared import ALL_TABLES
 from msun_lite.ablate.run import ablate
 from msun_lite.config import TrainConfig
 from msun_lite.train import choose_scales

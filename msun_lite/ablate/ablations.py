@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import mean
 
 from msun_lite.ablate.tables import BASE
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, as_word, make_config
@@ -27,6 +28,7 @@ class Ablation:
         subnets: number of scales, evenly spaced from the smallest to the largest of the preset's; its own by default.
         tested: attributes of the network, and options of `evaluate`, that differ in testing from the training.
         source: where the paper speaks of it, if in none of Tables IV to VI.
+        each_size: a network for each of the sizes, trained at it alone, in place of one; the last is of the preset's.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Ablation:
     subnets: int | None = None
     tested: dict = field(default_factory=dict)
     source: str = ""
+    each_size: bool = False
 
     @property
     def record(self) -> str:
@@ -49,6 +52,12 @@ class Ablation:
             **self.options,
             "scales": [first + i * (last - first) // (self.subnets - 1) for i in range(self.subnets)],
         }
+
+    def networks(self, scales: Sequence[int], sizes: Sequence[int]) -> list[dict]:
+        """Return the options of each network that the row is made of, for a preset with these scales and sizes."""
+        chosen = self.chosen(scales)
+        smaller = sizes[:-1] if self.each_size else ()
+        return [*({**chosen, "scales": [size], "sizes": [size, sizes[-1]]} for size in smaller), chosen]
 
     def command(self, preset: str, seed: int = 0) -> str:
         """Return the command line that trains it."""
@@ -181,7 +190,7 @@ def _options(preset: str, method: str) -> dict:
 
 def run_name(config: TrainConfig) -> str:
     """Return what the folder of a run is called: its method, the ablated options that differ, its seed."""
-    differing = {name: value for name, value in _ablated(config).items() if name != "method"}
+    differing = {name: value for name, value in difference(config).items() if name in (*ABLATED, "arch")}
     return "-".join([config.method, *([in_a_name(differing)] if differing else []), f"seed{config.seed}"])
 
 
@@ -221,6 +230,26 @@ def recorded(folder: Path, table: str) -> dict[str, dict[int, Summary]]:
 def as_tested(summary: Summary, measured: Measurement | Summary) -> Summary:
     """Return the summary of a run with what was measured of it in another test."""
     return summary | {name: measured[name] for name in ("top1", "mean_top1", "per_subnet", "routings", "params")}
+
+
+def one_per_size(summaries: Sequence[Summary]) -> Summary:
+    """Return the summaries of a network for each size, the largest size's last, as that of one that has them all.
+
+    Its FLOPs are those of the network that serves a size. One summary is returned as it is.
+    """
+    *smaller, last = summaries
+    if not smaller:
+        return last
+    serving = {str(one["sizes"][0]): one for one in smaller} | {str(last["sizes"][-1]): last}
+    top1, flops = ({size: one[name][size] for size, one in serving.items()} for name in ("top1", "flops"))
+    return last | {
+        "scales": [int(size) for size in serving],
+        "top1": top1,
+        "mean_top1": mean(top1.values()),
+        "params": sum(one["params"] for one in serving.values()),
+        "flops": flops,
+        "mean_flops": round(mean(flops.values())),
+    }
 
 
 def networks(folder: Path) -> dict[str, dict[str, dict[int, Summary]]]:

@@ -4,11 +4,11 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
-from msun_lite.ablate.ablations import ROMAN, Ablation, as_tested, run_name
-from msun_lite.ablate.rivals import ALL_TABLES
+from msun_lite.ablate.ablations import ROMAN, Ablation, as_tested, one_per_size, run_name
+from msun_lite.ablate.compared import ALL_TABLES, COMPARISONS
 from msun_lite.ablate.tables import table_markdown, table_record
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, as_word, read_config
 from msun_lite.evaluate import evaluate
@@ -46,21 +46,27 @@ def ablate(table: str, seeds: Sequence[int], options: dict) -> bool:
         raise UserError(f"split: expected none for table 5, whose rows say how many stages, got {options['split']!r}")
     out = Path(options["out"] or f"runs/ablate-{Path(options['preset']).stem}")
     deadline = None if options["max_minutes"] is None else time.monotonic() + 60 * options["max_minutes"]
-    rows = {row: {**options, **ablation.chosen(options["scales"])} for row, ablation in ALL_TABLES[table].items()}
-    for row, seed in product(rows.values(), seeds):
-        TrainConfig(**row, seed=seed).check()
+    rows = {
+        row: [{**options, **chosen} for chosen in ablation.networks(options["scales"], options["sizes"])]
+        for row, ablation in ALL_TABLES[table].items()
+    }
+    for chosen, seed in product(chain.from_iterable(rows.values()), seeds):
+        TrainConfig(**chosen, seed=seed).check()
     stored = stored_runs(out)
     runs: dict[str, dict[int, Summary]] = {row: {} for row in rows}
     for seed in seeds:
-        for number, (row, chosen) in enumerate(rows.items(), start=1):
-            config = TrainConfig(**chosen, seed=seed)
-            folder = next((path for path, one in stored.items() if _same(one, config)), out / run_name(config))
-            note(f"table {table}, seed {seed}, {number} of {len(rows)}: {row}, in {folder}")
-            summary = train_or_resume(folder, {**chosen, "seed": seed}, deadline)
-            if summary is None:
-                note(f"stopped; call the same command again to go on in {out}")
-                return False
-            runs[row][seed] = as_tested(summary, _measured(folder, ALL_TABLES[table][row], config))
+        for number, (row, networks) in enumerate(rows.items(), start=1):
+            found = []
+            for chosen in networks:
+                config = TrainConfig(**chosen, seed=seed)
+                folder = next((path for path, one in stored.items() if _same(one, config)), out / run_name(config))
+                note(f"table {table}, seed {seed}, {number} of {len(rows)}: {row}, in {folder}")
+                summary = train_or_resume(folder, {**chosen, "seed": seed}, deadline)
+                if summary is None:
+                    note(f"stopped; call the same command again to go on in {out}")
+                    return False
+                found.append(as_tested(summary, _measured(folder, ALL_TABLES[table][row], config)))
+            runs[row][seed] = one_per_size(found)
         write_table(table, runs, out)
     written = out / f"{stem(table)}.md"
     show(f"\n{written.read_text(encoding='utf-8')}\ntable: {written}   figure: {written.with_suffix('.png')}")
@@ -109,5 +115,5 @@ def write_table(table: str, runs: dict[str, dict[int, Summary]], folder: Path) -
     write_json(path.with_suffix(".json"), record)
     write_text(path.with_suffix(".md"), table_markdown(record))
     save_figure(claims_figure(record["claims"]), path)
-    if table == "rivals":
-        save_figure(rivals_figure(record["rows"]), path.with_name("rivals-cost"))
+    if table in COMPARISONS:
+        save_figure(rivals_figure(record["rows"]), path.with_name(f"{path.name}-cost"))

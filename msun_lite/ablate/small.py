@@ -7,33 +7,33 @@ should be a few points behind, as GroupNorm regularises less. MST should have li
 """
 
 from msun_lite.ablate.ablations import BEYOND, Ablation
+from msun_lite.ablate.tables import BACKBONES, OF_SIZE, ONE_A_SIZE
 from msun_lite.results import NAMES
 
 METHODS = ("vanilla", "mst", "msun")
-OF_SIZE = {"averages": "size"}
 
-BACKBONES = {
-    "ResNet-lite": "resnet_lite",
-    "DenseNet-lite": "densenet_lite",
-    "VGG-lite": "vgg_lite",
-    "MobileNet-lite": "mobilenet_lite",
+
+def _measured_twice(name: str, options: dict) -> tuple[Ablation, Ablation]:
+    """Return two rows of a network: with the averages of its training, and with averages of each size."""
+    plain = Ablation(name, options, source=BEYOND)
+    return plain, Ablation(f"{name}{OF_SIZE}", options, tested={"averages": "size"}, source=BEYOND)
+
+
+BACKBONE_ROWS = {
+    row.name: row
+    for backbone, arch in BACKBONES.items()
+    for method in METHODS
+    for row in _measured_twice(f"{NAMES[method]}, {backbone}", {"method": method, "arch": arch})
 }
-"""The four backbones at one cost, as the paper has four."""
 
-
-def _rows(backbones: dict[str, str], methods: tuple[str, ...], norms: bool) -> dict[str, Ablation]:
-    """Return a row for each backbone and method, with averages of the size beside where the backbone has `norms`."""
-    tests = (("", {}), (", averages of the size", OF_SIZE)) if norms else (("", {}),)
-    rows = (
-        Ablation(f"{NAMES[method]}, {name}{words}", {"method": method, "arch": arch}, tested=tested, source=BEYOND)
-        for name, arch in backbones.items()
-        for method in methods
-        for words, tested in tests
+CONTROL_ROWS = {
+    row.name: row
+    for row in (
+        *(row for method in METHODS for row in _measured_twice(NAMES[method], {"method": method})),
+        *(
+            Ablation(f"{NAMES[method]}, GroupNorm", {"method": method, "arch": "resnet_lite_gn"}, source=BEYOND)
+            for method in METHODS[:2]
+        ),
+        Ablation(ONE_A_SIZE, {"method": "vanilla"}, each_size=True, source="Fig. 6"),
     )
-    return {row.name: row for row in rows}
-
-
-SIBLINGS = _rows(BACKBONES, METHODS, norms=True)
-CONTROL = _rows({"BatchNorm": "resnet_lite"}, METHODS[:2], norms=True) | _rows(
-    {"GroupNorm": "resnet_lite_gn"}, METHODS[:2], norms=False
-)
+}

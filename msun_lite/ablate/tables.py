@@ -55,6 +55,8 @@ TITLES = {
     "open": "What the paper leaves open",
     "beyond": "Beyond the paper",
     "rivals": "MSUN and its rivals",
+    "backbones": "The methods on four small networks",
+    "controls": "No BatchNorm, and a network for each size",
 }
 
 BASE = "all parts"
@@ -62,6 +64,20 @@ BASE = "all parts"
 
 BEST = "MSUN, native input, trained as lite-plus, averages of the size"
 """The row that the rivals are compared with."""
+
+OF_SIZE = ", averages of the size"
+"""How the name of a row ends whose network has BatchNorm averages of each size."""
+
+BACKBONES = {
+    "ResNet-lite": "resnet_lite",
+    "DenseNet-lite": "densenet_lite",
+    "VGG-lite": "vgg_lite",
+    "MobileNet-lite": "mobilenet_lite",
+}
+"""The four small networks at one cost, as the paper has four."""
+
+ONE_A_SIZE = "one Vanilla a size"
+"""The row of the paper's upper bound (Fig. 6): each image size has a network that was trained at it alone."""
 
 PAPER_SIZES = [32, 64, 96, 128, 160, 192, 224]
 """The sizes of Tables IV and V."""
@@ -84,25 +100,39 @@ CLAIMS = {
         ("sharing the deeper layers loses, with the constraint", "loss", "SNet+UNet+SI", "SNet+SI"),
         ("all parts together gain over MST", "gain", "SNet+UNet+SI", "MST"),
     ),
+    "controls": (
+        ("Vanilla holds better without BatchNorm", "gain", "Vanilla, GroupNorm", "Vanilla"),
+        ("GroupNorm does what averages of the size do", "little", "Vanilla, GroupNorm", f"Vanilla{OF_SIZE}"),
+        ("the same of MST", "little", "MST, GroupNorm", f"MST{OF_SIZE}"),
+        ("a network a size over Vanilla with averages of the size", None, ONE_A_SIZE, f"Vanilla{OF_SIZE}"),
+        ("a network a size over MST with averages of the size", None, ONE_A_SIZE, f"MST{OF_SIZE}"),
+        ("a network a size over MSUN with averages of the size", None, ONE_A_SIZE, f"MSUN{OF_SIZE}"),
+    ),
 }
 """Table -> (what the paper says or its numbers show, see `Claim.expected`, the row, the row it is compared with)."""
 
 COMMON = ("arch", "sizes", "epochs", "data")
-"""What all runs of a table must have in common; of the rivals all but the epochs."""
+"""What all runs of a table must have in common."""
+
+DIFFERENT = {"rivals": "epochs", "backbones": "arch", "controls": "arch"}
+"""Table -> what of these its runs may differ in."""
+
+SEVERAL_ARCHS = {"backbones": "four small networks", "controls": "ResNet-lite"}
+"""Table of several architectures -> what they are called together."""
 
 
 def table_record(table: str, runs: dict[str, Summaries]) -> Table:
     """Return a table as numbers: rows with the accuracy of every seed, the paper's beside them, and the claims judged.
 
     Args:
-        table: 4, 5, 6, open, beyond or rivals.
+        table: a key of `TITLES`.
         runs: row -> its runs, in the table's order; one or more.
 
     Raises:
         UserError: if the runs differ in what all should have in common.
     """
     summaries = [summary for by_seed in runs.values() for summary in by_seed.values()]
-    for name in (name for name in COMMON if (table, name) != ("rivals", "epochs")):
+    for name in (name for name in COMMON if name != DIFFERENT.get(table)):
         if other := [one[name] for one in summaries if one[name] != summaries[0][name]]:
             raise UserError(
                 f"{name}: expected the same in all runs of table {table}, got {summaries[0][name]}, {other[0]}"
@@ -112,8 +142,9 @@ def table_record(table: str, runs: dict[str, Summaries]) -> Table:
     if table == "rivals":
         epochs = sorted({summary["epochs"] for summary in summaries})
         about["epochs"] = " to ".join(map(str, dict.fromkeys([epochs[0], epochs[-1]])))
+    about["arch"] = SEVERAL_ARCHS.get(table, about["arch"])
     made = {"4": _table_4, "5": _table_5, "6": _table_6, "open": _table_open, "beyond": _table_beyond}
-    made |= {"rivals": _table_rivals}
+    made |= {"rivals": _table_rivals, "backbones": _table_backbones, "controls": _table_controls}
     rows, claims = made[table](runs)
     return {"table": table, "about": about, "rows": rows, "claims": claims}
 
@@ -200,15 +231,36 @@ def _table_beyond(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
 
 
 def _table_rivals(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
+    rows = sorted(_whole_rows(runs), key=lambda row: -mean(row["values"]["mean"]))
+    others = [(row["row"], None, row["row"], BEST) for row in rows if row["row"] != BEST]
+    return rows, judge_claims(_claims(rows, others), _least(runs))
+
+
+def _table_backbones(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
+    compared = []
+    for words, expected in (("", "gain"), (OF_SIZE, None)):
+        for backbone in BACKBONES:
+            for one, other in (("MST", "Vanilla"), ("MSUN", "MST")):
+                text = f"{one} over {other}, {backbone}{words}"
+                compared.append((text, expected, f"{one}, {backbone}{words}", f"{other}, {backbone}{words}"))
+    rows = _whole_rows(runs)
+    return rows, judge_claims(_claims(rows, compared), _least(runs))
+
+
+def _table_controls(runs: dict[str, Summaries]) -> tuple[list[Row], list[dict]]:
+    rows = _whole_rows(runs)
+    return rows, judge_claims(_claims(rows, CLAIMS["controls"]), _least(runs))
+
+
+def _whole_rows(runs: dict[str, Summaries]) -> list[Row]:
+    """Return rows with the mean over all sizes, every size, and the cost."""
     rows = []
     for name, summaries in runs.items():
         first = next(iter(summaries.values()))
         columns = {str(size): _values(summaries, "top1", str(size)) for size in first["sizes"]}
         row = _row(name, summaries, {"mean": _values(summaries, "mean_top1"), **columns}, {})
         rows.append({**row, "mean_flops": first["mean_flops"]})
-    rows.sort(key=lambda row: -mean(row["values"]["mean"]))
-    others = [(row["row"], None, row["row"], BEST) for row in rows if row["row"] != BEST]
-    return rows, judge_claims(_claims(rows, others), _least(runs))
+    return rows
 
 
 def _ends(name: str, summaries: Summaries, *path: str) -> Row:

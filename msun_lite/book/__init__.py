@@ -10,11 +10,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "lab": ["COMPARED", "NAMES", "begin", "glue"],
         "published": [
             "analyses",
+            "comparison",
+            "comparison_by_seed",
             "photographs",
             "photographs_by_seed",
             "results",
-            "rivals",
-            "rivals_by_seed",
             "transfers",
         ],
         "rival_figures": ["range_figure"],

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from msun_lite.ablate import TABLES, recorded, recorded_rivals, table_record
+from msun_lite.ablate import TABLES, Table, compared_runs, recorded, table_record
 from msun_lite.analyse import Analysis
 from msun_lite.methods import COMPARED
 from msun_lite.results import Means, Summary, all_routings, average_seeds, read_seeds, read_summary
@@ -68,20 +68,24 @@ def beyond() -> dict[str, Means]:
     return {name: average_seeds(read_seeds(results() / "lite", run)) for name, run in names.items()}
 
 
-def ablations() -> dict[str, dict]:
+def ablations() -> dict[str, Table]:
     """Return table -> its numbers (`table_record`), for those tables of `ablate` that there are records for."""
     found = {table: recorded(results() / "ablate", table) for table in TABLES}
     return {table: table_record(table, runs) for table, runs in found.items() if runs}
 
 
-def rivals() -> dict:
-    """Return the numbers of the table of MSUN and its rivals (`table_record`)."""
-    return table_record("rivals", rivals_by_seed())
+FOLDERS = {"rivals": "rivals", "backbones": "small", "controls": "small"}
+"""Table whose rows are whole configurations -> folder of its records."""
 
 
-def rivals_by_seed() -> dict[str, dict[int, Summary]]:
+def comparison(table: str) -> Table:
+    """Return the numbers of the table of `rivals`, `backbones` or `controls`."""
+    return table_record(table, comparison_by_seed(table))
+
+
+def comparison_by_seed(table: str) -> dict[str, dict[int, Summary]]:
     """Return row of that table -> seed -> summary of its run, with what was measured of it for this row."""
-    return recorded_rivals(results() / "rivals")
+    return compared_runs(results() / FOLDERS[table], table)
 
 
 def transfers() -> dict[str, dict]:

@@ -5,9 +5,10 @@ import pytest
 
 from msun_lite.ablate.__main__ import main
 from msun_lite.ablate.ablations import run_name
-from msun_lite.ablate.rivals import FAIR, LONGER, NATIVE_INPUT, PLUS, RIVALS, recorded_rivals
+from msun_lite.ablate.compared import compared_runs
+from msun_lite.ablate.rivals import FAIR, LONGER, NATIVE_INPUT, PLUS, RIVALS
 from msun_lite.ablate.tables import BEST, table_markdown
-from msun_lite.book.published import results, rivals
+from msun_lite.book.published import comparison, results
 from msun_lite.config import make_config
 from msun_lite.results import rivals_figure
 from msun_lite.train.run import train
@@ -41,7 +42,7 @@ def test_every_rival_has_a_run_folder_of_its_own():
 
 
 def test_every_published_run_of_the_rivals_is_in_a_row_and_every_row_has_two_seeds_or_more():
-    found = recorded_rivals(results() / "rivals")
+    found = compared_runs(results() / "rivals", "rivals")
     assert list(found) == list(RIVALS)
     runs = {path.parent.name for path in (results() / "rivals").glob("*/summary.json")}
     assert sum(len(by_seed) for row, by_seed in found.items() if not RIVALS[row].tested) == len(runs)
@@ -49,14 +50,14 @@ def test_every_published_run_of_the_rivals_is_in_a_row_and_every_row_has_two_see
 
 
 def test_a_row_of_averages_counts_them_and_costs_no_more():
-    rows = {row["row"]: row for row in rivals()["rows"]}
+    rows = {row["row"]: row for row in comparison("rivals")["rows"]}
     plain, with_them = rows["MST"], rows["MST, averages of the size"]
     assert with_them["params"] - plain["params"] == 12 * 2 * 1440  # 13 sets of two numbers a channel in place of one
     assert with_them["mean_flops"] == plain["mean_flops"]
 
 
 def test_the_table_goes_down_by_accuracy_and_says_what_each_row_costs():
-    record = rivals()
+    record = comparison("rivals")
     text = table_markdown(record)
     means = [sum(row["values"]["mean"]) / len(row["seeds"]) for row in record["rows"]]
     assert means == sorted(means, reverse=True)
@@ -66,7 +67,7 @@ def test_the_table_goes_down_by_accuracy_and_says_what_each_row_costs():
 
 
 def test_the_picture_has_a_point_for_every_row():
-    rows = rivals()["rows"]
+    rows = comparison("rivals")["rows"]
     axes = rivals_figure(rows).axes[0]
     assert [text.get_text() for text in axes.texts] == [f"{number}" for number in range(1, len(rows) + 1)]
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from msun_lite.ablate import BEST, FAIR
-from msun_lite.book.published import rivals, rivals_by_seed
+from msun_lite.book.published import comparison, comparison_by_seed
 from msun_lite.book.rival_figures import range_figure
 
 
@@ -24,7 +24,7 @@ def test_two_curves_of_one_method_have_its_colour_and_can_be_told_apart():
 
 
 def test_the_rivals_rows_are_the_means_of_the_runs_by_seed():
-    runs = rivals_by_seed()
+    runs = comparison_by_seed("rivals")
     assert {BEST, *FAIR} <= set(runs)
-    for row in rivals()["rows"]:
+    for row in comparison("rivals")["rows"]:
         assert row["values"]["mean"] == [summary["mean_top1"] for summary in runs[row["row"]].values()]

@@ -17,7 +17,7 @@ from msun_lite.ablate.ablations import BEYOND, networks, record_config
 from msun_lite.ablate.rivals import FAIR
 from msun_lite.ablate.tables import BEST
 from msun_lite.analyse.options import STUDIES
-from msun_lite.book.published import analyses, rivals
+from msun_lite.book.published import analyses, comparison
 from msun_lite.config import make_config
 from msun_lite.networks.msun import fingerprint
 from msun_lite.networks.pretrained import SHIPPED
@@ -210,9 +210,9 @@ def test_the_readme_says_what_msun_costs_at_the_largest_size_on_photographs():
 
 def test_the_readme_says_how_the_best_msun_stands_beside_its_rivals():
     text = " ".join((tables.ROOT / "README.md").read_text().split())
-    rows = {row["row"]: row for row in rivals()["rows"]}
+    rows = {row["row"]: row for row in comparison("rivals")["rows"]}
     best, (mst, rs) = rows[BEST], (rows[name] for name in FAIR if name != BEST)
-    against_mst = next(claim for claim in rivals()["claims"] if claim["claim"] == mst["row"])
+    against_mst = next(claim for claim in comparison("rivals")["claims"] if claim["claim"] == mst["row"])
     assert f"The best MSUN is {against_mst['mean']:.1f} points behind" in text
     assert abs(against_mst["mean"]) < against_mst["half_interval"]  # which three seeds do not decide
     assert f"takes {100 * (1 - best['mean_flops'] / mst['mean_flops']):.0f} % fewer" in text
