@@ -71,6 +71,26 @@ def _overview() -> str:
     )
 
 
+def make_predict_parser(prog: str, summary: str) -> OneLineParser:
+    """Return the parser of `predict`."""
+    parser = OneLineParser(prog=prog, description=summary)
+    parser.add_argument("--config", action="config", help="YAML file of options.")
+    run_help = "Run folder or its best, shipped weights (lite-plus ...), or a saved, transferred or Hub model."
+    parser.add_argument("run", type=str, help=run_help)
+    parser.add_argument("images", type=str, nargs="+", help="Images, folders of images, or patterns such as 'a/*.png'.")
+    group = parser.add_argument_group("answers")
+    group.add_argument("--top", type=int | None, default=None, help="Classes to name; 5 by default, if there are.")
+    crop_help = "Side of the central square that is looked at, as a part of the shorter side; the run's by default."
+    group.add_argument("--crop_ratio", type=float | None, default=None, help=crop_help)
+    group.add_argument("--csv", type=str | None, default=None, help="File for a table, a line an image.")
+    group.add_argument("--json", type=str | None, default=None, help="File for the same as JSON.")
+    group = parser.add_argument_group("device and processes")
+    group.add_argument("--device", type=str, default="auto", help="auto, cpu, cuda ...")
+    group.add_argument("--workers", type=int, default=0, help="Processes that read images.")
+    group.add_argument("--threads", type=int | None, default=None, help="CPU threads; PyTorch's choice by default.")
+    return parser
+
+
 def make_reproduce_parser(prog: str, summary: str) -> OneLineParser:
     """Return the parser of `reproduce`."""
     parser = make_parser(prog, summary, skip={"method", "resume", "out"})
@@ -121,6 +141,11 @@ COMMANDS = {
         "Measure a trained network's accuracy at every image size.",
         "msun_lite.evaluate.__main__",
         "msun_lite.evaluate.options:make_evaluate_parser",
+    ),
+    "predict": Command(
+        "Say what is on photographs, each looked at in its own size.",
+        "msun_lite.predict",
+        "msun_lite.commands:make_predict_parser",
     ),
     "reproduce": Command(
         "Train Vanilla, MST and MSUN with the same options and compare them.",

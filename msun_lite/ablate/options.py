@@ -13,6 +13,7 @@ def make_ablate_parser(prog: str, summary: str) -> OneLineParser:
     group = parser.add_argument_group("tables")
     out_help = "Folder for all runs and tables; runs/ablate-PRESET by default. Nothing is written outside it but data."
     group.add_argument("--out", type=str | None, default=None, help=out_help)
-    group.add_argument("--table", type=str, required=True, help="4, 5, 6, open, beyond (the paper), rivals, backbones or controls.")
+    table_help = "4, 5, 6, open, beyond (the paper), rivals, backbones or controls."
+    group.add_argument("--table", type=str, required=True, help=table_help)
     group.add_argument("--seeds", type=list[int], default=[0], help="Seeds of the trainings, as 0,1,2.")
     return parser

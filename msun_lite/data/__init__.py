@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "class_folders": ["images_below", "skipped_files"],
         "crops": ["Crops", "unlabelled"],
         "dataset": ["BadImages", "DataSet", "refuse_unreadable"],
         "fetching": ["OfficialFile", "fetch_file", "install", "unpack_file"],

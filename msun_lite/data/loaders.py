@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 
@@ -171,14 +171,16 @@ def eval_loader(
     return make_loader(EvalView(source, size, crop_ratio), workers, device.type, batch_size=batch_size)
 
 
-def make_loader(view: Dataset, workers: int, device: str, **kwargs) -> DataLoader:
+def make_loader(
+    view: Dataset, workers: int, device: str, collate_fn: Callable[[list], object] = collate, **kwargs
+) -> DataLoader:
     """Return a loader of `Batch`es for a kind of device, prepared by so many processes; `kwargs` are PyTorch's."""
     # The generator of its own keeps the loader from drawing on the global one, which a checkpoint restores.
     generator = torch.Generator().manual_seed(0)
     return _Loader(
         view,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=collate_fn,
         generator=generator,
         pin_memory=device == "cuda",
         worker_init_fn=_prepare_worker,
