@@ -2,6 +2,8 @@ import json
 
 import pytest
 
+from experiments.averages import SHARES
+from experiments.averages import main as averages
 from experiments.batchnorm import main as batchnorm
 from experiments.certainty import THRESHOLDS
 from experiments.certainty import main as certainty
@@ -63,3 +65,17 @@ def test_own_statistics_are_averages_of_each_scales_size(runs, tmp_path):
         words = ["--averages", "size", "--averages_images", "20"]
         own = measured(run, tmp_path / "own.json", *words)["top1"]
         assert record["top1"][name] == {size: {"mixed": mixed[size], "own": own[size]} for size in ("8", "16")}
+
+
+def test_what_averages_need_is_measured_with_the_same_averages_as_evaluate_takes(runs, tmp_path, monkeypatch):
+    monkeypatch.setattr("experiments.averages.COUNTS", (8, 20))
+    path = tmp_path / "averages.json"
+    assert averages([*runs, "--few", "8", "--json", str(path), "--threads", "1"]) == 0
+    for run, name in zip(runs, ("vanilla", "msun"), strict=True):
+        found = json.loads(path.read_text())["networks"][name]
+        plain = measured(run, tmp_path / "plain.json")["top1"]
+        own = measured(run, tmp_path / "own.json", "--averages", "size", "--averages_images", "20")["top1"]
+        assert {size: found["as trained"][size] for size in plain} == plain
+        assert {size: found["images"]["20"][size] for size in own} == own
+        assert list(found["share"]) == [str(share) for share in SHARES]
+        assert found["stored"]["2"]["8"] == own["8"]  # a stored size is not interpolated
