@@ -23,45 +23,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
-from itertools import groupby
 from pathlib import Path
 
 import torch
 from jsonargparse import Namespace
-from torch import Tensor
-from torch.utils.data import Dataset
-from torchvision.transforms import v2
 
 from msun_lite.config import TrainConfig
-from msun_lite.data import (
-    CLASS_NAMES,
-    EvalView,
-    FileSource,
-    UnreadableImage,
-    images_below,
-    make_loader,
-    opened,
-    skipped_files,
-    to_float,
-)
-from msun_lite.evaluate import find_model
+from msun_lite.data import CLASS_NAMES, FileSource, images_below, skipped_files
+from msun_lite.evaluate import answers, find_model
 from msun_lite.networks import MSUN
 from msun_lite.utils.devices import pick_device, use_threads
 from msun_lite.utils.distributed import refuse_several
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import DataError, printable, within
 from msun_lite.utils.files import atomic_write, check_output, write_json
-from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import note, progress
-
-WINDOW = 512
-"""Images that are held at once: those of one size among them are answered together."""
-
-BATCH = 64
-"""Images that the network gets at once."""
-
-LOADED = 16
-"""Images that are read at once."""
 
 TOP = 5
 """Classes that are named of an image, if there are so many."""
@@ -94,31 +70,6 @@ class Prediction:
         return f"{self.file} ({self.size} px, subnet of {self.scale} px): {answers.replace('%', ' %')}"
 
 
-class OwnSizeView(Dataset):
-    """Images as they are looked at in use: each item is a square of its own size, as `predict` says, and the image's.
-
-    An item is (uint8 [3, side, side], (width, height)), or the message of an unreadable image.
-    """
-
-    def __init__(self, source: FileSource, largest: int, crop_ratio: float):
-        self.source, self.largest, self.crop_ratio = source, largest, crop_ratio
-        self.made_smaller = EvalView(source, largest, crop_ratio).transform
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int]] | str:
-        try:
-            image = self.source.read(index)
-        except UnreadableImage as error:
-            return str(error)
-        height, width = image.shape[1:]
-        side = max(1, round(self.crop_ratio * min(height, width)))
-        if side >= self.largest:
-            return self.made_smaller(image), (width, height)
-        return v2.functional.center_crop(image, [side, side]).contiguous(), (width, height)  # not a view into all of it
-
-
 def predict(
     model: MSUN,
     files: Sequence[str | Path],
@@ -138,39 +89,16 @@ def predict(
         device: where the model is.
         workers: processes that read the images.
     """
-    files = [str(file) for file in files]
-    view = OwnSizeView(FileSource([(file, -1) for file in files]), model.scales[-1], crop_ratio)
-    named = iter(files)
-    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=list)) as loaded:
-        held = []
-        for items in loaded:
-            held += [(next(named), item) for item in items]
-            if len(held) >= WINDOW:
-                yield from _answers(model, held, top, device)
-                held = []
-        yield from _answers(model, held, top, device)
-
-
-@torch.inference_mode()
-@full_precision()
-def _answers(model: MSUN, held: Sequence[tuple[str, object]], top: int, device: torch.device) -> list[Prediction]:
-    """Return the answers to images and their files, those of one size at a time through the network."""
-    found: dict[int, Prediction] = {
-        place: Prediction(file, error=item) for place, (file, item) in enumerate(held) if isinstance(item, str)
-    }
-    names = class_names(model)
-    sides = {place: item[0].shape[-1] for place, (_, item) in enumerate(held) if place not in found}
-    for side, same in groupby(sorted(sides, key=sides.get), key=sides.get):
-        for places in torch.tensor(list(same)).split(BATCH):
-            pixels = torch.stack([held[place][1][0] for place in places.tolist()])
-            probabilities = model(to_float(pixels, device, model.spec["normalisation"])).float().softmax(1).cpu()
-            confidences, classes = probabilities.topk(top)
-            for place, shares, labels in zip(places.tolist(), confidences.tolist(), classes.tolist(), strict=True):
-                file, (_, (width, height)) = held[place]
-                answers = tuple(names[label] for label in labels)
-                scale = model.router.scale(side)
-                found[place] = Prediction(file, width, height, side, scale, answers, tuple(shares))
-    return [found[place] for place in range(len(held))]
+    files, names = [str(file) for file in files], class_names(model)
+    found = answers(model, FileSource([(file, -1) for file in files]), crop_ratio, device, workers)
+    for file, answer in zip(files, found, strict=True):
+        if answer.error:
+            yield Prediction(file, error=answer.error)
+            continue
+        shares, labels = answer.logits.softmax(0).topk(top)
+        classes = tuple(names[label] for label in labels.tolist())
+        about = answer.width, answer.height, answer.size, model.router.scale(answer.size)
+        yield Prediction(file, *about, classes, tuple(shares.tolist()))
 
 
 def class_names(model: MSUN) -> list[str]:
@@ -234,11 +162,11 @@ def run(options: Namespace, command: str) -> None:
     within("top", top, least=1, most=model.spec["classes"])
     if left_out:
         note(left_out)
-    answers = predict(model, files, top, ratio, device, options.workers)
+    found = predict(model, files, top, ratio, device, options.workers)
     unreadable, kept = [], []
     with ExitStack() as stack:
         write = stack.enter_context(csv_file(Path(options.csv), top)) if options.csv else None
-        for answer in progress(answers, total=len(files), desc="images", unit="image", leave=False):
+        for answer in progress(found, total=len(files), desc="images", unit="image", leave=False):
             if answer.error:
                 unreadable.append(answer.error)
             elif not (options.csv or options.json):

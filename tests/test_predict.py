@@ -7,12 +7,12 @@ import pytest
 import torch
 from PIL import Image
 
-import msun_lite.predict as predict_module
 from msun_lite import MSUN, decode
 from msun_lite.commands import main as commands
-from msun_lite.data import FileSource
+from msun_lite.data import FileSource, OwnSizeView
+from msun_lite.evaluate import own_size
 from msun_lite.evaluate.__main__ import main as evaluate
-from msun_lite.predict import OwnSizeView, class_names, find_files, main, predict
+from msun_lite.predict import class_names, find_files, main, predict
 from msun_lite.utils.errors import DataError
 
 SIZES = ((9, 8), (40, 30), (12, 31), (64, 56), (300, 200), (1, 1), (40, 30))
@@ -57,7 +57,7 @@ def test_an_image_is_answered_by_the_subnet_of_its_own_size(model, mixed):
 def test_images_answered_together_are_answered_as_alone_and_in_their_order(model, mixed, monkeypatch, workers):
     alone = [one for file in files_in(mixed) for one in predict(model, [file])]
     for name, value in (("WINDOW", 3), ("LOADED", 2), ("BATCH", 2)):
-        monkeypatch.setattr(predict_module, name, value)
+        monkeypatch.setattr(own_size, name, value)
     together = list(predict(model, files_in(mixed), workers=workers))
     for one, other in zip(alone, together, strict=True):
         assert (one.file, one.size, one.scale, one.classes) == (other.file, other.size, other.scale, other.classes)

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
-from torchvision.transforms.v2.functional import resized_crop
+from torchvision.transforms.v2.functional import center_crop, resized_crop
 
 from msun_lite.data.images import UnreadableImage
 from msun_lite.data.sources import ImageSource, Subset
@@ -89,6 +89,31 @@ class EvalView(Dataset):
             return self.transform(self.source.read(index)), self.source.labels[index]
         except UnreadableImage as error:
             return str(error)
+
+
+class OwnSizeView(Dataset):
+    """Images at their own size: the centre crop of the protocol, made smaller where it is larger than `largest`.
+
+    An item is (uint8 [3, side, side], (width, height) of the whole image), or the message of an unreadable image.
+    """
+
+    def __init__(self, source: ImageSource, largest: int, crop_ratio: float):
+        self.source, self.largest, self.crop_ratio = source, largest, crop_ratio
+        self.made_smaller = EvalView(source, largest, crop_ratio).transform
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, tuple[int, int]] | str:
+        try:
+            image = self.source.read(index)
+        except UnreadableImage as error:
+            return str(error)
+        height, width = image.shape[1:]
+        side = max(1, round(self.crop_ratio * min(height, width)))
+        if side >= self.largest:
+            return self.made_smaller(image), (width, height)
+        return center_crop(image, [side, side]).contiguous(), (width, height)  # no view that would keep the whole image
 
 
 @dataclass

@@ -5,6 +5,7 @@
     python -m msun_lite.evaluate --arch timm/resnet50 --data IMAGENET      # published weights, as Vanilla
     python -m msun_lite.evaluate lite-vanilla --feeding native             # images fed at their own size
     python -m msun_lite.evaluate lite-msun --antialias false               # images made small as the authors made them
+    python -m msun_lite.evaluate lite-msun --data photos --sizes own       # each image at its own size, as in use
     python -m msun_lite.evaluate lite-mst --averages size                  # BatchNorm's averages of each size
 
 The protocol: centre crop at the largest scale (or at the largest size, if that is above it), resize to the
@@ -26,11 +27,12 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from msun_lite.evaluate.accuracy import FEEDINGS, evaluate
+from msun_lite.evaluate.own_size import OWN, evaluate_own, own_size_table
 from msun_lite.evaluate.subjects import find_config, find_subject
 from msun_lite.results import accuracy_table, subnet_table
 from msun_lite.scales import ROUTINGS, check_routing
-from msun_lite.utils.distributed import join
-from msun_lite.utils.errors import one_of, within
+from msun_lite.utils.distributed import World, join
+from msun_lite.utils.errors import UserError, one_of, within
 from msun_lite.utils.files import check_output, write_json
 from msun_lite.utils.progress import note, show
 
@@ -46,19 +48,36 @@ def run(options: Namespace, command: str) -> None:
         if options.batch_size is not None:
             within("batch_size", options.batch_size, least=1)
         check_output(options.json)
+        if options.sizes == OWN:
+            _refuse_with_own(options, world)
         subject = find_subject(options, config, world)
         if options.antialias is not None:
             subject.model.antialias = options.antialias
-        averages = options.averages, options.averages_images
-        measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size, *averages)
+        if options.sizes == OWN:
+            measured = evaluate_own(subject.model, config, routing, options.feeding)
+        else:
+            averages = options.averages, options.averages_images
+            measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size, *averages)
         if world.first:
             _report({"run": subject.name, **measured, "command": command}, options.json)
+
+
+def _refuse_with_own(options: Namespace, world: World) -> None:
+    """Raise a `UserError` for what cannot be had of images at their own size."""
+    if options.routing == "oracle" or options.averages != "trained":
+        name, value = ("routing", options.routing) if options.routing == "oracle" else ("averages", options.averages)
+        raise UserError(f"{name}: expected another with --sizes own, where no size has many images, got {value}")
+    if world.size > 1:
+        raise UserError(f"sizes: expected one process for own, got {world.size}")
 
 
 def _report(record: dict, path: str | None) -> None:
     """Write a record, then print it: a terminal may be in the way, and the result is not to be lost by it."""
     if path:
         write_json(Path(path), record)
+    if record["sizes"] == OWN:
+        show(own_size_table(record, Path(record["run"]).name))
+        return
     show(accuracy_table({Path(record["run"]).name: record}))
     for size, why in record["refused"].items():
         note(f"{size} px cannot be fed as they are: {why}")

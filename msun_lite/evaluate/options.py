@@ -1,9 +1,11 @@
 """The options of `evaluate`, and those that every command has which measures a network."""
 
+from typing import Literal
+
 from msun_lite.utils.cli import OneLineParser
 
 
-def make_subject_parser(prog: str, summary: str) -> OneLineParser:
+def make_subject_parser(prog: str, summary: str, sizes: type = list[int]) -> OneLineParser:
     """Return a parser of the options that `subjects.find_config` and `find_subject` read."""
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
@@ -23,7 +25,9 @@ def make_subject_parser(prog: str, summary: str) -> OneLineParser:
     names_help = "Text file, a line for each class of the network: its class in the data, where names do not tell."
     group.add_argument("--class_names", type=str | None, default=None, help=names_help)
     sizes_help = "Sizes in pixels, as 32,48,64; those of the run, or 13 between its scales, by default."
-    group.add_argument("--sizes", type=list[int], default=[], help=sizes_help)
+    if sizes != list[int]:
+        sizes_help += " Or own: each image at its own size."
+    group.add_argument("--sizes", type=sizes, default=[], help=sizes_help)
     for name, of in (("mean", "Mean of images, as 0.5,0.5,0.5"), ("std", "Their standard deviation")):
         meaning = f"{of}; as the network has it by default."
         group.add_argument(f"--{name}", type=list[float] | None, default=None, help=meaning)
@@ -36,7 +40,7 @@ def make_subject_parser(prog: str, summary: str) -> OneLineParser:
 
 def make_evaluate_parser(prog: str, summary: str) -> OneLineParser:
     """Return the parser of `evaluate`."""
-    parser = make_subject_parser(prog, summary)
+    parser = make_subject_parser(prog, summary, sizes=list[int] | Literal["own"])
     group = parser.add_argument_group("how it is measured")
     group.add_argument("--routing", type=str | None, default=None, help="nearest, ceil, ratio or oracle.")
     feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."

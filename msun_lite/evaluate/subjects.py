@@ -110,7 +110,7 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
         raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
     overrides = {name: getattr(options, name) for name in ("device", "workers", "threads")}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
-    overrides |= {"sizes": options.sizes} if options.sizes else {}
+    overrides |= {"sizes": options.sizes} if options.sizes and options.sizes != "own" else {}
     if options.arch is None:
         config = config_of(find_model(options.run), options.run, **overrides)
     else:

@@ -1,0 +1,219 @@
+"""Images as they are in use, each at its own size and routed by it: answered, and measured.
+
+Each is cropped to the same central square as in the protocol of `accuracy`. Where the square is larger than the largest
+scale it is made as large as that; where it is smaller it stays as it is.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from statistics import mean
+from typing import TypedDict
+
+import torch
+from torch import Tensor
+
+from msun_lite.config import TrainConfig
+from msun_lite.data import (
+    ImageSource,
+    OwnSizeView,
+    load_data,
+    make_loader,
+    opened,
+    refuse_unreadable,
+    to_float,
+)
+from msun_lite.evaluate.class_names import match_classes
+from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
+from msun_lite.results import styled_table
+from msun_lite.utils.devices import pick_device
+from msun_lite.utils.environment import environment
+from msun_lite.utils.errors import UserError
+from msun_lite.utils.precision import full_precision
+from msun_lite.utils.progress import progress
+
+OWN = "own"
+"""What stands for each image's own size in the place of sizes."""
+
+WINDOW = 512
+"""Images that are held at once: those of one size among them go through the network together."""
+
+BATCH = 64
+"""Images that the network gets at once."""
+
+LOADED = 16
+"""Images that are read at once."""
+
+Item = tuple[Tensor, tuple[int, int]] | str
+"""What an `OwnSizeView` gives: uint8 [3, side, side] with the image's width and height, or why it cannot be read."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one image.
+
+    Args:
+        width, height: of the whole upright image, in pixels.
+        size: side in pixels of the square that is looked at, which the routing goes by.
+        logits: [classes], on the CPU.
+        error: why it cannot be read; then there is nothing else.
+    """
+
+    width: int = 0
+    height: int = 0
+    size: int = 0
+    logits: Tensor | None = None
+    error: str | None = None
+
+
+def answers(
+    model: MSUN,
+    source: ImageSource,
+    crop_ratio: float,
+    device: torch.device,
+    workers: int = 0,
+    feeding: str = "upsampled",
+) -> Iterator[Answer]:
+    """Yield what came of each image, in their order; a few hundred are in memory at a time.
+
+    Args:
+        model: on `device`, ready for evaluation.
+        source: images of any size.
+        crop_ratio: side of the square that is looked at, as a part of an image's shorter side.
+        device: where the model is.
+        workers: processes that read the images.
+        feeding: `native` gives a plain CNN the squares as they are.
+    """
+    view = OwnSizeView(source, model.scales[-1], crop_ratio)
+    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=list)) as loaded:
+        held: list[Item] = []
+        for items in loaded:
+            held += items
+            if len(held) >= WINDOW:
+                yield from _answered(model, held, device, feeding)
+                held = []
+        yield from _answered(model, held, device, feeding)
+
+
+@torch.inference_mode()
+@full_precision()
+def _answered(model: MSUN, held: Sequence[Item], device: torch.device, feeding: str) -> list[Answer]:
+    """Return what came of the items of an `OwnSizeView`, those of one size at a time through the network."""
+    found = {place: Answer(error=item) for place, item in enumerate(held) if isinstance(item, str)}
+    sides = {place: item[0].shape[-1] for place, item in enumerate(held) if place not in found}
+    for side, same in groupby(sorted(sides, key=sides.get), key=sides.get):
+        for places in torch.tensor(list(same)).split(BATCH):
+            pixels = torch.stack([held[place][0] for place in places.tolist()])
+            images = to_float(pixels, device, model.spec["normalisation"])
+            logits = model.forward_native(images) if feeding == "native" else model(images)
+            for place, own in zip(places.tolist(), logits.float().cpu(), strict=True):
+                found[place] = Answer(*held[place][1], side, own)
+    return [found[place] for place in range(len(held))]
+
+
+class SizeRange(TypedDict):
+    """The images of a range of sizes."""
+
+    first: int
+    """In pixels; the last is the one below the next range's first."""
+    last: int
+    images: int
+    top1: float
+    """In percent."""
+
+
+class OwnSizes(TypedDict):
+    """What `evaluate --sizes own` writes: a network measured on images as they are in use."""
+
+    sizes: str
+    feeding: str
+    routing: str
+    scales: list[int]
+    crop_ratio: float
+    images: int
+    top1: float
+    """Accuracy over all images, in percent."""
+    ranges: list[SizeRange]
+    served: dict[str, int]
+    """Scale -> the images that its subnet serves."""
+    params: int
+    mean_flops: int
+    """Of one image, over all images."""
+    data: dict
+    env: dict
+
+
+def evaluate_own(model: MSUN, config: TrainConfig, routing: str, feeding: str = "upsampled") -> OwnSizes:
+    """Measure `model` on the validation images of `config.data`, each at its own size.
+
+    Raises:
+        UserError: for drawn scenes, which have no sizes of their own, or native feeding of several scales.
+        DataError: if the data's classes are not the model's, or an image is unreadable.
+    """
+    if config.data == "scenes":
+        raise UserError("sizes: expected images from files for own, got scenes, which are drawn at one size")
+    if feeding == "native" and len(model.scales) > 1:
+        raise UserError(f"feeding: expected a network with one scale for native, got {list(model.scales)}")
+    data = match_classes(load_data(replace(config, cache=False), train=False), model)
+    device = pick_device(config.device)
+    model = model.to(device, memory_format=torch.channels_last)
+    model.routing = routing
+    found = answers(model, data.val, config.crop_ratio, device, config.workers, feeding)
+    sides, right, unreadable = [], [], []
+    bar = {"total": len(data.val), "desc": "measuring at own sizes", "unit": "image", "leave": False}
+    for answer, label in zip(progress(found, **bar), data.val.labels, strict=True):
+        if answer.error:
+            unreadable.append(answer.error)
+            continue
+        sides.append(answer.size)
+        right.append(int(answer.logits.argmax()) == label)
+    refuse_unreadable(unreadable)
+    costs = _costs(model, sorted(set(sides)), feeding)
+    served = Counter(model.router.scale(side) for side in sides)
+    return {
+        "sizes": OWN,
+        "feeding": feeding,
+        "routing": routing,
+        "scales": list(model.scales),
+        "crop_ratio": config.crop_ratio,
+        "images": len(sides),
+        "top1": round(100 * mean(right), 2),
+        "ranges": _ranges(sides, right, model.scales[-1]),
+        "served": {str(scale): served[scale] for scale in model.scales},
+        "params": parameters(model),
+        "mean_flops": round(mean(costs[side] for side in sides)),
+        "data": data.describe(),
+        "env": environment(device, "fp32"),
+    }
+
+
+def _costs(model: MSUN, sides: Sequence[int], feeding: str) -> dict[int, int]:
+    """Return the FLOPs of one image of each side, through the subnet that serves it."""
+    if feeding == "native":
+        return {side: native_flops(model, side) for side in sides}
+    by_scale = flops_by_size(model, sides)
+    return {side: by_scale[model.router.scale(side)][side] for side in sides}
+
+
+def _ranges(sides: Sequence[int], right: Sequence[bool], largest: int) -> list[SizeRange]:
+    """Return the accuracy at the largest size, and in ranges down from it by factors of the root of two."""
+    steps = {side: math.ceil(2 * math.log2(largest / side) - 1e-9) for side in set(sides)}
+    found = []
+    for step in sorted(set(steps.values()), reverse=True):
+        own = [side for side in steps if steps[side] == step]
+        hits = [hit for side, hit in zip(sides, right, strict=True) if steps[side] == step]
+        found.append({"first": min(own), "last": max(own), "images": len(hits), "top1": round(100 * mean(hits), 2)})
+    return found
+
+
+def own_size_table(record: OwnSizes, name: str) -> str:
+    """Return a record as a table: the accuracy over all images, then in each range of sizes."""
+    about = [f"{record['params'] / 1e6:.2f}", f"{record['mean_flops'] / 1e9:.3f}"]
+    heads = [f"{one['first']}-{one['last']} px" for one in record["ranges"]]
+    rows = [
+        [name, *about, f"{record['top1']:.2f}", *(f"{one['top1']:.1f}" for one in record["ranges"])],
+        ["images", "", "", f"{record['images']:,}", *(f"{one['images']:,}" for one in record["ranges"])],
+    ]
+    return styled_table(["method", "params M", "GFLOPs", "top-1 %", *heads], rows, "simple")
