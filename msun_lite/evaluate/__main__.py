@@ -53,10 +53,10 @@ def run(options: Namespace, command: str) -> None:
         subject = find_subject(options, config, world)
         if options.antialias is not None:
             subject.model.antialias = options.antialias
+        averages = options.averages, options.averages_images
         if options.sizes == OWN:
-            measured = evaluate_own(subject.model, config, routing, options.feeding)
+            measured = evaluate_own(subject.model, config, routing, options.feeding, *averages)
         else:
-            averages = options.averages, options.averages_images
             measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size, *averages)
         if world.first:
             _report({"run": subject.name, **measured, "command": command}, options.json)
@@ -64,9 +64,8 @@ def run(options: Namespace, command: str) -> None:
 
 def _refuse_with_own(options: Namespace, world: World) -> None:
     """Raise a `UserError` for what cannot be had of images at their own size."""
-    if options.routing == "oracle" or options.averages != "trained":
-        name, value = ("routing", options.routing) if options.routing == "oracle" else ("averages", options.averages)
-        raise UserError(f"{name}: expected another with --sizes own, where no size has many images, got {value}")
+    if options.routing == "oracle":
+        raise UserError("routing: expected a rule that goes by the size with --sizes own, got oracle")
     if world.size > 1:
         raise UserError(f"sizes: expected one process for own, got {world.size}")
 

@@ -9,7 +9,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
 from msun_lite.config import TrainConfig
-from msun_lite.data import Crops, DataSet, eval_loader, load_data, opened, refuse_unreadable, to_float, unlabelled
+from msun_lite.data import (
+    Crops,
+    DataSet,
+    ImageSource,
+    eval_loader,
+    load_data,
+    opened,
+    refuse_unreadable,
+    to_float,
+    unlabelled,
+)
 from msun_lite.evaluate.class_names import match_classes
 from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
 from msun_lite.results import Accuracy, Measurement, PerSubnet, by_size, routing_record
@@ -89,22 +99,41 @@ def measure(
     }
 
 
-def _crops(
-    averages: str,
+def with_own_averages(
+    model: MSUN,
     data: DataSet,
     config: TrainConfig,
-    count: int,
     device: torch.device,
-    normalisation: dict,
-    world: World,
-) -> Crops:
-    """Return the images that averages are taken from: of the training, or of a folder."""
-    source = data.train
-    if averages != OF_SIZE:
-        source, left_out = unlabelled(Path(averages))
-        if left_out:
-            world.say(f"{averages}: {left_out}")
-    return Crops(source, config, count, config.seed, device, normalisation, config.epochs)
+    feeding: str,
+    averages: str,
+    count: int,
+    world: World = ALONE,
+) -> tuple[MSUN, dict]:
+    """Return a model with BatchNorm averages of each of `config.sizes`, and what a record says of them.
+
+    Args:
+        averages: `trained` leaves the model as it is; `size` takes them from crops of the data's training images; else
+            the name of a folder whose images they are taken from.
+        count: of the images that they are taken from.
+
+    For the other arguments and errors see `evaluate`.
+    """
+    if averages == AS_TRAINED:
+        return model, {}
+    source, normalisation = _averaged_images(averages, data, world), model.spec["normalisation"]
+    crops = Crops(source, config, count, config.seed, device, normalisation, config.epochs)  # an epoch not trained
+    found = model.with_averages(crops, config.sizes, native=feeding == "native")
+    return found, {"averages": {"of": averages, "images": len(crops)}}
+
+
+def _averaged_images(averages: str, data: DataSet, world: World) -> ImageSource:
+    """Return the images that averages are taken from: those of the training, or of a folder."""
+    if averages == OF_SIZE:
+        return data.train
+    source, left_out = unlabelled(Path(averages))
+    if left_out:
+        world.say(f"{averages}: {left_out}")
+    return source
 
 
 class _LargestMap(TorchDispatchMode):
@@ -242,14 +271,11 @@ def evaluate(
     data = match_classes(data, model, say=world.say)
     device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
-    taken = {}
-    if averages != AS_TRAINED:
-        if routing in SIZE_ROUTINGS:
-            model.routing = routing  # whose subnets get them
-        crops = _crops(averages, data, config, averaged, device, model.spec["normalisation"], world)
-        model = model.with_averages(crops, sizes, native=feeding == "native")
-        taken = {"averages": {"of": averages, "images": len(crops)}}
-    record = evaluate_on(model, data, replace(config, sizes=sizes), device, world, routing, feeding, batch_size)
+    if routing in SIZE_ROUTINGS:
+        model.routing = routing  # whose subnets get averages
+    config = replace(config, sizes=sizes)
+    model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged, world)
+    record = evaluate_on(model, data, config, device, world, routing, feeding, batch_size)
     return {
         "feeding": feeding,
         "antialias": model.antialias,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from statistics import mean
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from msun_lite.data import (
     refuse_unreadable,
     to_float,
 )
+from msun_lite.evaluate.accuracy import AS_TRAINED, AVERAGED, with_own_averages
 from msun_lite.evaluate.class_names import match_classes
 from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
 from msun_lite.results import styled_table
@@ -132,6 +133,7 @@ class OwnSizes(TypedDict):
     routing: str
     scales: list[int]
     crop_ratio: float
+    averages: NotRequired[dict]
     images: int
     top1: float
     """Accuracy over all images, in percent."""
@@ -145,8 +147,17 @@ class OwnSizes(TypedDict):
     env: dict
 
 
-def evaluate_own(model: MSUN, config: TrainConfig, routing: str, feeding: str = "upsampled") -> OwnSizes:
-    """Measure `model` on the validation images of `config.data`, each at its own size.
+def evaluate_own(
+    model: MSUN,
+    config: TrainConfig,
+    routing: str,
+    feeding: str = "upsampled",
+    averages: str = AS_TRAINED,
+    averaged: int = AVERAGED,
+) -> OwnSizes:
+    """Measure `model` on the validation images of `config.data`, each at its own size; of averages see `evaluate`.
+
+    With averages, an image has those of the nearest of `config.sizes`.
 
     Raises:
         UserError: for drawn scenes, which have no sizes of their own, or native feeding of several scales.
@@ -160,6 +171,7 @@ def evaluate_own(model: MSUN, config: TrainConfig, routing: str, feeding: str = 
     device = pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
     model.routing = routing
+    model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged)
     found = answers(model, data.val, config.crop_ratio, device, config.workers, feeding)
     sides, right, unreadable = [], [], []
     bar = {"total": len(data.val), "desc": "measuring at own sizes", "unit": "image", "leave": False}
@@ -178,6 +190,7 @@ def evaluate_own(model: MSUN, config: TrainConfig, routing: str, feeding: str = 
         "routing": routing,
         "scales": list(model.scales),
         "crop_ratio": config.crop_ratio,
+        **taken,
         "images": len(sides),
         "top1": round(100 * mean(right), 2),
         "ranges": _ranges(sides, right, model.scales[-1]),

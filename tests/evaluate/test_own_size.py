@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from statistics import mean
 
 import pytest
@@ -8,7 +9,9 @@ from PIL import Image
 
 from msun_lite import MSUN, decode
 from msun_lite.data.sources import SceneSource
+from msun_lite.evaluate import config_of, find_model
 from msun_lite.evaluate.__main__ import main as evaluate
+from msun_lite.evaluate.accuracy import with_own_averages
 from msun_lite.networks import flops_by_size, native_flops
 from msun_lite.train.run import train
 
@@ -81,6 +84,20 @@ def test_the_subnets_that_serve_and_their_cost_are_counted(sized, tmp_path):
     assert found["mean_flops"] == round(mean(native_flops(vanilla, min(side, 56)) for side in SIDES))
 
 
+def test_averages_of_the_nearest_size_are_used(sized, tmp_path):
+    folder, images = str(sized / "train"), 60
+    words = ["--averages", folder, "--averages_images", str(images)]
+    found = measured("quick-vanilla", sized, tmp_path, "--sizes", "own", *words)
+    assert found["averages"] == {"of": folder, "images": images}
+    config = replace(config_of(find_model("quick-vanilla"), "quick-vanilla"), data=str(sized), cache=False)
+    model = MSUN.from_pretrained("quick-vanilla")
+    adapted, _ = with_own_averages(model, None, config, torch.device("cpu"), "upsampled", folder, images)
+    adapted.save(tmp_path)
+    by_hand = [right for side, right in right_by_hand(tmp_path, sized) if side in (28, 39)]
+    assert next(one["top1"] for one in found["ranges"] if one["first"] == 28) == 100 * mean(by_hand)
+    assert found["top1"] > measured("quick-vanilla", sized, tmp_path, "--sizes", "own")["top1"]
+
+
 def test_images_that_are_large_enough_are_measured_as_in_the_protocol(tiny, photos, tmp_path):
     run = str(train(tiny(data=str(photos), method="mst", out=str(tmp_path / "run"))))
     expected = measured(run, photos, tmp_path)
@@ -93,8 +110,7 @@ def test_images_that_are_large_enough_are_measured_as_in_the_protocol(tiny, phot
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--routing", "oracle"], "routing: expected another with --sizes own"),
-        (["--averages", "size"], "averages: expected another with --sizes own"),
+        (["--routing", "oracle"], "routing: expected a rule that goes by the size with --sizes own, got oracle"),
         (["--feeding", "native"], "feeding: expected a network with one scale for native, got [8, 32, 56]"),
         (["--data", "scenes"], "sizes: expected images from files for own, got scenes"),
     ],
