@@ -42,8 +42,7 @@ def fetch_data(options: DataOptions) -> None:
 def load_data(options: DataOptions, train: bool = True, world: World = ALONE) -> DataSet:
     """Open the data set that `options.data` names, decoding it into memory when `options.cache` says so.
 
-    Without `train` the training images are counted but not decoded, as evaluation wants it; of shards there need be
-    none. Validation images that would not fit into memory are decoded whenever they are needed then. All processes of
+    Without `train` the training images are counted but not decoded, as evaluation wants it, and there need be none. Validation images that would not fit into memory are decoded whenever they are needed then. All processes of
     `world` call this, and the first one speaks for them.
 
     Raises:
@@ -52,7 +51,7 @@ def load_data(options: DataOptions, train: bool = True, world: World = ALONE) ->
     """
     if options.data == "scenes":
         return _scenes(options, train)
-    data = _shards(options, train, world) if options.data.startswith(PREFIX) else _folders(options, world)
+    data = _shards(options, train, world) if options.data.startswith(PREFIX) else _folders(options, train, world)
     if train and (sides := world.on_first(lambda: shorter_sides(data.train))):
         world.say(sizes_line(data.name, sides, options.scales))
     if not options.cache:
@@ -65,9 +64,9 @@ def load_data(options: DataOptions, train: bool = True, world: World = ALONE) ->
     return in_memory(data, options, train, world)
 
 
-def _folders(options: DataOptions, world: World) -> DataSet:
+def _folders(options: DataOptions, needs_train: bool, world: World) -> DataSet:
     folder = imagenette_folder(Path(options.data_root)) if options.data == "imagenette" else Path(options.data)
-    train, val = read_splits(folder, options.val_share)
+    train, val = read_splits(folder, options.val_share, needs_train)
     name = "imagenette" if options.data == "imagenette" else printable(folder.resolve().name)
     if left_out := train.skipped + val.skipped:
         world.say(f"{name}: {skipped_files(left_out)}")

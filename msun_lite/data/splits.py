@@ -12,13 +12,16 @@ VALIDATION = ("val", "valid", "validation")
 """What the folder of the validation images may be called."""
 
 
-def read_splits(folder: Path, val_share: float | None = None) -> tuple[ClassFolder, ClassFolder]:
+def read_splits(
+    folder: Path, val_share: float | None = None, needs_train: bool = True
+) -> tuple[ClassFolder, ClassFolder]:
     """Return the training and the validation images of a folder with class folders.
 
     Args:
         folder: has `train/` and `val/` (or `valid/`, or `validation/`) with a folder of images for each class.
         val_share: for a folder that has no such split, but class folders (in itself, or in `train/`): the share of each
             class's images that is for validation. Which they are follows from their paths below the folder.
+        needs_train: as a training does. Without, a folder that has no `train/` has no training images.
 
     Raises:
         DataError: if a split is missing or empty, the two differ in classes, or a class is too small to be divided.
@@ -37,6 +40,9 @@ def read_splits(folder: Path, val_share: float | None = None) -> tuple[ClassFold
         return _divided(read_class_folder(whole if _has_folders(whole) else folder), folder, val_share)
     keeps = "--val_share 0.2 keeps a part of the images of a folder without a split for validation"
     hint = "" if found else f"; in a training or for shards, {keeps}"
+    if found and not needs_train and not (folder / "train").is_dir():
+        val = _split(folder, found[0], hint)
+        return ClassFolder(folder / "train", val.classes, [], Counter()), val
     train, val = _split(folder, "train", hint), _split(folder, found[0] if found else "val", hint)
     if train.classes != val.classes:
         raise DataError(printable(f"{folder}: expected the same classes in train and val, {_difference(train, val)}"))

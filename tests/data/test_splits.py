@@ -99,3 +99,12 @@ def test_a_run_keeps_its_share_and_is_measured_on_the_same_images(unsplit, tiny,
         assert main([str(run), *data, "--json", str(tmp_path / "x.json")]) == 0
         found = json.loads((tmp_path / "x.json").read_text())
         assert (found["top1"], found["data"]["val"]) == (summary["top1"], 6)
+
+
+def test_images_that_are_only_measured_need_no_training_images(photos, tiny):
+    whole = load_data(tiny(data=str(photos)), train=False)
+    shutil.rmtree(photos / "train")
+    found = load_data(tiny(data=str(photos)), train=False)
+    assert (found.classes, len(found.train), len(found.val)) == (whole.classes, 0, len(whole.val))
+    with pytest.raises(DataError, match="expected class folders under train/, found no train/"):
+        load_data(tiny(data=str(photos)))
