@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -20,7 +21,8 @@ class SizeNorm(nn.Module):
         norm: the BatchNorm, of any class, whose place it takes and whose averages become those of every set.
         sizes: scale in pixels -> the sizes in pixels that have a set there.
 
-    Buffers: `running_mean` and `running_var` [sets, C], those of the first scale first.
+    Buffers: `running_mean` and `running_var` [sets, C], those of the first scale first. All else that it keeps has the
+    names that it has in the BatchNorm, so that weights are the same with such averages and without.
     """
 
     def __init__(self, norm: _BatchNorm, sizes: Mapping[int, Sequence[int]]):
@@ -29,7 +31,10 @@ class SizeNorm(nn.Module):
         for name in AVERAGES:
             self.register_buffer(name, getattr(norm, name).detach().repeat(sum(counts), 1))
             setattr(norm, name, None)
+        norm.num_batches_tracked, norm.track_running_stats = None, False  # a count of all sizes says nothing
         self.norm, self.training = norm, norm.training
+        self.register_state_dict_post_hook(_without_prefix)
+        self.register_load_state_dict_pre_hook(_with_prefix)
         self.firsts = {scale: sum(counts[:place]) for place, scale in enumerate(sizes)}
 
     def forward(self, features: Tensor) -> Tensor:
@@ -42,7 +47,7 @@ class SizeNorm(nn.Module):
         raise UserError(f"averages: {expected}: call, compile or wrap the whole model rather than a part of it")
 
     def at_scale(self, scale: int, place: int | Tensor) -> _BatchNorm:
-        """Return the BatchNorm with the averages at a `place` of those of a scale; in training these are moved."""
+        """Return the BatchNorm with the averages at a `place` of those of a scale; in training these stay."""
         first = self.firsts[scale]
         chosen = {name: getattr(self, name)[first + place].flatten() for name in AVERAGES}
         return shallow_copy(self.norm, _buffers={**self.norm._buffers, **chosen})
@@ -51,7 +56,24 @@ class SizeNorm(nn.Module):
         """Return the BatchNorm, which is no longer this one's, with the averages of the last set."""
         for name in AVERAGES:
             setattr(self.norm, name, getattr(self, name)[-1].clone())
+        self.norm.track_running_stats = True
+        self.norm.num_batches_tracked = torch.zeros((), dtype=torch.long, device=self.running_mean.device)
         return self.norm
+
+
+INSIDE = "norm."
+"""What the names of the BatchNorm's own tensors begin with in a `SizeNorm`."""
+
+
+def _without_prefix(norm: SizeNorm, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    for name in [name for name in state if name.startswith(prefix + INSIDE)]:
+        state[prefix + name.removeprefix(prefix + INSIDE)] = state.pop(name)
+
+
+def _with_prefix(norm: SizeNorm, state: dict[str, Tensor], prefix: str, *_: object) -> None:
+    own = {prefix + name for name in AVERAGES}
+    for name in [name for name in state if name.startswith(prefix) and name not in own]:
+        state[prefix + INSIDE + name.removeprefix(prefix)] = state.pop(name)
 
 
 def size_norms_of(network: nn.Module) -> dict[str, SizeNorm]:

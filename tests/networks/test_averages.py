@@ -113,6 +113,21 @@ def test_a_number_of_images_that_leaves_one_over_is_no_trouble_where_maps_are_si
 
 
 @torch.no_grad()
+def test_weights_have_the_same_names_with_averages_and_without():
+    model = MSUN.from_backbone("resnet_lite", scales=(8, 16), num_classes=3, norm="per_scale")
+    adapted = model.with_averages(torch.rand(4, 3, 16, 16), [8, 12, 16])
+    counts = {name for name in model.state_dict() if name.endswith("num_batches_tracked")}
+    assert adapted.state_dict().keys() == model.state_dict().keys() - counts
+    own = adapted.state_dict()
+    assert all(
+        torch.equal(own[name], value)
+        for name, value in model.state_dict().items()
+        if name in own and own[name].shape == value.shape
+    )
+    again = adapted.with_averages(torch.rand(4, 3, 16, 16), [8, 16])
+    assert again.state_dict().keys() == own.keys()
+
+
 def test_a_batchnorm_that_does_more_than_normalise_goes_on_doing_it():
     torch.manual_seed(0)
     model = MSUN.vanilla("timm/test_efficientnet", 32, 5).eval()  # its BatchNorms hold the activation
