@@ -360,3 +360,24 @@ def test_the_rehearsal_of_imagenet_was_stopped_resumed_and_ended():
     assert record["shards"]["stopped_at_step"] < record["shards"]["then_went_on_to_step"] == 10
     assert max(record[name]["seconds_from_sigterm_to_exit"] for name in ("class_folders", "shards")) < 20
     assert len(record["env"]["commit"]) == 40
+
+
+def test_the_readme_says_what_networks_make_of_photographs_of_mixed_sizes():
+    own = {
+        name: [json.loads(path.read_text()) for path in sorted((tables.RESULTS / "own").glob(f"{name}-seed?.json"))]
+        for name in ("vanilla", "mst", "msun", "mst-best", "msun-best")
+    }
+    top1 = {name: round(mean(one["top1"] for one in found)) for name, found in own.items()}
+    cost = {name: mean(one["mean_flops"] for one in found) for name, found in own.items()}
+    share = round(100 * cost["msun-best"] / cost["mst-best"])
+    text = " ".join((tables.ROOT / "README.md").read_text().split())
+    assert f"Vanilla names {top1['vanilla']} % of them rightly, MST {top1['mst']} %, MSUN {top1['msun']} %." in text
+    assert f"MST has {top1['mst-best']} % and MSUN {top1['msun-best']} %, for {share} % of its FLOPs." in text
+
+
+def test_photographs_of_mixed_sizes_are_the_same_for_all_networks():
+    found = [json.loads(path.read_text()) for path in (tables.RESULTS / "own").glob("*.json")]
+    assert {(one["sizes"], one["images"], one["data"]["fingerprint"]) for one in found} == {
+        ("own", 1975, found[0]["data"]["fingerprint"])
+    }
+    assert len({str([(part["first"], part["last"], part["images"]) for part in one["ranges"]]) for one in found}) == 1
