@@ -18,7 +18,7 @@ from msun_lite.data.crops import Crops
 from msun_lite.data.dataset import DataSet
 from msun_lite.data.loaders import eval_loader
 from msun_lite.evaluate.accuracy import BATCH, measure
-from msun_lite.evaluate.records import CPU, networks_parser, record_networks
+from msun_lite.evaluate.network_records import CPU, networks_parser, record_networks
 from msun_lite.networks.averages import interpolated
 from msun_lite.networks.msun import MSUN
 from msun_lite.utils.cli import parse

@@ -15,7 +15,7 @@ from msun_lite.data.dataset import DataSet
 from msun_lite.data.loaders import eval_loader
 from msun_lite.evaluate.accuracy import BATCH
 from msun_lite.evaluate.certainty import Certainty, calibration_error, cascade, least_entropy, measure_certainty
-from msun_lite.evaluate.records import CPU, networks_parser, record_networks
+from msun_lite.evaluate.network_records import CPU, networks_parser, record_networks
 from msun_lite.networks.counting import flops_by_size
 from msun_lite.networks.msun import MSUN
 from msun_lite.utils.cli import parse

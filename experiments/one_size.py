@@ -22,7 +22,7 @@ from msun_lite.data.dataset import DataSet
 from msun_lite.data.loaders import eval_loader, opened, to_float
 from msun_lite.data.sources import ImageSource, Subset
 from msun_lite.evaluate.accuracy import BATCH, measure
-from msun_lite.evaluate.records import CPU, networks_parser, record_networks
+from msun_lite.evaluate.network_records import CPU, networks_parser, record_networks
 from msun_lite.networks.msun import MSUN
 from msun_lite.utils.cli import parse
 from msun_lite.utils.errors import one_line_errors

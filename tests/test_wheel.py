@@ -94,6 +94,9 @@ def test_an_installed_package_evaluates_and_trains_anywhere(python, tmp_path):
     run(python, "-m", "msun_lite.evaluate", *options, cwd=tmp_path)
     result = json.loads((tmp_path / "result.json").read_text())
     assert (result["data"]["val"], list(result["top1"])) == (10, ["16", "112"])
+    (script,) = python.parents[1].rglob("bin/msun-lite")
+    said = run(python, script, "predict", "lite-msun", "photos/val", "--top", "1", cwd=tmp_path)
+    assert len(said.splitlines()) == 10
     few = ("--epochs", "1", "--scenes_train", "256", "--scenes_val", "50", "--out", "run")
     run(python, "-m", "msun_lite.train", "--preset", "quick", *few, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2

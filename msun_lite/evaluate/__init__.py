@@ -19,7 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "class_names": ["match_classes"],
         "options": ["make_subject_parser"],
         "own_size": ["OWN", "OwnSizes", "answers", "evaluate_own", "own_size_table"],
-        "records": ["networks_parser", "record_networks"],
+        "network_records": ["networks_parser", "record_networks"],
         "subjects": ["Subject", "config_of", "find_config", "find_model", "find_subject", "on_data"],
     },
 )
