@@ -4,6 +4,8 @@ What was expected of the control before it was run: a GroupNorm keeps no average
 by itself. If BatchNorm's averages are the larger part of the collapse, a Vanilla with GroupNorm falls about as one with
 averages of the size does, far less than a plain one; what is left of its fall is lost detail. At the largest size it
 should be a few points behind, as GroupNorm regularises less. MST should have little to gain from averages then.
+
+It came otherwise: without averages Vanilla collapses as well. Chapter 11 of the book says why that may be.
 """
 
 from msun_lite.ablate.ablations import BEYOND, Ablation

@@ -118,7 +118,7 @@ class SizeRange(TypedDict):
     """The images of a range of sizes."""
 
     first: int
-    """In pixels; the last is the one below the next range's first."""
+    """Side in pixels of the smallest square that is looked at among them; `last` is that of the largest."""
     last: int
     images: int
     top1: float
