@@ -381,3 +381,10 @@ def test_photographs_of_mixed_sizes_are_the_same_for_all_networks():
         ("own", 1975, found[0]["data"]["fingerprint"])
     }
     assert len({str([(part["first"], part["last"], part["images"]) for part in one["ranges"]]) for one in found}) == 1
+
+
+def test_what_the_readme_and_chapter_1_say_of_groupnorm_is_in_the_records():
+    rows = {row["row"]: row["values"] for row in comparison("controls")["rows"]}
+    group, plain, fitted = (rows[f"Vanilla{end}"] for end in (", GroupNorm", "", ", averages of the size"))
+    assert mean(fitted["mean"]) - mean(group["mean"]) > 10 > mean(group["mean"]) - mean(plain["mean"])
+    assert mean(group["56"]) - mean(group["8"]) > 40
