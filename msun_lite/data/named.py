@@ -42,7 +42,8 @@ def fetch_data(options: DataOptions) -> None:
 def load_data(options: DataOptions, train: bool = True, world: World = ALONE) -> DataSet:
     """Open the data set that `options.data` names, decoding it into memory when `options.cache` says so.
 
-    Without `train` the training images are counted but not decoded, as evaluation wants it, and there need be none. Validation images that would not fit into memory are decoded whenever they are needed then. All processes of
+    Without `train` the training images are counted but not decoded, as evaluation wants it, and there need be none.
+    Validation images that would not fit into memory are decoded whenever they are needed then. All processes of
     `world` call this, and the first one speaks for them.
 
     Raises:
