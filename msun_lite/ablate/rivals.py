@@ -4,18 +4,18 @@ Each of the three ways to train has a plain form, and one with all that made `li
 """
 
 from msun_lite.ablate.ablations import BEYOND, FITTED, FREE, TAUGHT_BY_LARGER, Ablation
-from msun_lite.ablate.tables import BEST
+from msun_lite.ablate.tables import BEST, OF_SIZE
 
 NATIVE_INPUT = {"subnet_input": "native", "random_sizes": True, "routing": "upto:32,72"}
 """Subnets fed at the image's own size, each within a range that is about its scale on the grid of `lite`."""
 
 OWN_NORMS = {"norm": "per_scale"}
-OF_SIZE = {"averages": "size"}
+AVERAGES = {"averages": "size"}
 WARM = {"weights": "lite-vanilla", "lr": 0.05}
 PLUS = {**WARM, "epochs": 30, **FITTED, **FREE, **TAUGHT_BY_LARGER}
 """The preset `lite-plus`, as options beside those of `lite`."""
 
-LONGER = {**PLUS, "epochs": 45, **OF_SIZE}
+LONGER = {**PLUS, "epochs": 45, **AVERAGES}
 """The same for as long as the others, with averages of each size in the end."""
 
 PLAIN = {
@@ -36,14 +36,17 @@ FAIR = {
 }
 """Rows with all that is known."""
 
+
+def measured_twice(name: str, options: dict) -> tuple[Ablation, Ablation]:
+    """Return two rows of a network: with the averages of its training, and with averages of each size."""
+    plain = Ablation(name, options, source=BEYOND)
+    return plain, Ablation(f"{name}{OF_SIZE}", options, tested=AVERAGES, source=BEYOND)
+
+
 RIVALS = {
     one.name: one
     for one in (
-        *(
-            Ablation(f"{name}{words}", options, tested=tested, source=BEYOND)
-            for name, options in PLAIN.items()
-            for words, tested in (("", {}), (", averages of the size", OF_SIZE))
-        ),
+        *(row for name, options in PLAIN.items() for row in measured_twice(name, options)),
         *(Ablation(name, options, source=BEYOND) for name, options in FAIR.items()),
     )
 }

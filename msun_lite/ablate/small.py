@@ -9,16 +9,11 @@ It came otherwise: without averages Vanilla collapses as well. Chapter 11 of the
 """
 
 from msun_lite.ablate.ablations import BEYOND, Ablation
-from msun_lite.ablate.tables import BACKBONES, OF_SIZE, ONE_A_SIZE
+from msun_lite.ablate.rivals import measured_twice
+from msun_lite.ablate.tables import BACKBONES, ONE_A_SIZE
 from msun_lite.results import NAMES
 
 METHODS = ("vanilla", "mst", "msun")
-
-
-def _measured_twice(name: str, options: dict) -> tuple[Ablation, Ablation]:
-    """Return two rows of a network: with the averages of its training, and with averages of each size."""
-    plain = Ablation(name, options, source=BEYOND)
-    return plain, Ablation(f"{name}{OF_SIZE}", options, tested={"averages": "size"}, source=BEYOND)
 
 
 EXACT = {"mobilenet_lite": {"precision": "fp32"}}
@@ -28,13 +23,13 @@ BACKBONE_ROWS = {
     row.name: row
     for backbone, arch in BACKBONES.items()
     for method in METHODS
-    for row in _measured_twice(f"{NAMES[method]}, {backbone}", {"method": method, "arch": arch, **EXACT.get(arch, {})})
+    for row in measured_twice(f"{NAMES[method]}, {backbone}", {"method": method, "arch": arch, **EXACT.get(arch, {})})
 }
 
 CONTROL_ROWS = {
     row.name: row
     for row in (
-        *(row for method in METHODS for row in _measured_twice(NAMES[method], {"method": method})),
+        *(row for method in METHODS for row in measured_twice(NAMES[method], {"method": method})),
         *(
             Ablation(f"{NAMES[method]}, GroupNorm", {"method": method, "arch": "resnet_lite_gn"}, source=BEYOND)
             for method in METHODS[:2]
