@@ -66,8 +66,9 @@ class Prediction:
 
     def line(self) -> str:
         """Return the answer in words: `a.jpg (24 px, subnet of 16 px): church 95.2 %, parachute 3.1 %`."""
-        answers = ", ".join(f"{name} {share:.1%}" for name, share in zip(self.classes, self.confidences, strict=True))
-        return f"{self.file} ({self.size} px, subnet of {self.scale} px): {answers.replace('%', ' %')}"
+        pairs = zip(self.classes, self.confidences, strict=True)
+        named = ", ".join(f"{name} {100 * share:.1f} %" for name, share in pairs)
+        return f"{self.file} ({self.size} px, subnet of {self.scale} px): {named}"
 
 
 def predict(

@@ -12,7 +12,7 @@ from msun_lite.commands import main as commands
 from msun_lite.data import FileSource, OwnSizeView
 from msun_lite.evaluate import own_size
 from msun_lite.evaluate.__main__ import main as evaluate
-from msun_lite.predict import class_names, find_files, main, predict
+from msun_lite.predict import Prediction, class_names, find_files, main, predict
 from msun_lite.utils.errors import DataError
 
 SIZES = ((9, 8), (40, 30), (12, 31), (64, 56), (300, 200), (1, 1), (40, 30))
@@ -132,6 +132,11 @@ def test_classes_without_names_have_their_numbers_and_few_are_all_named(mixed, t
     assert main([str(tmp_path / "plain"), str(mixed / "0.png")]) == 0
     answers = capsys.readouterr().out.partition("): ")[2].split(", ")
     assert sorted(answer.split()[0] for answer in answers) == ["0", "1", "2"]
+
+
+def test_a_class_keeps_its_name_in_a_line_of_text():
+    line = Prediction("a.png", 9, 9, 9, 8, ("50% off", "sale"), (0.75, 0.25)).line()
+    assert line == "a.png (9 px, subnet of 8 px): 50% off 75.0 %, sale 25.0 %"
 
 
 @pytest.mark.parametrize(
