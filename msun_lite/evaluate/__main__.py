@@ -66,6 +66,8 @@ def _refuse_with_own(options: Namespace, world: World) -> None:
     """Raise a `UserError` for what cannot be had of images at their own size."""
     if options.routing == "oracle":
         raise UserError("routing: expected a rule that goes by the size with --sizes own, got oracle")
+    if options.batch_size is not None:
+        raise UserError(f"batch_size: expected none with --sizes own, which batches by size, got {options.batch_size}")
     if world.size > 1:
         raise UserError(f"sizes: expected one process for own, got {world.size}")
 

@@ -111,6 +111,7 @@ def test_images_that_are_large_enough_are_measured_as_in_the_protocol(tiny, phot
     ("words", "message"),
     [
         (["--routing", "oracle"], "routing: expected a rule that goes by the size with --sizes own, got oracle"),
+        (["--batch_size", "8"], "batch_size: expected none with --sizes own, which batches by size, got 8"),
         (["--feeding", "native"], "feeding: expected a network with one scale for native, got [8, 32, 56]"),
         (["--data", "scenes"], "sizes: expected images from files for own, got scenes"),
     ],
