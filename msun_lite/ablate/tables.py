@@ -55,7 +55,7 @@ TITLES = {
     "open": "What the paper leaves open",
     "beyond": "Beyond the paper",
     "rivals": "MSUN and its rivals",
-    "backbones": "The methods on four small networks",
+    "backbones": "The methods on several small networks",
     "controls": "No BatchNorm, and a network for each size",
 }
 
@@ -117,7 +117,7 @@ COMMON = ("arch", "sizes", "epochs", "data")
 DIFFERENT = {"rivals": "epochs", "backbones": "arch", "controls": "arch"}
 """Table -> what of these its runs may differ in."""
 
-SEVERAL_ARCHS = {"backbones": "four small networks", "controls": "ResNet-lite"}
+SEVERAL_ARCHS = {"backbones": "several small networks", "controls": "ResNet-lite"}
 """Table of several architectures -> what they are called together."""
 
 

@@ -71,7 +71,7 @@ def test_methods_are_compared_on_each_backbone_as_the_paper_does(tmp_path):
         for backbone in BACKBONES
         for one, other in (("MST", "Vanilla"), ("MSUN", "MST"))
     ]
-    assert record["about"]["arch"] == "four small networks"
+    assert record["about"]["arch"] == "several small networks"
     assert {claim["mean"] for claim in record["claims"]} == {1.0}
 
 
