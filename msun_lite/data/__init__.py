@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "class_folders": ["images_below", "skipped_files"],
-        "crops": ["Crops", "unlabelled"],
+        "crops": ["LEAST_IMAGES", "Crops", "unlabelled"],
         "dataset": ["BadImages", "DataSet", "refuse_unreadable"],
         "fetching": ["OfficialFile", "fetch_file", "install", "unpack_file"],
         "image_sizes": ["fitting_scales", "shorter_sides", "sizes_line"],

@@ -17,7 +17,7 @@ from msun_lite.utils.errors import DataError, printable
 BATCH = 128
 """Images a batch."""
 
-LEAST = 2
+LEAST_IMAGES = 2
 """Images that a batch must have: BatchNorm knows no variance of one, where its map is a single pixel."""
 
 
@@ -49,8 +49,8 @@ class Crops:
     ):
         self.device, self.normalisation = device, normalisation
         chosen = source.order(torch.Generator().manual_seed(derive_seed(seed, epoch)))[:count]
-        if len(chosen) < LEAST:
-            raise DataError(f"averages: expected at least {LEAST} images to take them from, got {len(chosen)}")
+        if len(chosen) < LEAST_IMAGES:
+            raise DataError(f"averages: expected at least {LEAST_IMAGES} images to take them from, got {len(chosen)}")
         parts = max(1, round(len(chosen) / BATCH))
         keys = [[(epoch, index) for index in chosen[part::parts]] for part in range(parts)]
         view = TrainView(source, options.test_size, seed, options.crop_min, options.flip)

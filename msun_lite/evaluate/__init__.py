@@ -18,7 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "certainty": ["Certainty", "calibration_error", "cascade", "least_entropy", "measure_certainty"],
         "class_names": ["match_classes"],
         "options": ["make_subject_parser"],
-        "own_size": ["OWN", "OwnSizes", "answers", "evaluate_own", "own_size_table"],
+        "own_size": ["OwnSizes", "answers", "evaluate_own", "own_size_table"],
         "network_records": ["networks_parser", "record_networks"],
         "subjects": ["Subject", "config_of", "find_config", "find_model", "find_subject", "on_data"],
     },

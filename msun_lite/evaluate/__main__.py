@@ -27,7 +27,8 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from msun_lite.evaluate.accuracy import FEEDINGS, evaluate
-from msun_lite.evaluate.own_size import OWN, evaluate_own, own_size_table
+from msun_lite.evaluate.options import OWN
+from msun_lite.evaluate.own_size import evaluate_own, own_size_table
 from msun_lite.evaluate.subjects import find_config, find_subject
 from msun_lite.results import accuracy_table, subnet_table
 from msun_lite.scales import ROUTINGS, check_routing

@@ -4,6 +4,9 @@ from typing import Literal
 
 from msun_lite.utils.cli import OneLineParser
 
+OWN = "own"
+"""What stands for each image's own size in the place of sizes."""
+
 
 def make_subject_parser(prog: str, summary: str, sizes: type = list[int]) -> OneLineParser:
     """Return a parser of the options that `subjects.find_config` and `find_subject` read."""
@@ -40,7 +43,7 @@ def make_subject_parser(prog: str, summary: str, sizes: type = list[int]) -> One
 
 def make_evaluate_parser(prog: str, summary: str) -> OneLineParser:
     """Return the parser of `evaluate`."""
-    parser = make_subject_parser(prog, summary, sizes=list[int] | Literal["own"])
+    parser = make_subject_parser(prog, summary, sizes=list[int] | Literal[OWN])
     group = parser.add_argument_group("how it is measured")
     group.add_argument("--routing", type=str | None, default=None, help="nearest, ceil, ratio or oracle.")
     feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."

@@ -27,6 +27,7 @@ from msun_lite.data import (
 )
 from msun_lite.evaluate.accuracy import AS_TRAINED, AVERAGED, with_own_averages
 from msun_lite.evaluate.class_names import match_classes
+from msun_lite.evaluate.options import OWN
 from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
 from msun_lite.results import styled_table
 from msun_lite.utils.devices import pick_device
@@ -34,9 +35,6 @@ from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import progress
-
-OWN = "own"
-"""What stands for each image's own size in the place of sizes."""
 
 WINDOW = 512
 """Images that are held at once: those of one size among them go through the network together."""

@@ -7,6 +7,7 @@ from pathlib import Path
 from msun_lite.config import TrainConfig, make_config, read_config
 from msun_lite.data import check_normalisation, has_validation, is_folder
 from msun_lite.evaluate.class_names import read_class_names
+from msun_lite.evaluate.options import OWN
 from msun_lite.networks import (
     BEHAVIOUR,
     DEFAULT,
@@ -110,7 +111,7 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
         raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
     overrides = {name: getattr(options, name) for name in ("device", "workers", "threads")}
     overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
-    overrides |= {"sizes": options.sizes} if options.sizes and options.sizes != "own" else {}
+    overrides |= {"sizes": options.sizes} if options.sizes and options.sizes != OWN else {}
     if options.arch is None:
         config = config_of(find_model(options.run), options.run, **overrides)
     else:

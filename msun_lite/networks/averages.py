@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
-from msun_lite.data import check_sizes
+from msun_lite.data import LEAST_IMAGES, check_sizes
 from msun_lite.model import MultiScaleUnifiedNetwork
 from msun_lite.networks.size_norm import AVERAGES, set_averages, size_norms_of
 from msun_lite.per_scale import norms_of
@@ -20,9 +20,6 @@ from msun_lite.scales import resize
 from msun_lite.utils.errors import UserError, within
 from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import progress
-
-LEAST = 2
-"""Images that a batch must have: BatchNorm knows no variance of one, where its map is a single pixel."""
 
 Sets = dict[int, tuple[int, ...]]
 """scale -> the sizes that have a set of averages there."""
@@ -129,8 +126,8 @@ def _averages(
         norm.train()
     seen = 0
     for images in batches:
-        if len(images) < LEAST:
-            raise UserError(f"averages: expected batches of at least {LEAST} images, got {len(images)}")
+        if len(images) < LEAST_IMAGES:
+            raise UserError(f"averages: expected batches of at least {LEAST_IMAGES} images, got {len(images)}")
         small = resize(images, size, probe.antialias)
         _ = probe.forward_native(small) if native else probe.forward_at(small, scale)
         seen += len(images)
