@@ -22,6 +22,10 @@ DEFAULT_PRESET = "quick"
 
 Averages = Literal["trained", "size"]
 
+Optimizer = Literal["sgd", "adamw"]
+
+ClassWeights = Literal["none", "balanced"]
+
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 PRECISIONS = get_args(Precision)
@@ -50,7 +54,8 @@ class TrainConfig(ModelOptions, DataOptions):
     """The options of one training run."""
 
     preset: str = DEFAULT_PRESET
-    """Named set of options to start from: quick, lite, lite-plus, imagenette or imagenet; or a YAML file of options."""
+    """Named set of options to start from: quick, lite, lite-plus, finetune, imagenette or imagenet; or a YAML file of
+    options."""
     method: str = "msun"
     """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale; rs: one
     CNN, each scale fed as it is, with BatchNorms of its own (RS-Nets)."""
@@ -79,6 +84,12 @@ class TrainConfig(ModelOptions, DataOptions):
     """Normalise all scales of a step as one batch (mst, msun) rather than one after the other."""
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy, 0 to below 1."""
+    class_weights: ClassWeights = "none"
+    """Weight of each class in the cross-entropy: `none`, every image counts alike; `balanced`, every class does, however
+    many images it has."""
+    mixup: float | None = None
+    """Mix each training image with another one, and their labels (mixup, Zhang et al., 2018): alpha of the Beta
+    distribution that the share is drawn from, such as 0.2; none by default."""
 
     epochs: int = 8
     """Passes over the training images. A run that goes on, finished or not, may get more of them."""
@@ -86,14 +97,18 @@ class TrainConfig(ModelOptions, DataOptions):
     """Images a step, over all processes and accumulated batches."""
     accumulate: int = 1
     """Batches of batch_size / accumulate images whose gradients make up a step, where memory is short."""
+    optimizer: Optimizer = "sgd"
+    """sgd, with momentum; or adamw, which wants a far smaller lr, about 0.001."""
     lr: float = 0.1
     """Learning rate after the warm-up."""
     lr_batch_size: int | None = None
     """Images a step that lr is meant for: it is scaled linearly with batch_size. By default lr is taken as it is."""
     momentum: float = 0.9
-    """Momentum of SGD."""
+    """Momentum of SGD; of AdamW, its first beta."""
     weight_decay: float = 5e-4
-    """Weight decay, on all parameters."""
+    """Weight decay; AdamW's is decoupled from the gradient, and wants about 0.05."""
+    decay_norms: bool = True
+    """Weight decay on the biases and the norms' scales as well, as in the paper; else on the kernels alone."""
     warmup_epochs: float = 1.0
     """Epochs of linear warm-up from 0.01 x lr; then a cosine goes down to 0.01 x lr."""
     clip_norm: float | None = None
@@ -182,7 +197,8 @@ class TrainConfig(ModelOptions, DataOptions):
         one_of("precision", self.precision, PRECISIONS)
         one_of("teacher", self.teacher, TEACHERS)
         one_of("pairs", self.pairs, PAIRS)
-        one_of("averages", self.averages, get_args(Averages))
+        for name, kind in (("averages", Averages), ("optimizer", Optimizer), ("class_weights", ClassWeights)):
+            one_of(name, getattr(self, name), get_args(kind))
         least = METHODS[self.method].scales
         if least == 1 and self.constraint != "none":
             expected = f"expected none for {self.method}, which sees one scale"
@@ -202,6 +218,8 @@ class TrainConfig(ModelOptions, DataOptions):
         within("seed", self.seed, least=0, below=2**63)
         if self.ema is not None:
             within("ema", self.ema, above=0, below=1)
+        if self.mixup is not None:
+            within("mixup", self.mixup, above=0)
         within("label_smoothing", self.label_smoothing, least=0, below=1)
 
 

@@ -19,7 +19,7 @@ from multiprocessing.process import BaseProcess
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import v2
 from torchvision.transforms.v2.functional import center_crop, resized_crop
@@ -36,18 +36,21 @@ PATIENCE = 3
 
 
 class TrainView(Dataset):
-    """Training images: random resized crop and flip, decided by (seed, epoch, index) alone.
+    """Training images: random resized crop, flip and RandAugment, decided by (seed, epoch, index) alone.
 
     An item is addressed by (epoch, index) and is (uint8 [3, size, size], label), or the message of an
     unreadable image.
     """
 
-    def __init__(self, source: ImageSource, size: int, seed: int, crop_min: float, flip: bool):
+    def __init__(
+        self, source: ImageSource, size: int, seed: int, crop_min: float, flip: bool, randaugment: int | None = None
+    ):
         self.source = source
         self.seed = seed
         self.size = [size, size]
         self.crop = v2.RandomResizedCrop(size, scale=(crop_min, 1.0))
         self.mirrored = 0.5 if flip else 0.0
+        self.augment = nn.Identity() if randaugment is None else v2.RandAugment(magnitude=randaugment)
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, int] | str:
         epoch, index = key
@@ -62,7 +65,7 @@ class TrainView(Dataset):
     def _transform(self, image: Tensor) -> Tensor:
         """Do what torchvision's RandomResizedCrop and RandomHorizontalFlip do, without their checks of the input."""
         image = resized_crop(image, **self.crop.make_params([image]), size=self.size, antialias=True)
-        return image.flip(-1) if torch.rand(1) < self.mirrored else image
+        return self.augment(image.flip(-1) if torch.rand(1) < self.mirrored else image)
 
 
 def shorter_side(size: int, crop_ratio: float) -> int:

@@ -43,6 +43,9 @@ class DataOptions:
     """Evaluation: side of the centre crop over the shorter side of the resized image (0.875 for 224 of 256)."""
     flip: bool = True
     """Mirror training images left to right at random."""
+    randaugment: int | None = None
+    """Magnitude, 0 to 30, of two random changes of every training image: of colours, contrast, shape (RandAugment, Cubuk
+    et al., 2020, as torchvision has it); none by default."""
     mean: list[float] | None = None
     """Mean of red, green and blue, 0 to 1, as 0.5,0.5,0.5; that of the weights, or ImageNet's, by default."""
     std: list[float] | None = None
@@ -72,6 +75,8 @@ class DataOptions:
         within("scenes_seed", self.scenes_seed, least=0, below=2**63)
         within("crop_min", self.crop_min, above=0, most=1)
         within("crop_ratio", self.crop_ratio, above=0, most=1)
+        if self.randaugment is not None:
+            within("randaugment", self.randaugment, least=0, most=30)
         check_normalisation(self.mean, self.std)
         if self.val_share is not None:
             within("val_share", self.val_share, above=0, below=1)

@@ -45,8 +45,7 @@ class TrainState:
     ):
         self.beside = dict(beside or {})
         self.model, self.epochs, self.steps_per_epoch = model, config.epochs, steps_per_epoch
-        decay = config.weight_decay
-        self.optimizer = torch.optim.SGD(model.parameters(), config.peak_lr, config.momentum, weight_decay=decay)
+        self.optimizer = make_optimizer(model, config)
         if self.beside:
             self.optimizer.add_param_group({"params": list(self.beside.values()), "weight_decay": 0.0})
         self.scaler = torch.amp.GradScaler(next(model.parameters()).device.type, enabled=scaled)
@@ -73,8 +72,9 @@ class TrainState:
 
     @property
     def copies(self) -> int:
-        """How many times those bytes a checkpoint takes: with the momentum, and the average if there is one."""
-        return 2 if self.average is None else 3
+        """How many times those bytes a checkpoint takes: with the moments, and the average if there is one."""
+        moments = 2 if isinstance(self.optimizer, torch.optim.AdamW) else 1
+        return 1 + moments + (self.average is not None)
 
     def is_finite(self) -> bool:
         """Return whether all weights are finite."""
@@ -123,3 +123,15 @@ class TrainState:
         epoch, batch, steps = stored["epoch"], stored["batch"], self.steps_per_epoch
         if not (0 <= epoch <= self.epochs and 0 <= batch < steps) or stored["step"] != epoch * steps + batch:
             raise ValueError(f"step {stored['step']}, epoch {epoch} of {self.epochs}, batch {batch} of {steps}")
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    """Return the optimizer of all parameters of a model; without `decay_norms`, decay is on those of two axes or more."""
+    groups: list[dict] = [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
+    if not config.decay_norms:
+        spared = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+        kernels = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
+        groups = [{**groups[0], "params": kernels}, {"params": spared, "weight_decay": 0.0}]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, config.peak_lr, betas=(config.momentum, 0.999))
+    return torch.optim.SGD(groups, config.peak_lr, config.momentum)

@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 
 import torch
+from torch import Tensor
+from torchvision.transforms import v2
 
 from msun_lite.config import TrainConfig
 from msun_lite.data import Batch, DataSet, TrainView, opened, to_float
@@ -64,11 +66,13 @@ class Trainer:
         self.precision = training_precision(config.precision, self.device, model, world.say)
         self.env = environment(self.device, self.precision, world.size)  # now: the checkout may move on during the run
         model = model.to(self.device, memory_format=torch.channels_last)
-        objective = find_objective(config.method)(model, config)
+        objective = find_objective(config.method)(model, config, self._class_weights())
         steps, scaled = self._steps_per_epoch(), self.precision == "fp16"
         self.state = TrainState(model, config, steps, scaled, objective.own_parameters)
         self.objective = world.wrap(objective, self.device)
-        self.view = TrainView(data.train, config.scales[-1], config.seed, config.crop_min, config.flip)
+        crops = config.crop_min, config.flip, config.randaugment
+        self.view = TrainView(data.train, config.scales[-1], config.seed, *crops)
+        self.mixup = None if config.mixup is None else v2.MixUp(alpha=config.mixup, num_classes=len(data.classes))
         self.checkpoints = Checkpoints(folder.checkpoint, folder.older_checkpoints, config.keep)
         self.tally = Tally(self.device)
 
@@ -83,6 +87,16 @@ class Trainer:
                 f"{self.config.accumulate}, two images each or more, got {size}"
             )
         return len(self.data.train) // size
+
+    def _class_weights(self) -> Tensor | None:
+        """Return the weights that let every class count alike, whose mean over the images is 1; None if images do."""
+        if self.config.class_weights == "none":
+            return None
+        counts = torch.tensor(self.data.train.labels).bincount(minlength=len(self.data.classes))
+        if not counts.all():
+            empty = self.data.classes[int(counts.argmin())]
+            raise DataError(f"class_weights: expected training images of every class for balanced, got none of {empty}")
+        return (counts.sum() / (len(counts) * counts)).to(self.device, torch.float32)
 
     def disk_space(self) -> int:
         """Return the bytes that the run's files need: checkpoints, one more while it is written, and the weights."""
@@ -180,6 +194,8 @@ class Trainer:
         """Add the gradients of one part of a batch, which has this `share` of its images."""
         images = to_float(part.images, self.device, self.state.model.spec["normalisation"])
         labels = part.labels.to(self.device, non_blocking=True)
+        if self.mixup is not None:
+            images, labels = self.mixup(images, labels)
         with arithmetic(self.precision, self.device):
             terms = self.objective(images, labels)
         # The gradients are averaged over the processes: times their number, the sum over all parts is the batch's mean.

@@ -20,8 +20,8 @@ RANDOM_GROUPS = 4
 class Terms:
     """The loss of one batch and its parts, scalars: `ce` sums CE_i, `si` is L_SI of Eq. 7, `kd` the distillation.
 
-    `loss` is Eq. 8, plus `kd` times its weight. `correct` counts the images whose class the logits at the largest
-    scale name.
+    `loss` is Eq. 8, plus `kd` times its weight. `correct` counts the images whose class, of a mixed one the larger part's,
+    the logits at the largest scale name.
     """
 
     loss: Tensor
@@ -37,12 +37,14 @@ class Objective(nn.Module, ABC):
     Args:
         model: what `make_model` of the same class gave, or a network like it.
         config: the options of the run.
+        class_weights: [classes], of each class in the cross-entropies; all alike by default.
     """
 
-    def __init__(self, model: MSUN, config: TrainConfig):
+    def __init__(self, model: MSUN, config: TrainConfig, class_weights: Tensor | None = None):
         super().__init__()
         self.model = model
         self.config = config
+        self.register_buffer("class_weights", class_weights, persistent=False)
         # The views stay outside: random sizes would make it compile again and again.
         self._terms = torch.compile(self._loss) if config.compile else self._loss
 
@@ -75,15 +77,15 @@ class Objective(nn.Module, ABC):
         return distillation(logits, self.config.teacher)
 
     def forward(self, images: Tensor, labels: Tensor) -> Terms:
-        """Return the terms of the loss for images [B, 3, L, L] at the largest scale and labels [B]."""
+        """Return the terms of the loss for images [B, 3, L, L] at the largest scale.
+
+        `labels` are [B]; or, of mixed images, the shares of the classes in each: [B, classes].
+        """
         return self._terms(self.views(images), labels)
 
     def _loss(self, views: dict[int, Tensor], labels: Tensor) -> Terms:
         features, logits = self.run(views)
-        smoothing = self.config.label_smoothing
-        cross_entropies = torch.stack(
-            [F.cross_entropy(part.float(), labels, label_smoothing=smoothing) for part in logits]
-        )
+        cross_entropies = torch.stack([self._cross_entropy(part, labels) for part in logits])
         compared = len(features) > 1
         distances = pair_distances(features, self.config.pairs) if compared else cross_entropies.new_zeros(1)
         divergence = self.taught(logits, labels) if self.config.distil else cross_entropies.new_zeros(())
@@ -93,8 +95,12 @@ class Objective(nn.Module, ABC):
             ce=cross_entropies.sum(),
             si=distances.sum(),
             kd=divergence,
-            correct=(logits[-1].argmax(1) == labels).sum(),
+            correct=(logits[-1].argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))).sum(),
         )
+
+    def _cross_entropy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing = self.config.label_smoothing
+        return F.cross_entropy(logits.float(), labels, self.class_weights, label_smoothing=smoothing)
 
 
 def view_at(images: Tensor, scale: int, config: TrainConfig, side: int) -> Tensor:

@@ -17,8 +17,8 @@ class Rs(Msun):
     The ensemble's weights are learnt with the network, and not part of it.
     """
 
-    def __init__(self, model: MSUN, config: TrainConfig):
-        super().__init__(model, config)
+    def __init__(self, model: MSUN, config: TrainConfig, class_weights: Tensor | None = None):
+        super().__init__(model, config, class_weights)
         self.ensemble = nn.Parameter(torch.zeros(len(config.scales), device=next(model.parameters()).device))
 
     @classmethod
