@@ -44,7 +44,7 @@ GROUPS = {
 
 FREE_ON_RESUME = (
     *("out", "resume", "max_minutes", "checkpoint_minutes", "keep", "workers", "threads", "device", "data_root"),
-    *("compile", "tensorboard", "wandb", "shards_gb"),
+    *("compile", "tensorboard", "wandb", "shards_gb", "eval_images"),
 )
 """Options that may differ when a run goes on: they change neither what is learnt nor what is measured."""
 
@@ -85,8 +85,8 @@ class TrainConfig(ModelOptions, DataOptions):
     label_smoothing: float = 0.0
     """Label smoothing of the cross-entropy, 0 to below 1."""
     class_weights: ClassWeights = "none"
-    """Weight of each class in the cross-entropy: `none`, every image counts alike; `balanced`, every class does, however
-    many images it has."""
+    """Weight of each class in the cross-entropy: `none`, every image counts alike; `balanced`, every class does,
+    however many images it has."""
     mixup: float | None = None
     """Mix each training image with another one, and their labels (mixup, Zhang et al., 2018): alpha of the Beta
     distribution that the share is drawn from, such as 0.2; none by default."""
@@ -137,6 +137,9 @@ class TrainConfig(ModelOptions, DataOptions):
     """Save a checkpoint at least so often, beside the one after every epoch."""
     keep: int = 2
     """Checkpoints to keep beside the latest, for the case that it gets damaged."""
+    eval_images: int = 512
+    """Validation images, always the same, that are measured at the scales after every epoch; 0: none. Those of shards
+    on the web are left where they are."""
     eval_epochs: int | None = None
     """Measure at every size after so many epochs too, and keep the best model in OUT/best; else at the end alone."""
     tensorboard: bool = False
@@ -213,7 +216,7 @@ class TrainConfig(ModelOptions, DataOptions):
         for name in ("threads", "max_minutes", "clip_norm", "lr_batch_size", "eval_epochs"):
             if getattr(self, name) is not None:
                 within(name, getattr(self, name), above=0)
-        for name in ("lam", "distil", "momentum", "weight_decay", "warmup_epochs", "keep"):
+        for name in ("lam", "distil", "momentum", "weight_decay", "warmup_epochs", "keep", "eval_images"):
             within(name, getattr(self, name), least=0)
         within("seed", self.seed, least=0, below=2**63)
         if self.ema is not None:

@@ -44,8 +44,8 @@ class DataOptions:
     flip: bool = True
     """Mirror training images left to right at random."""
     randaugment: int | None = None
-    """Magnitude, 0 to 30, of two random changes of every training image: of colours, contrast, shape (RandAugment, Cubuk
-    et al., 2020, as torchvision has it); none by default."""
+    """Magnitude, 0 to 30, of two random changes of every training image, of colours, contrast or shape (RandAugment,
+    Cubuk et al., 2020, as torchvision has it); none by default."""
     mean: list[float] | None = None
     """Mean of red, green and blue, 0 to 1, as 0.5,0.5,0.5; that of the weights, or ImageNet's, by default."""
     std: list[float] | None = None

@@ -193,19 +193,26 @@ class ShardSource(ImageSource):
             UnreadableImage: naming shard and member.
             DataError: if the shard is not there, cannot be had, or is another than the index was written for.
         """
-        content, name = self._content(index)
-        return decode(io.BytesIO(content), name)
+        return decode(io.BytesIO(self._content(index)), self.name(index))
+
+    def name(self, index: int) -> str:
+        """Return the shard and the member that image `index` is."""
+        shard, member = self._place(index)
+        return f"{self.store.name}/{shard.name}: {member}"
 
     def size(self, index: int) -> tuple[int, int] | None:
         """Return width and height from the header of image `index`; None if it cannot be read."""
-        return image_size(io.BytesIO(self._content(index)[0]))
+        return image_size(io.BytesIO(self._content(index)))
 
-    def _content(self, index: int) -> tuple[bytes, str]:
-        """Return the file of image `index`, and what errors call it."""
+    def _place(self, index: int) -> tuple[Shard, str]:
+        """Return the shard that image `index` is in, and its name there."""
         shard = self.shards[int(np.searchsorted(self._starts, index, side="right")) - 1]
-        member, _, offset, size = self.samples[index].item()
-        name = member.decode("utf-8", "surrogateescape")
-        return self._read_member(shard, name, offset, size), f"{self.store.name}/{shard.name}: {name}"
+        return shard, self.samples[index]["member"].decode("utf-8", "surrogateescape")
+
+    def _content(self, index: int) -> bytes:
+        """Return the file of image `index`."""
+        _, _, offset, size = self.samples[index].item()
+        return self._read_member(*self._place(index), offset, size)
 
     def _read_member(self, shard: Shard, name: str, offset: int, size: int) -> bytes:
         for opening in range(OPENINGS):

@@ -27,6 +27,10 @@ class ImageSource:
         """Return image `index` as uint8 [3, H, W], or raise `UnreadableImage`."""
         raise TypeError(f"{type(self).__name__} does not say how to read an image")
 
+    def name(self, index: int) -> str:
+        """Return what image `index` is called: by its file, if it has one."""
+        return f"image {index}"
+
     def size(self, index: int) -> tuple[int, int] | None:
         """Return width and height of image `index`, without decoding it where that can be; None if it is unreadable."""
         try:
@@ -54,6 +58,10 @@ class FileSource(ImageSource):
     def read(self, index: int) -> Tensor:
         """Decode file `index`: uint8 [3, H, W], or raise `UnreadableImage`."""
         return decode(self.paths[index])
+
+    def name(self, index: int) -> str:
+        """Return the path of file `index`."""
+        return self.paths[index]
 
     def size(self, index: int) -> tuple[int, int] | None:
         """Return width and height from the header of file `index`; None if it cannot be read."""
@@ -99,6 +107,16 @@ class Subset(ImageSource):
         """Return the image that is at `index` here, as the other source gives it."""
         return self.source.read(self.indices[index])
 
+    def name(self, index: int) -> str:
+        """Return the other source's name of the image that is at `index` here."""
+        return self.source.name(self.indices[index])
+
+
+def part_of(source: ImageSource, count: int) -> Subset:
+    """Return `count` images of a source at most, in their order: drawn at random, and always the same."""
+    drawn = torch.randperm(len(source), generator=torch.Generator().manual_seed(0))[:count]
+    return Subset(source, sorted(drawn.tolist()))
+
 
 class Relabelled(ImageSource):
     """Another source, its images in the same order, with other labels.
@@ -110,11 +128,15 @@ class Relabelled(ImageSource):
 
     def __init__(self, source: ImageSource, labels: Sequence[int]):
         super().__init__([labels[label] for label in source.labels])
-        self.source = source
+        self.source, self.near = source, source.near
 
     def read(self, index: int) -> Tensor:
         """Return image `index` as the other source gives it."""
         return self.source.read(index)
+
+    def name(self, index: int) -> str:
+        """Return the other source's name of image `index`."""
+        return self.source.name(index)
 
     def sample(self, count: int) -> range:
         """Return the indices of a sample of the other source."""

@@ -29,8 +29,10 @@ from jsonargparse import Namespace
 from msun_lite.evaluate.accuracy import FEEDINGS, evaluate
 from msun_lite.evaluate.options import OWN
 from msun_lite.evaluate.own_size import evaluate_own, own_size_table
+from msun_lite.evaluate.report import Report
 from msun_lite.evaluate.subjects import find_config, find_subject
-from msun_lite.results import accuracy_table, subnet_table
+from msun_lite.networks import refuse_existing
+from msun_lite.results import accuracy_table, check_folder, subnet_table
 from msun_lite.scales import ROUTINGS, check_routing
 from msun_lite.utils.distributed import World, join
 from msun_lite.utils.errors import UserError, one_of, within
@@ -49,6 +51,7 @@ def run(options: Namespace, command: str) -> None:
         if options.batch_size is not None:
             within("batch_size", options.batch_size, least=1)
         check_output(options.json)
+        report = _report(options, world)
         if options.sizes == OWN:
             _refuse_with_own(options, world)
         subject = find_subject(options, config, world)
@@ -56,11 +59,14 @@ def run(options: Namespace, command: str) -> None:
             subject.model.antialias = options.antialias
         averages = options.averages, options.averages_images
         if options.sizes == OWN:
-            measured = evaluate_own(subject.model, config, routing, options.feeding, *averages)
+            measured = evaluate_own(subject.model, config, routing, options.feeding, *averages, report)
         else:
-            measured = evaluate(subject.model, config, routing, world, options.feeding, options.batch_size, *averages)
+            how = options.feeding, options.batch_size, *averages, report
+            measured = evaluate(subject.model, config, routing, world, *how)
         if world.first:
-            _report({"run": subject.name, **measured, "command": command}, options.json)
+            _show({"run": subject.name, **measured, "command": command}, options.json)
+            if report is not None:
+                note(f"report: {report.folder / 'report.md'}")
 
 
 def _refuse_with_own(options: Namespace, world: World) -> None:
@@ -73,10 +79,29 @@ def _refuse_with_own(options: Namespace, world: World) -> None:
         raise UserError(f"sizes: expected one process for own, got {world.size}")
 
 
-def _report(record: dict, path: str | None) -> None:
+def _report(options: Namespace, world: World) -> Report | None:
+    """Return the report that the options ask for, if they do.
+
+    Raises:
+        UserError: if it is there already or cannot be made, or for what there can be no report of.
+    """
+    if options.report is None:
+        return None
+    if options.routing == "oracle":
+        raise UserError("routing: expected a rule that goes by the size with --report, got oracle")
+    if world.size > 1:
+        raise UserError(f"report: expected one process, got {world.size}")
+    folder = Path(options.report)
+    refuse_existing(folder)
+    check_folder(folder)
+    return Report(folder, options.arch or options.run)
+
+
+def _show(record: dict, path: str | None) -> None:
     """Write a record, then print it: a terminal may be in the way, and the result is not to be lost by it."""
     if path:
         write_json(Path(path), record)
+    show(_title(record))
     if record["sizes"] == OWN:
         show(own_size_table(record, Path(record["run"]).name))
         return
@@ -85,6 +110,18 @@ def _report(record: dict, path: str | None) -> None:
         note(f"{size} px cannot be fed as they are: {why}")
     if len(record["per_subnet"]) > 1:
         show(subnet_table(record))
+
+
+def _title(record: dict) -> str:
+    """Return what was measured, in a line."""
+    data, env, averages = record["data"], record["env"], record.get("averages")
+    said = [f"{data['val']:,} images of {data['classes']} classes", f"routing {record['routing']}"]
+    if record["feeding"] == "native":
+        said.append("fed native")
+    if averages:
+        of = "training crops" if averages["of"] == "size" else averages["of"]
+        said.append(f"averages of each size from {averages['images']:,} images of {of}")
+    return f"{record['run']} on {data['name']}: {', '.join(said)} ({env['device']}, {env['precision']})"
 
 
 def main(argv: list[str] | None = None) -> int:

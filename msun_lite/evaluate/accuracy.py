@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.data import DataLoader
 
@@ -12,15 +14,18 @@ from msun_lite.config import TrainConfig
 from msun_lite.data import (
     Crops,
     DataSet,
+    EvalView,
     ImageSource,
     eval_loader,
     load_data,
     opened,
     refuse_unreadable,
-    to_float,
     unlabelled,
 )
-from msun_lite.evaluate.class_names import match_classes
+from msun_lite.evaluate.answered import AnswerLog
+from msun_lite.evaluate.batches import normalised_batches
+from msun_lite.evaluate.class_names import match_classes, readable_names
+from msun_lite.evaluate.report import Report
 from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
 from msun_lite.results import Accuracy, Measurement, PerSubnet, by_size, routing_record
 from msun_lite.scales import ROUTINGS, SIZE_ROUTINGS, resize
@@ -59,6 +64,7 @@ def measure(
     world: World = ALONE,
     feeding: str = "upsampled",
     scales: Sequence[int] | None = None,
+    log: AnswerLog | None = None,
 ) -> PerSubnet:
     """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
 
@@ -70,33 +76,47 @@ def measure(
         world: the processes that share the images; each of them gets the accuracy over all.
         feeding: `native` does not resize the images to the scale of a plain CNN, see `refused_native`.
         scales: the subnets to measure; all by default.
+        log: notes the answers of the subnets that the model's routing chooses.
 
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
     """
-    total, unreadable = 0, []
+    total = 0
     scales = model.scales if scales is None else scales
     correct = torch.zeros(len(scales), len(sizes), dtype=torch.int64, device=device)
-    bar = {"desc": f"measuring at {len(sizes)} sizes", "unit": "batch", "leave": False, "disable": not world.first}
-    with preserve_modes(model), opened(loader) as batches:
-        model.eval()
-        for batch in progress(batches, total=len(loader), **bar):
-            unreadable += batch.bad
-            if unreadable:
-                continue  # all that is left to do is to name them all
-            images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
-            total += len(labels)
-            for column, size in enumerate(sizes):
-                small = resize(images, size, model.antialias)
-                for row, scale in enumerate(scales):
-                    logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
-                    correct[row, column] += (logits.argmax(1) == labels).sum()
-    refuse_unreadable(sum(world.gather(unreadable), []))
+    for images, labels in normalised_batches(model, loader, device, f"measuring at {len(sizes)} sizes", world):
+        numbers = range(total, total + len(labels))
+        total += len(labels)
+        for column, size in enumerate(sizes):
+            small = resize(images, size, model.antialias)
+            for row, scale in enumerate(scales):
+                logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
+                correct[row, column] += (logits.argmax(1) == labels).sum()
+                if log is not None and scale == model.router.scale(size):
+                    log.add(numbers, size, scale, logits)
     correct, (total,) = world.sum(correct).tolist(), world.totals(total)
     return {
         scale: {size: 100 * hits / total for size, hits in zip(sizes, row, strict=True)}
         for scale, row in zip(scales, correct, strict=True)
     }
+
+
+@torch.no_grad()
+@full_precision()
+def routed_accuracy(
+    model: MSUN, loader: DataLoader, sizes: Sequence[int], device: torch.device, world: World = ALONE
+) -> dict[int, float]:
+    """Return the accuracy in percent at each size, by the subnets that the model's routing chooses alone.
+
+    For the arguments and errors see `measure`.
+    """
+    total, correct = 0, torch.zeros(len(sizes), dtype=torch.int64, device=device)
+    for images, labels in normalised_batches(model, loader, device, "validating", world):
+        total += len(labels)
+        answers = [model(resize(images, size, model.antialias)).argmax(1) for size in sizes]
+        correct += torch.stack([(answer == labels).sum() for answer in answers])
+    correct, (total,) = world.sum(correct).tolist(), world.totals(total)
+    return {size: 100 * hits / total for size, hits in zip(sizes, correct, strict=True)}
 
 
 def with_own_averages(
@@ -229,6 +249,7 @@ def evaluate_on(
     routing: str | None = None,
     feeding: str = "upsampled",
     batch_size: int | None = None,
+    log: AnswerLog | None = None,
 ) -> dict:
     """Measure `model`, which is on `device`, at `config.sizes` on the validation images; see `accuracy_record`.
 
@@ -238,8 +259,14 @@ def evaluate_on(
     world.share_state(model)
     batch_size = batch_size or fitting_batch(model, max(config.sizes) if feeding == "native" else None)
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, batch_size, config.workers, world, device)
-    per_subnet = measure(model, loader, config.sizes, device, world, feeding)
+    per_subnet = measure(model, loader, config.sizes, device, world, feeding, log=log)
     return accuracy_record(model, per_subnet, routing or config.routing, feeding)
+
+
+def _at_size(view: EvalView, index: int, size: int) -> Tensor:
+    """Return an image as it is at a size under test: uint8 [3, size, size]."""
+    image, _ = view[index]
+    return resize(image[None].float(), size)[0].round().byte()
 
 
 def evaluate(
@@ -251,11 +278,14 @@ def evaluate(
     batch_size: int | None = None,
     averages: str = AS_TRAINED,
     averaged: int = AVERAGED,
+    report: Report | None = None,
 ) -> Measurement:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
 
     With `averages` the network gets BatchNorm averages of each size first, from `averaged` images: from crops of the
     data's training images for `size`, else of the images in the folder of that name.
+
+    With a `report` it explains the numbers; one process does that.
 
     The sizes that it cannot take fed `native` are left out, and listed under `refused` with the reason.
 
@@ -267,6 +297,8 @@ def evaluate(
     sizes = [size for size in config.sizes if size not in refused]
     if not sizes:
         raise UserError(f"sizes: expected one that {model.spec['arch']} can take as it is, got {config.sizes}")
+    if report is not None:
+        config = replace(config, cache=False)  # in memory images have no names
     data = load_data(config, train=False, world=world)
     data = match_classes(data, model, say=world.say)
     device = world.pick_device(config.device)
@@ -275,7 +307,13 @@ def evaluate(
         model.routing = routing  # whose subnets get averages
     config = replace(config, sizes=sizes)
     model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged, world)
-    record = evaluate_on(model, data, config, device, world, routing, feeding, batch_size)
+    log = None if report is None else AnswerLog()
+    record = evaluate_on(model, data, config, device, world, routing, feeding, batch_size, log)
+    if log is not None:
+        ranges = {f"{size} px": (size, size) for size in sizes}
+        view = EvalView(data.val, config.test_size, config.crop_ratio)
+        about = f"{data.name}, {len(data.val):,} images, routing {routing}"
+        report.write(log.table(data.val, readable_names(model), ranges), about, partial(_at_size, view))
     return {
         "feeding": feeding,
         "antialias": model.antialias,

@@ -7,13 +7,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from msun_lite.data import opened, refuse_unreadable, to_float
+from msun_lite.evaluate.batches import normalised_batches
 from msun_lite.networks import MSUN
 from msun_lite.scales import resize
 from msun_lite.utils.errors import UserError
-from msun_lite.utils.modes import preserve_modes
 from msun_lite.utils.precision import full_precision
-from msun_lite.utils.progress import progress
 
 BINS = 15
 """Bins of the calibration error, as in Guo et al. (2017)."""
@@ -51,16 +49,9 @@ def measure_certainty(model: MSUN, loader: DataLoader, sizes: Sequence[int], dev
     Raises:
         DataError: if an image is unreadable.
     """
-    parts, unreadable = [], []
-    with preserve_modes(model), opened(loader) as batches:
-        model.eval()
-        for batch in progress(batches, total=len(loader), desc="certainty", unit="batch", leave=False):
-            unreadable += batch.bad
-            if unreadable:
-                continue
-            images, labels = to_float(batch.images, device, model.spec["normalisation"]), batch.labels.to(device)
-            parts.append([_answers(model, resize(images, size, model.antialias), labels) for size in sizes])
-    refuse_unreadable(unreadable)
+    parts = []
+    for images, labels in normalised_batches(model, loader, device, "certainty"):
+        parts.append([_answers(model, resize(images, size, model.antialias), labels) for size in sizes])
     by_kind = [[torch.cat(found, dim=-1) for found in zip(*rows, strict=True)] for rows in _kinds(parts)]
     return Certainty(*(torch.stack(rows).cpu() for rows in by_kind))
 

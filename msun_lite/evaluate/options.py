@@ -60,4 +60,6 @@ def make_evaluate_parser(prog: str, summary: str) -> OneLineParser:
     group.add_argument("--antialias", type=bool | None, default=None, help=antialias_help)
     group = parser.add_argument_group("output")
     group.add_argument("--json", type=str | None, default=None, help="File to write the result to.")
+    report_help = "New folder for what explains it: by class, what is taken for what, how sure, the surest mistakes."
+    group.add_argument("--report", type=str | None, default=None, help=report_help)
     return parser

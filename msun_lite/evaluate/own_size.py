@@ -26,8 +26,10 @@ from msun_lite.data import (
     to_float,
 )
 from msun_lite.evaluate.accuracy import AS_TRAINED, AVERAGED, with_own_averages
-from msun_lite.evaluate.class_names import match_classes
+from msun_lite.evaluate.answered import AnswerLog
+from msun_lite.evaluate.class_names import match_classes, readable_names
 from msun_lite.evaluate.options import OWN
+from msun_lite.evaluate.report import Report
 from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
 from msun_lite.results import styled_table
 from msun_lite.utils.devices import pick_device
@@ -152,10 +154,11 @@ def evaluate_own(
     feeding: str = "upsampled",
     averages: str = AS_TRAINED,
     averaged: int = AVERAGED,
+    report: Report | None = None,
 ) -> OwnSizes:
-    """Measure `model` on the validation images of `config.data`, each at its own size; of averages see `evaluate`.
+    """Measure `model` on the validation images of `config.data`, each at its own size.
 
-    With averages, an image has those of the nearest of `config.sizes`.
+    For averages and report see `evaluate`. With averages, an image has those of the nearest of `config.sizes`.
 
     Raises:
         UserError: for drawn scenes, which have no sizes of their own, or native feeding of several scales.
@@ -171,15 +174,22 @@ def evaluate_own(
     model.routing = routing
     model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged)
     found = answers(model, data.val, config.crop_ratio, device, config.workers, feeding)
-    sides, right, unreadable = [], [], []
+    sides, right, unreadable, log = [], [], [], AnswerLog()
     bar = {"total": len(data.val), "desc": "measuring at own sizes", "unit": "image", "leave": False}
-    for answer, label in zip(progress(found, **bar), data.val.labels, strict=True):
+    for index, (answer, label) in enumerate(zip(progress(found, **bar), data.val.labels, strict=True)):
         if answer.error:
             unreadable.append(answer.error)
             continue
         sides.append(answer.size)
         right.append(int(answer.logits.argmax()) == label)
+        log.add([index], answer.size, model.router.scale(answer.size), answer.logits[None])
     refuse_unreadable(unreadable)
+    ranges = _ranges(sides, right, model.scales[-1])
+    if report is not None:
+        named = {range_name(one): (one["first"], one["last"]) for one in ranges}
+        view = OwnSizeView(data.val, model.scales[-1], config.crop_ratio)
+        about = f"{data.name}, {len(sides):,} images at their own sizes, routing {routing}"
+        report.write(log.table(data.val, readable_names(model), named), about, lambda index, _: view[index][0])
     costs = _costs(model, sorted(set(sides)), feeding)
     served = Counter(model.router.scale(side) for side in sides)
     return {
@@ -191,7 +201,7 @@ def evaluate_own(
         **taken,
         "images": len(sides),
         "top1": round(100 * mean(right), 2),
-        "ranges": _ranges(sides, right, model.scales[-1]),
+        "ranges": ranges,
         "served": {str(scale): served[scale] for scale in model.scales},
         "params": parameters(model),
         "mean_flops": round(mean(costs[side] for side in sides)),
@@ -219,10 +229,16 @@ def _ranges(sides: Sequence[int], right: Sequence[bool], largest: int) -> list[S
     return found
 
 
+def range_name(sizes: SizeRange) -> str:
+    """Return what a range of sizes is called: `16-22 px`."""
+    first, last = sizes["first"], sizes["last"]
+    return f"{first} px" if first == last else f"{first}-{last} px"
+
+
 def own_size_table(record: OwnSizes, name: str) -> str:
     """Return a record as a table: the accuracy over all images, then in each range of sizes."""
     about = [f"{record['params'] / 1e6:.2f}", f"{record['mean_flops'] / 1e9:.3f}"]
-    heads = [f"{one['first']}-{one['last']} px" for one in record["ranges"]]
+    heads = [range_name(one) for one in record["ranges"]]
     rows = [
         [name, *about, f"{record['top1']:.2f}", *(f"{one['top1']:.1f}" for one in record["ranges"])],
         ["images", "", "", f"{record['images']:,}", *(f"{one['images']:,}" for one in record["ranges"])],

@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "SUBNET_STYLES",
             "accuracy_figure",
             "claims_figure",
+            "curves_figure",
             "rivals_figure",
             "draw_accuracies",
             "line_style",
@@ -29,7 +30,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "read_summary",
         ],
         "routings": ["PerSubnet", "all_routings", "by_size", "read_per_subnet", "routing_record", "serving_scales"],
-        "run_folder": ["RunFolder", "check_folder"],
+        "run_folder": ["RunFolder", "check_folder", "flat_row"],
         "seeds": ["Lead", "average_seeds", "two_standard_errors", "mean_cell", "read_seeds"],
         "tables": ["accuracy_table", "styled_table", "subnet_table"],
         "words": [

@@ -8,6 +8,7 @@ import seaborn
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from msun_lite.results.names import NAMES
 from msun_lite.results.records import Accuracy, Means
@@ -84,6 +85,49 @@ def save_figure(figure: Figure, path: Path) -> None:
         for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
             with atomic_write(path.with_suffix(f".{ending}")) as file:
                 figure.savefig(file, format=ending, **options)
+
+
+PARTS = {
+    "loss": "loss",
+    "ce": "cross-entropy, summed over scales",
+    "si": r"scale invariance, $L_{SI}$",
+    "kd": "distillation",
+}
+"""What of a line of metrics.jsonl is drawn as parts of the loss."""
+
+
+def curves_figure(rows: Sequence[dict], title: str = "") -> Figure:
+    """Draw how a training went: the loss and its parts, accuracy at training and at every scale, the learning rate.
+
+    Args:
+        rows: the lines of its metrics.jsonl; `val_top1` may be missing in them.
+        title: what was trained, above the picture.
+    """
+    epochs = [row["epoch"] for row in rows]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(7.2, 6.4), layout="constrained", facecolor="white")
+        loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1.6))
+        figure.suptitle(title)
+        # A part that is not in this loss is zero throughout, which a logarithm has no place for.
+        for (name, label), colour in zip(PARTS.items(), _PALETTE, strict=False):
+            if any(row[name] > 0 for row in rows):
+                loss.plot(epochs, [row[name] or None for row in rows], label=label, color=colour, linewidth=2)
+        accuracy.plot(epochs, [row["train_top1"] for row in rows], label="training crops", color=".4", linewidth=2)
+        validated = [row for row in rows if "val_top1" in row]
+        for number, scale in enumerate(validated[-1]["val_top1"] if validated else ()):
+            colour, marker = SUBNET_STYLES[number % len(SUBNET_STYLES)]
+            values = [row["val_top1"][scale] for row in validated]
+            looks = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 2}
+            accuracy.plot([row["epoch"] for row in validated], values, label=f"validation, {scale} px", **looks)
+        rate.plot(epochs, [row["lr"] for row in rows], color=".4", linewidth=2)
+        loss.set(yscale="log", ylabel="loss")
+        accuracy.set(ylabel="top-1 accuracy (%)", ylim=(0, 102))
+        rate.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
+        rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+        for axes in (loss, accuracy):
+            axes.legend(fontsize=9, framealpha=0.8)
+        seaborn.despine(figure)
+        return figure
 
 
 FAMILIES = {"Vanilla": "vanilla", "MST": "mst", "RS-Nets": "rs"}

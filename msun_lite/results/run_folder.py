@@ -1,6 +1,8 @@
 """The run folder: what a run writes, and the records that are read back from it."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import shutil
@@ -8,6 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from msun_lite.results.figures import curves_figure, save_figure
 from msun_lite.utils.errors import CheckpointError, UserError, first_line
 from msun_lite.utils.files import remove_parts, write_text
 from msun_lite.utils.run_lock import RunLock
@@ -20,6 +23,8 @@ class RunFolder:
         self.path = Path(path)
         self.config = self.path / "config.yaml"
         self.metrics = self.path / "metrics.jsonl"
+        self.table = self.path / "metrics.csv"
+        self.curves = self.path / "curves"
         self.checkpoint = self.path / "checkpoint.pt"
         self.older_checkpoints = self.path / "checkpoints"
         self.weights = self.path / "model.safetensors"
@@ -112,10 +117,29 @@ class RunFolder:
                 break  # the run was killed while it wrote this line; its epoch is repeated
         return rows
 
+    def write_curves(self) -> None:
+        """Write what metrics.jsonl holds as a table, metrics.csv, and as pictures, curves.png and curves.svg."""
+        if rows := self.read_metrics():
+            flat = [flat_row(row) for row in rows]
+            text = io.StringIO(newline="")
+            writer = csv.DictWriter(text, dict.fromkeys(name for row in flat for name in row), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(flat)
+            write_text(self.table, text.getvalue())
+            save_figure(curves_figure(rows, self.path.name), self.curves)
+
     def drop_metrics_after(self, epoch: int) -> None:
         """Keep the lines of the first `epoch` epochs: what comes after is trained again after a kill."""
         rows = [row for row in self.read_metrics() if row["epoch"] <= epoch]
         write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+def flat_row(row: dict) -> dict[str, float]:
+    """Return the numbers of a line of metrics.jsonl by name; those of a dict in it as name/key."""
+    flat = {}
+    for name, value in row.items():
+        flat |= {f"{name}/{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def check_folder(path: Path) -> None:

@@ -1,22 +1,27 @@
-"""Where the metrics of a run go: always to metrics.jsonl, and on request to TensorBoard and Weights & Biases.
+"""Where the metrics of a run go: always to metrics.jsonl, with a table and curves of it; on request to TensorBoard and
+Weights & Biases.
 
 The names are the same in all three; the accuracy at 32 px is `top1/32` where a name stands for one number.
 """
 
 import contextlib
 import importlib.util
+import time
 
 import torch
 from torch import Tensor
 
 from msun_lite.config import TrainConfig
-from msun_lite.results import RunFolder
+from msun_lite.results import RunFolder, flat_row
 from msun_lite.train.objectives.objective import Terms
 from msun_lite.utils.distributed import World
 from msun_lite.utils.errors import UserError
 
 PARTS = ("loss", "ce", "si", "kd")
 """The loss and its parts, see `objectives.objective.Terms`."""
+
+DRAWN_SECONDS = 60
+"""Seconds at least between two pictures of the curves; the last one is drawn when the training stops or ends."""
 
 SUMS = (*PARTS, "correct", "images", "batches")
 """What is summed."""
@@ -35,6 +40,7 @@ class MetricsLog:
     def __init__(self, config: TrainConfig, folder: RunFolder, world: World):
         self.config, self.folder, self.world = config, folder, world
         self._board = self._wandb = None
+        self._drawn = time.monotonic()
 
     def __enter__(self) -> "MetricsLog":
         self._closing = contextlib.ExitStack()
@@ -63,26 +69,26 @@ class MetricsLog:
 
     def __exit__(self, *exception) -> None:
         self._closing.close()
+        if self.world.first and exception[0] is None:  # the folder may be another's by then
+            self._draw()
+
+    def _draw(self) -> None:
+        self.folder.write_curves()
+        self._drawn = time.monotonic()
 
     def add(self, row: dict) -> None:
         """Log the metrics of one epoch; they belong to `row["step"]`."""
         if not self.world.first:
             return
         self.folder.append_metrics(row)
-        numbers = _flat(row)
+        if time.monotonic() - self._drawn > DRAWN_SECONDS:
+            self._draw()
+        numbers = flat_row(row)
         if self._board is not None:
             for name, value in numbers.items():
                 self._board.add_scalar(name, value, row["step"])
         if self._wandb is not None:
             self._wandb.log(numbers, step=row["step"])
-
-
-def _flat(row: dict) -> dict[str, float]:
-    """Return the row's numbers by name; those of a dict in it as name/key."""
-    flat = {}
-    for name, value in row.items():
-        flat |= {f"{name}/{key}": one for key, one in value.items()} if isinstance(value, dict) else {name: value}
-    return flat
 
 
 class Tally:

@@ -284,6 +284,7 @@ def _finish(trainer: Trainer, given: bool) -> None:
     show(accuracy_table({config.method: summary}))
     if len(record["per_subnet"]) > 1:
         show(subnet_table(summary))
+    note(f"weights: {folder.weights}   curves: {folder.curves}.png   metrics: {folder.table}")
 
 
 def train_or_resume(folder: Path, options: dict, deadline: float | None) -> Summary | None:

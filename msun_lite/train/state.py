@@ -126,7 +126,7 @@ class TrainState:
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Return the optimizer of all parameters of a model; without `decay_norms`, decay is on those of two axes or more."""
+    """Return the optimizer of all parameters; without `decay_norms` those of two axes or more decay alone."""
     groups: list[dict] = [{"params": list(model.parameters()), "weight_decay": config.weight_decay}]
     if not config.decay_norms:
         spared = [parameter for parameter in model.parameters() if parameter.ndim < 2]

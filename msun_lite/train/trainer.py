@@ -8,8 +8,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from msun_lite.config import TrainConfig
-from msun_lite.data import Batch, DataSet, TrainView, opened, to_float
-from msun_lite.evaluate import evaluate_on
+from msun_lite.data import Batch, DataSet, TrainView, eval_loader, opened, part_of, to_float
+from msun_lite.evaluate import evaluate_on, routed_accuracy
 from msun_lite.networks import MSUN
 from msun_lite.results import RunFolder
 from msun_lite.train.batches import train_loader
@@ -27,6 +27,9 @@ from msun_lite.utils.files import write_text
 from msun_lite.utils.precision import arithmetic
 from msun_lite.utils.progress import progress
 from msun_lite.utils.stopping import StopRequest
+
+VALIDATED = 64
+"""Images a batch where a part of the validation images is measured: no more than a small GPU trains on."""
 
 CHECK_STEPS = 10
 """Steps between two looks at what a GPU has computed, each of which waits for it."""
@@ -251,7 +254,17 @@ class Trainer:
         }
         state.end_epoch()
         self.tally.clear()
-        return row
+        return row | self._validate()
+
+    def _validate(self) -> dict:
+        """Return the accuracy in percent at the scales on some validation images; nothing where those are far away."""
+        source, scales = self.data.val, self.config.scales
+        if not self.config.eval_images or not source.near:
+            return {}
+        part = part_of(source, self.config.eval_images)
+        loader = eval_loader(part, scales[-1], self.config.crop_ratio, VALIDATED, 0, self.world, self.device)
+        top1 = routed_accuracy(self.state.trained, loader, scales, self.device, self.world)
+        return {"val_top1": {str(size): round(value, 2) for size, value in top1.items()}}
 
     def _measure(self, stop: StopRequest) -> dict:
         """Measure the network if it is time to, keep it if it is the best so far, and return what was measured.

@@ -36,6 +36,7 @@ def test_a_run_leaves_the_files_the_design_names(tiny, method):
     config = tiny(method=method)
     folder = train(config)
     names = {"config.yaml", "metrics.jsonl", "checkpoint.pt", "model.safetensors", "model.json", "summary.json"}
+    names |= {"metrics.csv", "curves.png", "curves.svg"}
     assert {path.name for path in folder.iterdir()} == names | {"checkpoints"}
     metrics = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in metrics] == [1, 2]

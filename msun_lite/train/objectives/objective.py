@@ -20,8 +20,8 @@ RANDOM_GROUPS = 4
 class Terms:
     """The loss of one batch and its parts, scalars: `ce` sums CE_i, `si` is L_SI of Eq. 7, `kd` the distillation.
 
-    `loss` is Eq. 8, plus `kd` times its weight. `correct` counts the images whose class, of a mixed one the larger part's,
-    the logits at the largest scale name.
+    `loss` is Eq. 8, plus `kd` times its weight. `correct` counts the images whose class the logits at the largest
+    scale name; of a mixed image it is that of the larger part.
     """
 
     loss: Tensor

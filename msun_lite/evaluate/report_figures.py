@@ -1,0 +1,135 @@
+"""The pictures of a report."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from msun_lite.evaluate.answered import Answered
+from msun_lite.evaluate.certainty import BINS, calibration_error
+from msun_lite.results import STYLE
+
+MOST = 30
+"""Classes that a picture has room for: those with the lowest accuracy."""
+
+COLOURS = "cividis"
+"""A scale of colours that colour-blind readers can tell apart, and that prints."""
+
+
+def class_figure(answered: Answered) -> Figure:
+    """Draw the accuracy of each class at each size, the lowest on top; of more than `MOST` classes those."""
+    accuracy = answered.class_accuracy()
+    worst = _lowest(accuracy)
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(7.2, 1.2 + 0.34 * len(worst)), layout="constrained", facecolor="white")
+        axes = figure.add_subplot()
+        shown = accuracy.T[worst]
+        drawn = axes.imshow(shown, vmin=0, vmax=100, cmap=COLOURS, aspect="auto")
+        _write(axes, shown, lambda value: f"{value:.0f}", dark=50)
+        _label(axes, answered.groups, [answered.classes[label] for label in worst])
+        axes.set_title(_title("accuracy of each class (%){}", len(worst), len(answered.classes)))
+        figure.colorbar(drawn, ax=axes, label="top-1 accuracy (%)")
+        return figure
+
+
+def confusion_figure(answered: Answered, groups: Sequence[int]) -> Figure:
+    """Draw which share of each class (row) is taken for each class (column), one panel a group."""
+    worst = _lowest(answered.class_accuracy())
+    names = [answered.classes[label] for label in worst]
+    side = max(2.6, 0.3 * len(worst))
+    with rc_context(STYLE | {"axes.grid": False}):
+        figure = Figure(figsize=(1.6 + side * len(groups), 2.2 + side), layout="constrained", facecolor="white")
+        panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
+        for axes, group in zip(panels, groups, strict=True):
+            counts = answered.confusion(group).double()
+            shares = (100 * counts / counts.sum(1, keepdim=True))[worst][:, worst]
+            drawn = axes.imshow(shares, vmin=0, vmax=100, cmap=COLOURS)
+            _write(axes, shares, lambda value: f"{value:.0f}" if value >= 5 else "", dark=50)
+            _label(axes, names, names)
+            axes.set_title(answered.groups[group])
+            axes.set_xlabel("answer")
+        panels[0].set_ylabel("class")
+        figure.colorbar(drawn, ax=panels, label="share of the class's images (%)", shrink=0.8)
+        figure.suptitle(_title("what is taken for what{}", len(worst), len(answered.classes)))
+        return figure
+
+
+def calibration_figure(answered: Answered, groups: Sequence[int]) -> Figure:
+    """Draw accuracy against confidence in bins, one panel a group, with how many answers each bin holds below."""
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1 + 2.6 * len(groups), 4), layout="constrained", facecolor="white")
+        panels = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1))
+        edges = np.linspace(0, 1, BINS + 1)
+        for (axes, below), group in zip(panels.T, groups, strict=True):
+            inside = answered.group == group
+            confidence, right = answered.confidence[inside], answered.right[inside]
+            place = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
+            counts = place.bincount(minlength=BINS)
+            hits = torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, right.double())
+            filled = counts > 0
+            middle = (edges[:-1] + edges[1:]) / 2
+            axes.plot([0, 100], [0, 100], color=".5", linewidth=1, dashes=(3, 3))
+            axes.plot(100 * middle[filled], 100 * hits[filled] / counts[filled], marker="o", markersize=4, linewidth=2)
+            below.bar(100 * middle, counts, width=90 / BINS, color=".5")
+            axes.set_title(f"{answered.groups[group]}, error {calibration_error(confidence, right):.1f}", fontsize=11)
+            below.set_xlabel("confidence (%)")
+        panels[0][0].set(ylabel="accuracy (%)", ylim=(0, 100), xlim=(0, 100))
+        panels[1][0].set_ylabel("answers")
+        return figure
+
+
+def mistakes_figure(answered: Answered, worst: dict[int, list[int]], pictures: dict[int, Tensor]) -> Figure:
+    """Show the surest mistakes, a row a group.
+
+    Args:
+        answered: the answers.
+        worst: group -> which of them are its surest mistakes.
+        pictures: answer -> its image, uint8 [3, size, size].
+    """
+    across = max(map(len, worst.values()))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(1.75 * across, 0.4 + 2.3 * len(worst)), layout="constrained", facecolor="white")
+        grid = figure.subplots(len(worst), across, squeeze=False)
+        for panels, (group, rows) in zip(grid, worst.items(), strict=True):
+            for axes in panels:
+                axes.set_axis_off()
+            for axes, row in zip(panels, rows, strict=False):
+                axes.imshow(pictures[row].permute(1, 2, 0), interpolation="nearest")
+                label, answer = int(answered.label[row]), int(answered.answer[row])
+                said = f"{answered.classes[label]}\n→ {answered.classes[answer]} {100 * answered.confidence[row]:.0f} %"
+                axes.set_title(said, fontsize=8)
+            panels[0].annotate(answered.groups[group], (0, 0), (0, -4), xycoords="axes fraction",
+                               textcoords="offset points", va="top", fontsize=9, color=".3")  # fmt: skip
+        return figure
+
+
+def _lowest(accuracy: Tensor) -> list[int]:
+    """Return the classes with the lowest mean accuracy [G, C], the lowest first; none without an image."""
+    means = accuracy.nanmean(0)
+    there = [label for label in means.argsort(stable=True).tolist() if not means[label].isnan()]
+    return there[:MOST]
+
+
+def _title(text: str, shown: int, there: int) -> str:
+    return text.format("" if shown == there else f", the {shown} lowest of {there}")
+
+
+def _label(axes: Axes, across: Sequence[str], down: Sequence[str]) -> None:
+    short = [name if len(name) < 22 else f"{name[:20]}…" for name in down]
+    axes.set_yticks(range(len(down)), short)
+    upright = max(map(len, across)) > 6
+    names = [name if len(name) < 22 else f"{name[:20]}…" for name in across]
+    axes.set_xticks(range(len(across)), names, rotation=90 if upright else 0)
+
+
+def _write(axes: Axes, values: Tensor, said, dark: float) -> None:
+    """Write each value into its cell, in white where the cell is darker than that of the value `dark`."""
+    for row, line in enumerate(values.tolist()):
+        for column, value in enumerate(line):
+            if value == value:
+                colour = "white" if value < dark else "black"
+                axes.text(column, row, said(value), ha="center", va="center", fontsize=8, color=colour)
