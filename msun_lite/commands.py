@@ -94,8 +94,12 @@ def make_predict_parser(prog: str, summary: str) -> OneLineParser:
 def make_reproduce_parser(prog: str, summary: str) -> OneLineParser:
     """Return the parser of `reproduce`."""
     parser = make_parser(prog, summary, skip={"method", "resume", "out"})
-    out_help = "Folder for the three runs and the report; runs/reproduce-PRESET by default."
+    out_help = "Folder for the runs and the report; runs/reproduce-PRESET by default."
     parser.add_argument("--out", type=str | None, default=None, help=out_help)
+    seeds_help = (
+        "Seeds, such as 0,1,2: trains each method with each, reports means and spread; --seed alone by default."
+    )
+    parser.add_argument("--seeds", type=list[int] | None, default=None, help=seeds_help)
     return parser
 
 

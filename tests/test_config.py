@@ -296,7 +296,7 @@ def test_a_file_of_options_can_be_a_preset(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().err == "error: mine.yaml: unknown option 'epocs', did you mean epochs?\n"
     (tmp_path / "mine.yaml").write_text("preset: mine.yaml\n")
     assert train.main(["--preset", "mine.yaml"]) == 2
-    assert "mine.yaml: preset: expected one of imagenet, " in capsys.readouterr().err
+    assert "mine.yaml: preset: expected one of finetune, " in capsys.readouterr().err
     (tmp_path / "mine.yaml").unlink()
     assert read_config(tmp_path / "config.yaml") == config, "a run is read without the file it began from"
     repeated = command_line(config).split()[3:]

@@ -81,3 +81,41 @@ def test_several_processes_are_refused(command, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(command) == 2
     assert "reproduce runs in one process" in capsys.readouterr().err
+
+
+def test_several_seeds_are_reported_by_mean_and_spread(command, tmp_path, capsys):
+    assert main([*command, "--seeds", "3,5"]) == 0
+    out = tmp_path / "all"
+    folders = [f"{method}-seed{seed}" for method in COMPARED for seed in (3, 5)]
+    assert {path.name for path in out.iterdir() if path.is_dir()} == set(folders)
+    means = {name: json.loads((out / name / "summary.json").read_text())["mean_top1"] for name in folders}
+    printed, report = capsys.readouterr().out, (out / "report.md").read_text()
+    mean = (means["msun-seed3"] + means["msun-seed5"]) / 2
+    spread = abs(means["msun-seed3"] - means["msun-seed5"]) / 2**0.5
+    for text in (printed, report):
+        (row,) = (
+            line for line in text.splitlines() if "MSUN" in line and f"{mean:.2f}" in line and "GFLOPs" not in line
+        )
+        after = text.splitlines()[text.splitlines().index(row) + 1]
+        assert "± over two seeds" in after
+        assert f"{spread:.2f}" in after
+    assert "seeds 3 and 5" in report
+    lead = mean - (means["mst-seed3"] + means["mst-seed5"]) / 2
+    assert f"MSUN's mean is {abs(lead):.1f}" in report
+    words = shlex.split(re.search(r"command `(.*)`", report)[1])
+    assert words[words.index("--seeds") + 1] == "3,5"
+    assert "--seed" not in words
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--seeds", "1,1"], "seeds: expected different whole numbers, such as 0,1,2, got [1, 1]"),
+        (["--seeds", "[]"], "seeds: expected different whole numbers, such as 0,1,2, got []"),
+        (["--seeds", "0,1", "--seed", "2"], "seed: expected none beside --seeds 0,1, got 2"),
+    ],
+)
+def test_seeds_that_cannot_be_meant_are_refused_before_any_work(command, words, message, tmp_path, capsys):
+    assert main([*command, *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "all").exists()

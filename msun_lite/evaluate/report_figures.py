@@ -1,6 +1,7 @@
 """The pictures of a report."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ def class_figure(answered: Answered) -> Figure:
     with rc_context(STYLE | {"axes.grid": False}):
         figure = Figure(figsize=(7.2, 1.2 + 0.34 * len(worst)), layout="constrained", facecolor="white")
         axes = figure.add_subplot()
-        shown = accuracy.T[worst]
+        shown = accuracy.T[worst].numpy()
         drawn = axes.imshow(shown, vmin=0, vmax=100, cmap=COLOURS, aspect="auto")
         _write(axes, shown, lambda value: f"{value:.0f}", dark=50)
         _label(axes, answered.groups, [answered.classes[label] for label in worst])
@@ -46,7 +47,7 @@ def confusion_figure(answered: Answered, groups: Sequence[int]) -> Figure:
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         for axes, group in zip(panels, groups, strict=True):
             counts = answered.confusion(group).double()
-            shares = (100 * counts / counts.sum(1, keepdim=True))[worst][:, worst]
+            shares = (100 * counts / counts.sum(1, keepdim=True))[worst][:, worst].numpy()
             drawn = axes.imshow(shares, vmin=0, vmax=100, cmap=COLOURS)
             _write(axes, shares, lambda value: f"{value:.0f}" if value >= 5 else "", dark=50)
             _label(axes, names, names)
@@ -68,8 +69,8 @@ def calibration_figure(answered: Answered, groups: Sequence[int]) -> Figure:
             inside = answered.group == group
             confidence, right = answered.confidence[inside], answered.right[inside]
             place = (confidence * BINS).ceil().long().clamp(1, BINS) - 1
-            counts = place.bincount(minlength=BINS)
-            hits = torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, right.double())
+            counts = place.bincount(minlength=BINS).numpy()
+            hits = torch.zeros(BINS, dtype=torch.float64).index_add_(0, place, right.double()).numpy()
             filled = counts > 0
             middle = (edges[:-1] + edges[1:]) / 2
             axes.plot([0, 100], [0, 100], color=".5", linewidth=1, dashes=(3, 3))
@@ -98,7 +99,7 @@ def mistakes_figure(answered: Answered, worst: dict[int, list[int]], pictures: d
             for axes in panels:
                 axes.set_axis_off()
             for axes, row in zip(panels, rows, strict=False):
-                axes.imshow(pictures[row].permute(1, 2, 0), interpolation="nearest")
+                axes.imshow(pictures[row].permute(1, 2, 0).numpy(), interpolation="nearest")
                 label, answer = int(answered.label[row]), int(answered.answer[row])
                 said = f"{answered.classes[label]}\n→ {answered.classes[answer]} {100 * answered.confidence[row]:.0f} %"
                 axes.set_title(said, fontsize=8)
@@ -126,10 +127,10 @@ def _label(axes: Axes, across: Sequence[str], down: Sequence[str]) -> None:
     axes.set_xticks(range(len(across)), names, rotation=90 if upright else 0)
 
 
-def _write(axes: Axes, values: Tensor, said, dark: float) -> None:
+def _write(axes: Axes, values: np.ndarray, said: Callable[[float], str], dark: float) -> None:
     """Write each value into its cell, in white where the cell is darker than that of the value `dark`."""
     for row, line in enumerate(values.tolist()):
         for column, value in enumerate(line):
-            if value == value:
+            if not math.isnan(value):
                 colour = "white" if value < dark else "black"
                 axes.text(column, row, said(value), ha="center", va="center", fontsize=8, color=colour)

@@ -1,0 +1,153 @@
+import csv
+import json
+
+import pytest
+import torch
+from PIL import Image
+
+from msun_lite import MSUN, decode
+from msun_lite.data.sources import ImageSource
+from msun_lite.evaluate.__main__ import main
+from msun_lite.evaluate.answered import Answered, AnswerLog
+from msun_lite.evaluate.report import class_rows, confusions, mistake_rows, summary_table
+from msun_lite.evaluate.report_figures import MOST, class_figure, confusion_figure
+from msun_lite.train.run import train
+
+
+class Named(ImageSource):
+    def name(self, index):
+        return f"{index}.png"
+
+
+@pytest.fixture
+def answered():
+    """Return the answers to four images of three classes at two sizes, made by hand; there is none of the class c."""
+    log = AnswerLog()
+    for size, scale, rows in (
+        (16, 16, [[9, 0, 0], [0, 9, 0], [0, 3, 0], [0, 0, 6]]),
+        (8, 8, [[0, 9, 0], [0, 9, 0], [2, 0, 0], [9, 0, 0]]),
+    ):
+        for first in (0, 2):  # in batches
+            log.add(range(first, first + 2), size, scale, torch.tensor(rows[first : first + 2]).float())
+    return log.table(Named([0, 0, 1, 1]), ["a", "b", "c"], {"8 px": (8, 8), "16 px": (16, 16)})
+
+
+def test_answers_are_in_the_order_of_sizes_then_of_images(answered):
+    assert answered.groups == ["8 px", "16 px"]
+    assert answered.size.tolist() == answered.scale.tolist() == [8] * 4 + [16] * 4
+    assert answered.image.tolist() == [0, 1, 2, 3] * 2
+    assert answered.answer.tolist() == [1, 1, 0, 0, 0, 1, 1, 2]
+    assert answered.right.tolist() == [False] * 4 + [True, False, True, False]
+
+
+def test_confusion_counts_the_images_of_a_class_that_are_taken_for_each(answered):
+    assert answered.confusion(0).tolist() == [[0, 2, 0], [2, 0, 0], [0, 0, 0]]
+    assert answered.confusion(1).tolist() == [[1, 1, 0], [0, 1, 1], [0, 0, 0]]
+    assert confusions(answered, 0, 5) == [(0, 1, 2), (1, 0, 2)]
+    assert confusions(answered, 1, 1) == [(0, 1, 1)]
+
+
+def test_a_class_without_images_has_no_accuracy(answered):
+    assert answered.class_accuracy()[:, :2].tolist() == [[0, 0], [50, 50]]
+    assert answered.class_accuracy()[:, 2].isnan().all()
+    header, rows = class_rows(answered)
+    assert header == ["class", "images", "8 px", "16 px"]
+    assert rows == [["a", 2, "0.00", "50.00"], ["b", 2, "0.00", "50.00"], ["c", 0, "", ""]]
+
+
+def test_the_surest_mistakes_come_first_with_their_files(answered):
+    _, rows = mistake_rows(answered)
+    assert [row[0] for row in rows] == ["0.png", "1.png", "3.png", "2.png", "1.png", "3.png"]
+    shares = torch.tensor([[2.0, 0, 0]]).softmax(1)[0, 0]
+    assert rows[3] == ["2.png", "b", 8, 8, "a", f"{shares:.4f}"]
+
+
+def test_the_summary_names_the_worst_class_and_the_commonest_mistake(answered):
+    (line,) = (line for line in summary_table(answered, "github").splitlines() if "16 px" in line)
+    assert [cell.strip() for cell in line.split("|")[1:5]] == ["16 px", "4", "50.0", "97.6"]
+    assert "a (50.0 %)" in line
+    assert "a as b (1)" in line
+
+
+def test_pictures_have_room_for_many_classes():
+    count = MOST + 5
+    log = AnswerLog()
+    log.add(range(count), 8, 8, torch.eye(count).roll(1, 0))
+    many = log.table(Named(list(range(count))), [f"class {label}" for label in range(count)], {"8 px": (8, 8)})
+    for figure in (class_figure(many), confusion_figure(many, [0])):
+        shown = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
+        assert len([text for text in shown if text.startswith("class")]) == MOST
+
+
+def rows_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+FILES = {"report.md", "answers.csv", "classes.csv", "confusion.csv", "mistakes.csv"}
+PICTURES = {
+    f"{name}.{ending}" for name in ("classes", "confusion", "calibration", "mistakes") for ending in ("png", "svg")
+}
+
+
+def test_a_report_has_what_the_record_says_and_every_image_by_its_path(tiny, photos, tmp_path, capsys):
+    run = train(tiny(data=str(photos), epochs=1, batch_size=6))
+    words = [str(run), "--json", str(tmp_path / "x.json"), "--report", str(tmp_path / "report"), "--device", "cpu"]
+    assert main(words) == 0
+    record, folder = json.loads((tmp_path / "x.json").read_text()), tmp_path / "report"
+    assert {path.name for path in folder.iterdir()} == FILES | PICTURES
+    answers = rows_of(folder / "answers.csv")
+    assert len(answers) == 3 * 6
+    paths = sorted(str(path) for path in (photos / "val").rglob("*.png"))
+    for size, top1 in record["top1"].items():
+        rows = [row for row in answers if row["size"] == size]
+        assert [row["image"] for row in rows] == paths
+        assert top1 == pytest.approx(100 * sum(row["right"] == "1" for row in rows) / 6, abs=0.01)
+        assert {row["subnet"] for row in rows} == {str(record["routings"]["nearest"]["scale"][size])}
+        assert all((row["answer"] == row["class"]) == (row["right"] == "1") for row in rows)
+    classes = rows_of(folder / "classes.csv")
+    assert [(row["class"], row["images"]) for row in classes] == [("cat", "3"), ("dog", "3")]
+    assert sum(int(row["images"]) for row in rows_of(folder / "confusion.csv")) == 18
+    assert len(rows_of(folder / "mistakes.csv")) == sum(row["right"] == "0" for row in answers)
+    said = capsys.readouterr().out
+    assert f"{run} on {photos.name}: 6 images of 2 classes, routing nearest (cpu" in said
+    assert f"report: {folder / 'report.md'}" in said
+
+
+def test_a_report_on_images_at_their_own_sizes(tmp_path, capsys):
+    names = MSUN.from_pretrained("quick-msun").spec["class_names"]
+    for number, side in enumerate((6, 20, 80)):
+        folder = tmp_path / "photos" / "val" / names[number]
+        folder.mkdir(parents=True)
+        Image.new("RGB", (side, side + 3), (40 * number, 90, 200)).save(folder / f"{side}.png")
+    for name in names[3:]:
+        (tmp_path / "photos" / "val" / name).mkdir()
+        Image.new("RGB", (30, 30), "red").save(tmp_path / "photos" / "val" / name / "30.png")
+    words = ["--data", str(tmp_path / "photos"), "--sizes", "own", "--report", str(tmp_path / "report")]
+    assert main(["quick-msun", *words, "--device", "cpu"]) == 0
+    answers = rows_of(tmp_path / "report" / "answers.csv")
+    assert [row["size"] for row in answers] == ["6", "20"] + ["30"] * 7 + ["56"]
+    assert [row["subnet"] for row in answers] == ["8", "8"] + ["32"] * 7 + ["56"]
+    header = (tmp_path / "report" / "classes.csv").read_text().splitlines()[0]
+    assert header == "class,images,6 px,20 px,30 px,56 px"
+    assert sum(int(row["images"]) for row in rows_of(tmp_path / "report" / "classes.csv")) == 10
+    assert decode(answers[-1]["image"]).shape == (3, 83, 80)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--routing", "oracle"], "routing: expected a rule that goes by the size with --report, got oracle"),
+        (["--report", "."], ".: exists already, expected a new folder"),
+        (["--report", "/dev/null/x"], "/dev/null/x: expected a folder that can be written to"),
+    ],
+)
+def test_a_report_that_cannot_be_made_is_refused_before_any_work(words, message, capsys, tmp_path):
+    assert main(["quick-msun", "--report", str(tmp_path / "report"), *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "report").exists()
+
+
+def test_answers_have_the_confidence_of_the_softmax(answered):
+    assert isinstance(answered, Answered)
+    assert answered.confidence[0] == pytest.approx(torch.tensor([0.0, 9, 0]).softmax(0)[1].item(), abs=1e-6)
