@@ -98,7 +98,7 @@ class TrainConfig(ModelOptions, DataOptions):
     accumulate: int = 1
     """Batches of batch_size / accumulate images whose gradients make up a step, where memory is short."""
     optimizer: Optimizer = "sgd"
-    """sgd, with momentum; or adamw, which wants a far smaller lr, about 0.001."""
+    """sgd, with momentum; or adamw, which wants a far smaller lr, about 0.001 to 0.003."""
     lr: float = 0.1
     """Learning rate after the warm-up."""
     lr_batch_size: int | None = None
