@@ -20,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "options": ["make_subject_parser"],
         "own_size": ["OwnSizes", "answers", "evaluate_own", "own_size_table"],
         "network_records": ["networks_parser", "record_networks"],
-        "subjects": ["Subject", "config_of", "find_config", "find_model", "find_subject", "on_data"],
+        "subjects": ["Subject", "config_of", "crop_ratio_of", "find_config", "find_model", "find_subject", "on_data"],
     },
 )
