@@ -71,6 +71,9 @@ def _overview() -> str:
     )
 
 
+CROP_HELP = "Side of the central square that is looked at, as a part of the shorter side; the run's by default."
+
+
 def make_predict_parser(prog: str, summary: str) -> OneLineParser:
     """Return the parser of `predict`."""
     parser = OneLineParser(prog=prog, description=summary)
@@ -80,8 +83,7 @@ def make_predict_parser(prog: str, summary: str) -> OneLineParser:
     parser.add_argument("images", type=str, nargs="+", help="Images, folders of images, or patterns such as 'a/*.png'.")
     group = parser.add_argument_group("answers")
     group.add_argument("--top", type=int | None, default=None, help="Classes to name; 5 by default, if there are.")
-    crop_help = "Side of the central square that is looked at, as a part of the shorter side; the run's by default."
-    group.add_argument("--crop_ratio", type=float | None, default=None, help=crop_help)
+    group.add_argument("--crop_ratio", type=float | None, default=None, help=CROP_HELP)
     group.add_argument("--csv", type=str | None, default=None, help="File for a table, a line an image.")
     group.add_argument("--json", type=str | None, default=None, help="File for the same as JSON.")
     group = parser.add_argument_group("device and processes")
@@ -130,8 +132,9 @@ def make_export_parser(prog: str, summary: str) -> OneLineParser:
     parser.add_argument("--config", action="config", help="YAML file of options.")
     parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
     parser.add_argument("--out", type=str, required=True, help="New folder: model.json, and a file for each scale.")
-    format_help = "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx)."
+    format_help = "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx), with a server on it."
     parser.add_argument("--format", type=Literal["torch", "onnx"], default="torch", help=format_help)
+    parser.add_argument("--crop_ratio", type=float | None, default=None, help=CROP_HELP)
     return parser
 
 

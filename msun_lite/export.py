@@ -6,6 +6,12 @@
 
 The folder holds model.json and one file a scale, `scale-32.pt2` (torch.export) or `scale-32.onnx` (ONNX Runtime): a
 graph from images [B, 3, scale, scale], normalised, B free, to logits [B, classes]. Each file carries its own copy of g.
+
+With ONNX it also holds what answers to photographs without PyTorch and this package, as `predict` does, and serves:
+
+    pip install numpy pillow onnxruntime
+    python exported/serve.py                       # see --help; or, in Python, with `exported` on its path:
+    runtime.ExportedModel("exported").answer("photo.jpg", top=3)
 """
 
 import sys
@@ -20,6 +26,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from msun_lite.evaluate import crop_ratio_of, find_model
 from msun_lite.networks import MSUN, Exported, export, refuse_existing
 from msun_lite.results import check_folder
 from msun_lite.utils.distributed import refuse_several
@@ -34,8 +41,9 @@ def run(options: Namespace, command: str) -> None:
     out = Path(options.out)
     refuse_existing(out)
     check_folder(out)
-    files = sorted(path.name for path in export(MSUN.from_pretrained(options.run), out, options.format).iterdir())
-    note(f"{out}: {', '.join(files)}")
+    ratio = crop_ratio_of(find_model(options.run), options.crop_ratio)
+    export(MSUN.from_pretrained(options.run), out, options.format, ratio)
+    note(f"{out}: {', '.join(sorted(path.name for path in out.iterdir()))}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -28,10 +28,9 @@ from pathlib import Path
 import torch
 from jsonargparse import Namespace
 
-from msun_lite.config import TrainConfig
 from msun_lite.data import FileSource, images_below, skipped_files
-from msun_lite.evaluate import answers, find_model, readable_names
-from msun_lite.networks import MSUN
+from msun_lite.evaluate import answers, crop_ratio_of, find_model
+from msun_lite.networks import MSUN, class_names
 from msun_lite.utils.devices import pick_device, use_threads
 from msun_lite.utils.distributed import refuse_several
 from msun_lite.utils.environment import environment
@@ -90,7 +89,7 @@ def predict(
         device: where the model is.
         workers: processes that read the images.
     """
-    files, names = [str(file) for file in files], readable_names(model)
+    files, names = [str(file) for file in files], class_names(model.spec)
     found = answers(model, FileSource([(file, -1) for file in files]), crop_ratio, device, workers)
     for file, answer in zip(files, found, strict=True):
         if answer.error:
@@ -146,9 +145,7 @@ def run(options: Namespace, command: str) -> None:
     refuse_several("predict")
     check_output(options.csv)
     check_output(options.json)
-    known = find_model(options.run)
-    ratio = (known.config or TrainConfig()).crop_ratio if options.crop_ratio is None else options.crop_ratio
-    within("crop_ratio", ratio, above=0, most=1)
+    ratio = crop_ratio_of(find_model(options.run), options.crop_ratio)
     files, left_out = find_files(options.images)
     use_threads(options.threads)
     device = pick_device(options.device)

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from msun_lite.data.images import IMAGE_ENDINGS
+from msun_lite.runtime import IMAGE_ENDINGS
 from msun_lite.utils.errors import DataError, printable
 
 LITTER = {"__macosx", "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}

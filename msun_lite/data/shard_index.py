@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from msun_lite.data.archives import members, open_tar, page_start
-from msun_lite.data.images import IMAGE_ENDINGS
+from msun_lite.runtime import IMAGE_ENDINGS
 from msun_lite.utils.errors import DataError
 from msun_lite.utils.files import atomic_write, checksum, write_text
 

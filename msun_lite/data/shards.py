@@ -23,7 +23,7 @@ from torch import Tensor
 
 from msun_lite.data.archives import is_member, page_start
 from msun_lite.data.downloads import DownloadCache, MissingFile, read_url
-from msun_lite.data.images import decode, image_size
+from msun_lite.data.images import decode
 from msun_lite.data.shard_index import (
     INDEX,
     MANIFEST,
@@ -38,6 +38,7 @@ from msun_lite.data.shard_index import (
 )
 from msun_lite.data.shard_patterns import PREFIX, expand, split_of
 from msun_lite.data.sources import ImageSource
+from msun_lite.runtime import image_size
 from msun_lite.utils.errors import DataError
 from msun_lite.utils.files import checksum
 from msun_lite.utils.progress import progress

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from msun_lite.data import scenes
-from msun_lite.data.images import UnreadableImage, decode, image_size
+from msun_lite.data.images import UnreadableImage, decode
+from msun_lite.runtime import image_size
 
 
 class ImageSource:

@@ -17,10 +17,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "routed_accuracy",
         ],
         "certainty": ["Certainty", "calibration_error", "cascade", "least_entropy", "measure_certainty"],
-        "class_names": ["match_classes", "readable_names"],
+        "class_names": ["match_classes"],
         "options": ["make_subject_parser"],
         "own_size": ["OwnSizes", "answers", "evaluate_own", "own_size_table"],
         "network_records": ["networks_parser", "record_networks"],
-        "subjects": ["Subject", "config_of", "find_config", "find_model", "find_subject", "on_data"],
+        "subjects": ["Subject", "config_of", "crop_ratio_of", "find_config", "find_model", "find_subject", "on_data"],
     },
 )

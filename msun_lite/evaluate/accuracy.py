@@ -24,9 +24,9 @@ from msun_lite.data import (
 )
 from msun_lite.evaluate.answered import AnswerLog
 from msun_lite.evaluate.batches import normalised_batches
-from msun_lite.evaluate.class_names import match_classes, readable_names
+from msun_lite.evaluate.class_names import match_classes
 from msun_lite.evaluate.report import Report
-from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
+from msun_lite.networks import MSUN, class_names, flops_by_size, native_flops, parameters
 from msun_lite.results import Accuracy, Measurement, PerSubnet, by_size, routing_record
 from msun_lite.scales import ROUTINGS, SIZE_ROUTINGS, resize
 from msun_lite.utils.distributed import ALONE, World
@@ -313,7 +313,7 @@ def evaluate(
         ranges = {f"{size} px": (size, size) for size in sizes}
         view = EvalView(data.val, config.test_size, config.crop_ratio)
         about = f"{data.name}, {len(data.val):,} images, routing {routing}"
-        report.write(log.table(data.val, readable_names(model), ranges), about, partial(_at_size, view))
+        report.write(log.table(data.val, class_names(model.spec), ranges), about, partial(_at_size, view))
     return {
         "feeding": feeding,
         "antialias": model.antialias,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from msun_lite.data import CLASS_NAMES, DataSet, Relabelled
+from msun_lite.data import DataSet, Relabelled
 from msun_lite.networks import MSUN
 from msun_lite.utils.errors import DataError, UserError, printable
 
@@ -67,12 +67,6 @@ def _in_order_of_numbers(data: DataSet, say: Callable[[str], None]) -> list[str]
 
 def _are_numbers(names: Sequence[str]) -> bool:
     return all(name.isascii() and name.isdigit() for name in names)
-
-
-def readable_names(model: MSUN) -> list[str]:
-    """Return what the classes of a network are called, Imagenette's in words; by their numbers if it knows no names."""
-    names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
-    return [CLASS_NAMES.get(name, name) for name in names]
 
 
 def read_class_names(path: Path, count: int) -> list[str]:

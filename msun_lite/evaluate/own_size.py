@@ -27,10 +27,10 @@ from msun_lite.data import (
 )
 from msun_lite.evaluate.accuracy import AS_TRAINED, AVERAGED, with_own_averages
 from msun_lite.evaluate.answered import AnswerLog
-from msun_lite.evaluate.class_names import match_classes, readable_names
+from msun_lite.evaluate.class_names import match_classes
 from msun_lite.evaluate.options import OWN
 from msun_lite.evaluate.report import Report
-from msun_lite.networks import MSUN, flops_by_size, native_flops, parameters
+from msun_lite.networks import MSUN, class_names, flops_by_size, native_flops, parameters
 from msun_lite.results import styled_table
 from msun_lite.utils.devices import pick_device
 from msun_lite.utils.environment import environment
@@ -189,7 +189,7 @@ def evaluate_own(
         named = {range_name(one): (one["first"], one["last"]) for one in ranges}
         view = OwnSizeView(data.val, model.scales[-1], config.crop_ratio)
         about = f"{data.name}, {len(sides):,} images at their own sizes, routing {routing}"
-        report.write(log.table(data.val, readable_names(model), named), about, lambda index, _: view[index][0])
+        report.write(log.table(data.val, class_names(model.spec), named), about, lambda index, _: view[index][0])
     costs = _costs(model, sorted(set(sides)), feeding)
     served = Counter(model.router.scale(side) for side in sides)
     return {

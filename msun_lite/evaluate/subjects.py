@@ -23,7 +23,7 @@ from msun_lite.results import RunFolder
 from msun_lite.utils.cli import read_yaml
 from msun_lite.utils.devices import use_threads
 from msun_lite.utils.distributed import ALONE, World
-from msun_lite.utils.errors import UserError
+from msun_lite.utils.errors import UserError, within
 from msun_lite.utils.files import read_json
 
 
@@ -83,6 +83,17 @@ def config_of(found: SavedModel, source: str, **options) -> TrainConfig:
     same = {name: spec[name] for name in ("arch", "scales", *BEHAVIOUR)}
     same |= {"blocks": spec["blocks"] or 0, "split": spec.get("split"), "sizes": default_sizes(scales)}
     return TrainConfig(**{"method": found.method, **same, **options})
+
+
+def crop_ratio_of(found: SavedModel, given: float | None) -> float:
+    """Return the `given` side of the central square as a part of an image's shorter side, by default the training's.
+
+    Raises:
+        UserError: unless it is more than 0 and at most 1.
+    """
+    ratio = (found.config or TrainConfig()).crop_ratio if given is None else given
+    within("crop_ratio", ratio, above=0, most=1)
+    return ratio
 
 
 def on_data(config: TrainConfig, data: str) -> TrainConfig:

@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "msun": ["MSUN", "fingerprint"],
         "options": ["ModelOptions"],
         "pretrained": ["DEFAULT", "MODEL_FILES", "SHIPPED", "find_pretrained"],
-        "spec": ["BEHAVIOUR", "normalisation_line", "read_spec", "override_normalisation"],
+        "spec": ["BEHAVIOUR", "class_names", "normalisation_line", "read_spec", "override_normalisation"],
         "stems": ["Stem", "choose_stems", "fit_stem", "strided_places"],
     },
 )

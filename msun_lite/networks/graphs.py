@@ -1,4 +1,4 @@
-"""A trained model as one graph a scale, and the small runtime that routes images to them."""
+"""A trained model as one graph a scale, and what routes images to them: with torch here, without it in `runtime`."""
 
 import copy
 import json
@@ -6,14 +6,16 @@ import os
 import secrets
 import shutil
 from collections.abc import Callable, Sequence
+from itertools import groupby
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from msun_lite.networks.spec import LATER, sizes_from_json
+from msun_lite import runtime
+from msun_lite.networks.spec import LATER, class_names, sizes_from_json
 from msun_lite.scales import Router, served_sizes
-from msun_lite.utils.errors import CheckpointError, UserError, first_line
+from msun_lite.utils.errors import CheckpointError, UserError, first_line, within
 
 SUFFIXES = {"torch": "pt2", "onnx": "onnx"}
 """Format -> ending of its files."""
@@ -24,6 +26,19 @@ INPUTS = ("images", "place")
 
 TOLERANCE = 1e-3
 """Largest difference between a graph's logits and the model's, relative to the largest logit."""
+
+
+SERVE = '''"""Serve this model over HTTP, without PyTorch: pip install numpy pillow onnxruntime; see --help."""
+
+import sys
+from pathlib import Path
+
+from runtime.serve import main
+
+if __name__ == "__main__":
+    sys.exit(main(Path(__file__).parent))
+'''
+"""The file that starts the server of an exported model, beside its graphs."""
 
 
 class AtScale(nn.Module):
@@ -79,11 +94,12 @@ class Exported:
         return self.graphs[scale](*inputs)
 
 
-def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
+def export(model: nn.Module, path: str | Path, format: str = "torch", crop_ratio: float = 1.0) -> Path:  # noqa: A002
     """Write `model` to the folder `path`, checked against the model itself; see `MSUN.export`."""
     path = Path(path)
     if format not in SUFFIXES:
         raise UserError(f"format: expected one of {', '.join(SUFFIXES)}, got {format!r}")
+    within("crop_ratio", crop_ratio, above=0, most=1)
     refuse_existing(path)
     write = _write_torch if format == "torch" else _write_onnx
     try:
@@ -96,13 +112,40 @@ def export(model: nn.Module, path: str | Path, format: str = "torch") -> Path:  
         copied = copy.deepcopy(model).eval().to("cpu", torch.float32)  # the model itself may be serving
         for scale in copied.scales:
             write(AtScale(copied, scale).eval(), unfinished / f"scale-{scale}.{SUFFIXES[format]}")
-        spec = {**copied.description, "format": format}
+        spec = {**copied.description, "format": format, "crop_ratio": crop_ratio}
+        spec |= {"class_words": class_names(spec), "serving": serving(copied.router)}
         (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
         _check(copied, Exported(unfinished))
+        if format == "onnx":
+            _copy_runtime(unfinished)
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return path
+
+
+def serving(router: Router) -> list[dict]:
+    """Return what serves each size from 1 px to the largest scale, as rows of sizes that are served alike, rising.
+
+    A row holds: sizes `upto` how many pixels it is of, the `scale`, the `side` that they are resized to for its subnet,
+    and the `place` of their averages.
+    """
+
+    def ways(size: int) -> tuple[int, int, int]:
+        scale = router.scale(size)
+        return scale, router.side(size, scale), router.place(size, scale)
+
+    alike = groupby(range(1, router.scales[-1] + 1), ways)
+    return [{"upto": max(sizes), "scale": scale, "side": side, "place": place} for (scale, side, place), sizes in alike]
+
+
+def _copy_runtime(folder: Path) -> None:
+    """Put what answers and serves without torch beside the graphs."""
+    copied = folder / runtime.__name__.rpartition(".")[2]
+    copied.mkdir()
+    for file in Path(runtime.__file__).parent.glob("*.py"):
+        shutil.copy(file, copied)
+    (folder / "serve.py").write_text(SERVE, encoding="utf-8")
 
 
 def refuse_existing(path: Path) -> None:

@@ -278,20 +278,28 @@ class MSUN(
             images = images.tensor_split(max(1, round(len(images) / BATCH)))  # of one length or nearly: none of one
         return with_averages(self, images, sizes, share, native)
 
-    def export(self, path: str | Path, format: str = "torch") -> Path:  # noqa: A002 the field's word
+    def export(
+        self,
+        path: str | Path,
+        format: str = "torch",  # noqa: A002 the field's word
+        crop_ratio: float = 1.0,
+    ) -> Path:
         """Write the model to a new folder, one graph a scale, in single precision, checked against the model itself.
 
         Args:
             path: the folder, which must not exist yet. `export.Exported(path)` runs it.
-            format: `torch` (torch.export) or `onnx` (extra `onnx`).
+            format: `torch` (torch.export) or `onnx` (extra `onnx`), which comes with the room `runtime` and `serve.py`:
+                they answer to photographs without PyTorch.
+            crop_ratio: side of the central square that they look at, as a part of a photograph's shorter side.
 
         Returns:
             The folder.
 
         Raises:
-            UserError: for an unknown format, a folder that exists, or a graph that gives other logits.
+            UserError: for an unknown format, a ratio outside 0 to 1, a folder that exists, or a graph that gives other
+                logits.
         """
-        return export(self, path, format)
+        return export(self, path, format, crop_ratio)
 
     def load(self, folder: str | Path) -> "MSUN":
         """Load the model.safetensors of a run folder and return the model; half precision is widened.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from msun_lite.data import CLASS_NAMES
 from msun_lite.networks.backbones import can_build
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.stems import Stem
@@ -89,6 +90,12 @@ def make_spec(
         "normalisation": normalisation,
         "normalisation_source": GIVEN if normalisation else None,
     }
+
+
+def class_names(spec: dict) -> list[str]:
+    """Return what the classes of a network are called: WordNet's identifiers of Imagenette in words, else numbers."""
+    names = spec.get("class_names") or [str(label) for label in range(spec["classes"])]
+    return [CLASS_NAMES.get(name, name) for name in names]
 
 
 def check_spec(spec: dict) -> None:

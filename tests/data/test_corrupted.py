@@ -9,9 +9,10 @@ import pytest
 from PIL import Image
 
 from data_scripts import make_shards
-from msun_lite.data.images import ENDINGS, FORMATS, UnreadableImage, decode, image_size
+from msun_lite.data.images import UnreadableImage, decode
 from msun_lite.data.loaders import eval_loader
 from msun_lite.data.named import load_data
+from msun_lite.runtime.images import ENDINGS, FORMATS, image_size
 from msun_lite.train.run import train
 from msun_lite.utils.errors import DataError
 

@@ -7,7 +7,8 @@ import torch
 from PIL import Image, ImageOps, features
 
 from msun_lite import decode
-from msun_lite.data.images import FORMATS, UnreadableImage, image_size
+from msun_lite.data.images import UnreadableImage
+from msun_lite.runtime.images import FORMATS, image_size
 from tests.pictures import png16, tiff
 
 RAMP = np.tile(np.linspace(0, 1, 64), (8, 1))
