@@ -11,8 +11,7 @@ from torch import Tensor
 
 from msun_lite.evaluate.answered import Answered
 from msun_lite.evaluate.certainty import BINS, calibration_error
-from msun_lite.evaluate.report_figures import calibration_figure, class_figure, confusion_figure, mistakes_figure
-from msun_lite.results import save_figure, styled_table
+from msun_lite.results import styled_table
 from msun_lite.utils.files import whole_folder, write_text
 
 MISTAKES = 100
@@ -48,21 +47,29 @@ class Report:
             about: on which images they are.
             look: see `Look`.
         """
-        shown = shown_groups(answered)
         with whole_folder(self.folder) as made:
             _write_csv(made / "answers.csv", *answer_rows(answered))
             _write_csv(made / "classes.csv", *class_rows(answered))
             _write_csv(made / "confusion.csv", *confusion_rows(answered))
             _write_csv(made / "mistakes.csv", *mistake_rows(answered))
-            save_figure(class_figure(answered), made / "classes")
-            save_figure(confusion_figure(answered, shown), made / "confusion")
-            save_figure(calibration_figure(answered, shown), made / "calibration")
-            worst = {group: answered.mistakes(group, PICTURED).tolist() for group in shown}
-            rows = sum(worst.values(), [])
-            if rows:
-                pictures = {row: look(int(answered.image[row]), int(answered.size[row])) for row in rows}
-                save_figure(mistakes_figure(answered, worst, pictures), made / "mistakes")
-            write_text(made / "report.md", _text(answered, f"{self.name} on {about}", bool(rows)))
+            _draw(made, answered, look)
+            write_text(made / "report.md", _text(answered, f"{self.name} on {about}"))
+
+
+def _draw(folder: Path, answered: Answered, look: Look) -> None:
+    """Write the pictures; that of the mistakes only if there are some."""
+    # Here, as what draws takes a second to import, and `predict` shares this room.
+    from msun_lite.evaluate import report_figures as figures
+    from msun_lite.results import save_figure
+
+    shown = shown_groups(answered)
+    save_figure(figures.class_figure(answered), folder / "classes")
+    save_figure(figures.confusion_figure(answered, shown), folder / "confusion")
+    save_figure(figures.calibration_figure(answered, shown), folder / "calibration")
+    worst = {group: answered.mistakes(group, PICTURED).tolist() for group in shown}
+    if rows := sum(worst.values(), []):
+        pictures = {row: look(int(answered.image[row]), int(answered.size[row])) for row in rows}
+        save_figure(figures.mistakes_figure(answered, worst, pictures), folder / "mistakes")
 
 
 def shown_groups(answered: Answered) -> list[int]:
@@ -155,9 +162,10 @@ def _write_csv(path: Path, header: Sequence[str], rows: Sequence[Sequence]) -> N
     path.write_text(text.getvalue(), encoding="utf-8", errors="backslashreplace")
 
 
-def _text(answered: Answered, title: str, mistaken: bool) -> str:
+def _text(answered: Answered, title: str) -> str:
     """Return report.md."""
     confused = "\n".join(_named(answered, group) for group in shown_groups(answered))
+    mistaken = any(len(answered.mistakes(group, 1)) for group in shown_groups(answered))
     mistakes = "![The surest mistakes](mistakes.png)" if mistaken else "There is none."
     return f"""# {title}
 

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from msun_lite.results.figures import curves_figure, save_figure
 from msun_lite.utils.errors import CheckpointError, UserError, first_line
 from msun_lite.utils.files import remove_parts, write_text
 from msun_lite.utils.run_lock import RunLock
@@ -119,6 +118,8 @@ class RunFolder:
 
     def write_curves(self) -> None:
         """Write what metrics.jsonl holds as a table, metrics.csv, and as pictures, curves.png and curves.svg."""
+        from msun_lite.results.figures import curves_figure, save_figure  # here, as what draws is slow to import
+
         if rows := self.read_metrics():
             flat = [flat_row(row) for row in rows]
             text = io.StringIO(newline="")
