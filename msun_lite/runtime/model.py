@@ -61,6 +61,8 @@ class ExportedModel:
         folder = Path(folder)
         try:
             self.about = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+            if self.about["format"] != "onnx":
+                raise ValueError(f"format {self.about['format']}")
             self.class_names, self.serving = self.about["class_words"], self.about["serving"]
             self.crop_ratio, self.largest = self.about["crop_ratio"], self.about["scales"][-1]
             self._mean, self._std = (255 * np.float32(self.about["normalisation"][name]) for name in ("mean", "std"))
@@ -74,7 +76,7 @@ class ExportedModel:
             try:
                 self._sessions[scale] = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
             except Exception as error:  # ONNX Runtime raises many kinds for a damaged file
-                raise BadInput(f"{path}: expected an ONNX file, got {error}") from None
+                raise BadInput(f"{path}: expected an ONNX file, got {str(error).splitlines()[0]}") from None
 
     def answer(self, image_file: str | Path | BinaryIO, top: int | None = None) -> Answer:
         """Return what the model sees on an image file of any size, format and colour mode.

@@ -20,7 +20,9 @@ def test_an_exported_model_gives_the_models_logits(format, options, tmp_path):
     exported = Exported(model.export(tmp_path / "exported", format))
     for images in (torch.rand(4, 3, 8, 8), torch.rand(1, 3, 50, 40), [torch.rand(3, s, s) for s in (30, 9, 8)]):
         torch.testing.assert_close(exported(images), model(images), atol=1e-5, rtol=1e-4)
-    assert sorted(path.stem for path in (tmp_path / "exported").iterdir()) == ["model", "scale-32", "scale-8"]
+    beside = ["runtime", "serve"] if format == "onnx" else []
+    files = sorted(path.stem for path in (tmp_path / "exported").iterdir())
+    assert files == sorted(["model", "scale-32", "scale-8", *beside])
 
 
 def test_exporting_leaves_the_model_as_it_was(tmp_path):
@@ -53,6 +55,8 @@ def test_a_graph_that_differs_is_not_kept(tmp_path, monkeypatch):
 def test_bad_arguments_are_refused_before_any_work(tmp_path):
     with pytest.raises(UserError, match="format: expected one of torch, onnx, got 'tflite'"):
         make().export(tmp_path / "new", "tflite")
+    with pytest.raises(UserError, match="crop_ratio: expected at most 1, got 1.5"):
+        make().export(tmp_path / "new", crop_ratio=1.5)
     with pytest.raises(UserError, match="exists already"):
         make().export(tmp_path)
     with pytest.raises(UserError, match="/dev/null/x/new: the folder cannot be made"):
@@ -94,6 +98,14 @@ def test_a_model_in_another_precision_is_exported_in_single(tmp_path):
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
 
 
+@pytest.mark.parametrize(("words", "ratio"), [([], 0.875), (["--crop_ratio", "0.5"], 0.5)])
+def test_an_exported_model_looks_at_the_square_that_its_run_was_measured_on(words, ratio, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("msun_lite.export.export", lambda _, out, *options: (out.mkdir(), asked.append(options)))
+    assert main(["lite-plus", "--out", str(tmp_path / "exported"), *words]) == 0
+    assert asked == [("torch", ratio)]
+
+
 @torch.no_grad()
 def test_the_command_exports_what_a_name_or_a_folder_stands_for(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -109,6 +121,7 @@ def test_the_command_exports_what_a_name_or_a_folder_stands_for(tmp_path, capsys
         (["nothing", "--out", "new"], "nothing: expected "),
         (["run", "--out", "new", "--format", "tflite"], "format: expected one of torch, onnx, got 'tflite'"),
         (["run", "--out", "run/model.json/new"], "run/model.json/new: expected a folder that can be written to, got"),
+        (["run", "--out", "new", "--crop_ratio", "0"], "crop_ratio: expected more than 0, got 0.0"),
         (["run"], "the following arguments are required: out"),
     ):
         assert main(words) == 2
