@@ -58,28 +58,27 @@ def save(image, path, kind):
         image.convert(kind).save(path.with_suffix(".jpg" if kind == "CMYK" else ".png"))
 
 
+def without_torch(folder):
+    """Return the variables of a process that can import nothing of `BLOCKED`, written into a new folder."""
+    folder.mkdir()
+    lines = ["import sys", *(f"sys.modules[{name!r}] = None  # importing it raises an error" for name in BLOCKED)]
+    (folder / "sitecustomize.py").write_text("\n".join(lines))
+    return {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(folder)}
+
+
 def export(base):
     """Export the quick model into the empty folder `base`, beside images and what `predict` says of them."""
     model = MSUN.from_pretrained("quick-msun")
     folder = model.export(base / "model", "onnx", CROP_RATIO)
     (base / "images").mkdir()
     kinds = ("RGB", "turned", "L", "alpha", "16 bits", "P", "CMYK")
-    for number, side in enumerate(
-        (1, 7, 16, 20, 23, 24, 36, 40, 44, 51, 63, 64, 65, 100, 128, 224, 301, 448, 500, 600)
-    ):
+    for number, side in enumerate(SIDES):
         other = (side, side + side // 3, 2 * side)[number % 3]
         shape = (side, other) if number % 2 else (other, side)
         save(draw(*shape, number), base / "images" / f"{number:02d}", kinds[number % len(kinds)])
     images = sorted((base / "images").iterdir())
-    (base / "blocked").mkdir()
-    lines = ["import sys", *(f"sys.modules[{name!r}] = None  # importing it raises an error" for name in BLOCKED)]
-    (base / "blocked" / "sitecustomize.py").write_text("\n".join(lines))
-    environment = {
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(base / "blocked"),
-    }
     expected = list(predict(model, images, model.spec["classes"], CROP_RATIO))
-    return Export(folder, images, expected, environment)
+    return Export(folder, images, expected, without_torch(base / "blocked"))
 
 
 ROUNDED = 0.01

@@ -1,5 +1,6 @@
 """The package as it is installed: whole, and at work without the optional packages."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -7,26 +8,34 @@ import sys
 import sysconfig
 import venv
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from msun_lite.data.sources import SceneSource
 from msun_lite.networks import read_spec
 from msun_lite.networks.pretrained import SHIPPED
+from msun_lite.predict import Prediction
+from tests.exports import assert_same, without_torch
+from tests.serving import served
 
 ROOT = Path(__file__).parents[1]
 
 OPTIONAL = (
-    *("timm", "onnx", "onnxscript", "onnxruntime", "pytorch_grad_cam", "sklearn", "scipy", "tensorboard", "wandb"),
-    *("jupyter_book", "ipywidgets", "myst_nb", "pytest"),
+    *("timm", "pytorch_grad_cam", "sklearn", "scipy", "tensorboard", "wandb", "jupyter_book", "ipywidgets", "myst_nb"),
+    "pytest",
 )
 """Packages that only extras bring."""
 
-BLOCK = f"""
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+"""Those that export to ONNX needs."""
+
+BLOCK = """
 import sys
-for name in {OPTIONAL}:
+for name in {}:
     sys.modules[name] = None  # importing it raises an ImportError, as where it is not installed
 """
 
@@ -36,8 +45,9 @@ def wheel(tmp_path_factory):
     """Return a wheel built from a copy of what is in the checkout, without what was built there before."""
     copy = tmp_path_factory.mktemp("wheel") / "checkout"
     left_out = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "msun_lite", copy / "msun_lite", ignore=left_out)
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("msun_lite", "data_scripts"):
+        shutil.copytree(ROOT / name, copy / name, ignore=left_out)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "..", "."]
     subprocess.run(command, cwd=copy, check=True)
@@ -45,10 +55,8 @@ def wheel(tmp_path_factory):
     return built
 
 
-@pytest.fixture(scope="module")
-def python(wheel, tmp_path_factory):
-    """Return the interpreter of an environment with the wheel and what it needs, but without the optional packages."""
-    folder = tmp_path_factory.mktemp("environment")
+def environment(folder, wheel, blocked):
+    """Return the interpreter of a new environment with the wheel and what it needs, but not the `blocked` packages."""
     venv.create(folder, with_pip=False)
     found = folder / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
     subprocess.run(
@@ -56,8 +64,14 @@ def python(wheel, tmp_path_factory):
     )
     # The large packages are not installed once more; their folder comes after this one, and its .pth files do nothing.
     (found / "needed.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    (found / "sitecustomize.py").write_text(BLOCK)
+    (found / "sitecustomize.py").write_text(BLOCK.format(blocked))
     return folder / Path(sys.executable).relative_to(sys.prefix)
+
+
+@pytest.fixture(scope="module")
+def python(wheel, tmp_path_factory):
+    """Return the interpreter of an environment without the optional packages."""
+    return environment(tmp_path_factory.mktemp("environment"), wheel, (*OPTIONAL, *ONNX))
 
 
 def run(python, *words, cwd):
@@ -72,13 +86,16 @@ def test_a_wheel_holds_every_room_and_file_of_the_package(wheel):
         held = set(archive.namelist())
     files = {path for path in (ROOT / "msun_lite").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
     assert {path.relative_to(ROOT).as_posix() for path in files} <= held
+    scripts = {f"msun_lite/data_scripts/{path.name}" for path in (ROOT / "data_scripts").glob("*.py")}
+    assert len(scripts) == 5
+    assert scripts <= held
     for ending in ("presets/quick.yaml", "weights/lite-msun/model.safetensors", "results/paper.json", "LICENSE"):
         assert any(name.endswith(ending) for name in held), ending
 
 
 def test_what_is_optional_is_not_there(python, tmp_path):
     looked = "import sys; print([name for name in sys.argv[1:] if sys.modules.get(name, 1) is not None])"
-    assert run(python, "-c", looked, *OPTIONAL, cwd=tmp_path) == "[]\n"
+    assert run(python, "-c", looked, *OPTIONAL, *ONNX, cwd=tmp_path) == "[]\n"
     place = run(python, "-c", "import msun_lite; print(msun_lite.__file__)", cwd=tmp_path)
     assert not Path(place.strip()).is_relative_to(ROOT)
 
@@ -101,3 +118,67 @@ def test_an_installed_package_evaluates_and_trains_anywhere(python, tmp_path):
     run(python, "-m", "msun_lite.train", "--preset", "quick", *few, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2
     run(python, "-c", "from msun_lite import MSUN; MSUN.from_pretrained('run')", cwd=tmp_path)
+
+
+def test_the_data_scripts_are_installed(python, tmp_path):
+    (tmp_path / "photos" / "val" / "red").mkdir(parents=True)
+    Image.new("RGB", (40, 60), "red").save(tmp_path / "photos" / "val" / "red" / "one.png")
+    words = ("msun_lite.data_scripts.mixed_sizes", "photos", "mixed", "--least", "20", "--most", "20")
+    assert "mixed: 1 images" in run(python, "-m", *words, cwd=tmp_path)
+    with Image.open(tmp_path / "mixed" / "val" / "red" / "one.png") as image:
+        assert image.size == (20, 30)
+
+
+CLASSES = ("sun", "moon", "doughnut", "fir")
+"""Of the scenes, the first ones."""
+
+
+def draw_photos(folder):
+    """Write 40 training and 20 validation scenes of each class, each of a size of its own from 8 to 72 px."""
+    for split, count in (("train", 400), ("val", 200)):
+        scenes = SceneSource(count, 56, split, 0)
+        sizes = torch.rand(count, generator=torch.Generator().manual_seed(0))
+        for index in (index for index in range(count) if scenes.labels[index] < len(CLASSES)):
+            place = folder / split / CLASSES[scenes.labels[index]]
+            place.mkdir(parents=True, exist_ok=True)
+            side = round(8 * 9 ** sizes[index].item())
+            image = Image.fromarray(scenes.read(index).permute(1, 2, 0).numpy()).resize((side, side + side // 5))
+            image.save(place / f"{index:03d}.png")
+
+
+def test_a_practitioners_hour(wheel, tmp_path):
+    python = environment(tmp_path / "environment", wheel, OPTIONAL)
+    (script,) = python.parents[1].rglob("bin/msun-lite")
+    draw_photos(tmp_path / "photos")
+
+    def command(*words):
+        return run(python, script, *words, cwd=tmp_path)
+
+    few = ("--epochs", "3", "--batch_size", "40", "--out", "run", "--threads", "1")
+    assert "the scales are chosen by the images' sizes: " in command("train", "--data", "photos", *few)
+    command("evaluate", "run", "--sizes", "own", "--report", "why", "--json", "own.json", "--threads", "1")
+    record = json.loads((tmp_path / "own.json").read_text())
+    with (tmp_path / "why" / "mistakes.csv").open() as file:
+        mistakes = list(csv.DictReader(file))
+    assert len(mistakes) == record["images"] - round(record["top1"] * record["images"] / 100)
+    assert all((tmp_path / row["image"]).is_file() and row["class"] in row["image"] for row in mistakes)
+
+    command("export", "run", "--out", "exported", "--format", "onnx")
+    command("predict", "run", "photos/val", "--top", "4", "--json", "answers.json")
+    answers = json.loads((tmp_path / "answers.json").read_text())["images"]
+    assert len(answers) == record["images"] == 80
+    right = sum(answer["classes"][0] in answer["file"] for answer in answers)
+    assert record["top1"] == pytest.approx(100 * right / 80, abs=0.01)
+
+    expected, largest = [Prediction(**answer) for answer in answers], record["scales"][-1]
+    contents = [(tmp_path / answer.file).read_bytes() for answer in expected]
+    variables = without_torch(tmp_path / "blocked")
+    with served(tmp_path / "exported", variables, tmp_path / "log") as server, ThreadPoolExecutor(8) as clients:
+        order = [number * 7 % 80 for number in range(1000)]
+        answered = list(clients.map(lambda number: server.ask(contents[number], "/predict?top=4"), order))
+        for number, (status, found) in zip(order, answered, strict=True):
+            assert status == 200
+            assert_same(found, expected[number], largest)
+        status, found = server.ask(b"no photograph", "/predict")
+        assert (status, found) == (400, {"error": "cannot identify image file"})
+        assert server.peak() < 400

@@ -1,5 +1,4 @@
 import io
-import json
 import signal
 import socket
 import struct
@@ -9,9 +8,6 @@ import threading
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from http.client import HTTPConnection
-from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -22,73 +18,17 @@ from msun_lite.runtime.limited import CONNECTIONS, LimitedServer
 from msun_lite.runtime.model import Answer
 from msun_lite.runtime.serve import Handler
 from tests.exports import CROP_RATIO, assert_same, draw
+from tests.serving import WAIT, ask, served
 
 REQUESTS, CLIENTS = 1000, 8
-
-WAIT = 60
-"""Seconds after which a test gives up."""
 
 MEMORY = 400
 """MB that the server may have in use; with the quick model it starts with a quarter of that."""
 
 
-@dataclass
-class Served:
-    """A server in a process of its own."""
-
-    process: subprocess.Popen
-    port: int
-    log: Path
-
-    def ask(self, body=None, path="/predict?top=10", method="POST", **headers):
-        return ask(self.port, body, path, method, **headers)
-
-    def peak(self):
-        """Return the most memory that it has had in use, in MB; 0 where the system does not say."""
-        try:
-            lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
-        except OSError:
-            return 0
-        return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM:"))
-
-
-def ask(port, body=None, path="/predict?top=10", method="POST", **headers):
-    """Return the status and the body of an answer, JSON as what it says."""
-    connection = HTTPConnection("127.0.0.1", port, timeout=WAIT)
-    try:
-        connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
-        answer = connection.getresponse()
-        content = answer.read().decode()
-        is_json = answer.headers["Content-Type"] == "application/json" and content
-        return answer.status, json.loads(content) if is_json else content
-    finally:
-        connection.close()
-
-
-@contextmanager
-def served(exported, log, *options):
-    """Serve the exported model while inside; it must stop cleanly afterwards."""
-    command = [sys.executable, exported.folder / "serve.py", "--port", "0", *options]
-    with log.open("w") as errors:
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=exported.environment, cwd=log.parent
-        )
-        try:
-            address = process.stdout.readline()
-            assert address.startswith("http://127.0.0.1:"), log.read_text()
-            yield Served(process, int(address.split("/")[2].partition(":")[2]), log)
-            process.terminate()
-            assert process.wait(WAIT) == 0
-        finally:
-            process.kill()
-            process.stdout.close()
-            process.wait()
-    assert "Traceback" not in log.read_text()
-
-
 @pytest.fixture(scope="module")
 def server(exported, tmp_path_factory):
-    with served(exported, tmp_path_factory.mktemp("server") / "log") as running:
+    with served(exported.folder, exported.environment, tmp_path_factory.mktemp("server") / "log") as running:
         yield running
 
 
@@ -211,7 +151,7 @@ def half(port, content):
 @pytest.mark.parametrize("stop", [signal.SIGTERM, signal.SIGINT])
 def test_clients_that_wait_or_hang_up_hold_up_neither_others_nor_the_end(exported, tmp_path, stop):
     content = exported.images[-1].read_bytes()
-    with served(exported, tmp_path / "log", "--patience", str(10 * WAIT)) as server:
+    with served(exported.folder, exported.environment, tmp_path / "log", "--patience", str(10 * WAIT)) as server:
         waiting = [half(server.port, content) for _ in range(CONNECTIONS // 2)]
         waiting.append(socket.create_connection(("127.0.0.1", server.port)))
         for _ in range(CONNECTIONS):
@@ -225,7 +165,7 @@ def test_clients_that_wait_or_hang_up_hold_up_neither_others_nor_the_end(exporte
 
 def test_slow_clients_lose_their_place_when_their_time_is_over(exported, tmp_path):
     content = exported.images[-1].read_bytes()
-    with served(exported, tmp_path / "log", "--patience", "1") as server:
+    with served(exported.folder, exported.environment, tmp_path / "log", "--patience", "1") as server:
         waiting = [half(server.port, content) for _ in range(CONNECTIONS + 1)]
         assert_right(server, exported)
         for connection in waiting:
