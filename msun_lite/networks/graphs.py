@@ -28,7 +28,7 @@ TOLERANCE = 1e-3
 """Largest difference between a graph's logits and the model's, relative to the largest logit."""
 
 
-SERVE = '''"""Serve this model over HTTP, without PyTorch: pip install numpy pillow onnxruntime; see --help."""
+SERVE = '''"""Serve this model over HTTP, without PyTorch: Python 3.11, numpy, pillow and onnxruntime; see --help."""
 
 import sys
 from pathlib import Path
