@@ -67,7 +67,13 @@ def _overview() -> str:
     """Return the commands, a line each."""
     lines = [f"  {name:<11}{command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
-        ["usage: python -m msun_lite COMMAND [OPTIONS]", "", *lines, "", "COMMAND --help has its options."]
+        [
+            "usage: msun-lite COMMAND [OPTIONS]   or   python -m msun_lite.COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "COMMAND --help has its options.",
+        ]
     )
 
 
