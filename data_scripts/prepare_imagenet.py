@@ -130,7 +130,9 @@ def _import_loadmat() -> Callable:
     try:
         from scipy.io import loadmat
     except ImportError:
-        raise UserError("prepare_imagenet: the development kit needs scipy: pip install 'msun-lite[imagenet]'") from None
+        raise UserError(
+            "prepare_imagenet: the development kit needs scipy: pip install 'msun-lite[imagenet]'"
+        ) from None
     return loadmat
 
 

@@ -29,9 +29,9 @@ import torch
 from jsonargparse import Namespace
 
 from msun_lite.config import TrainConfig
-from msun_lite.data import CLASS_NAMES, FileSource, images_below, skipped_files
+from msun_lite.data import FileSource, images_below, skipped_files
 from msun_lite.evaluate import answers, find_model
-from msun_lite.networks import MSUN
+from msun_lite.networks import MSUN, class_names
 from msun_lite.utils.devices import pick_device, use_threads
 from msun_lite.utils.distributed import refuse_several
 from msun_lite.utils.environment import environment
@@ -90,7 +90,7 @@ def predict(
         device: where the model is.
         workers: processes that read the images.
     """
-    files, names = [str(file) for file in files], class_names(model)
+    files, names = [str(file) for file in files], class_names(model.spec)
     found = answers(model, FileSource([(file, -1) for file in files]), crop_ratio, device, workers)
     for file, answer in zip(files, found, strict=True):
         if answer.error:
@@ -100,12 +100,6 @@ def predict(
         classes = tuple(names[label] for label in labels.tolist())
         about = answer.width, answer.height, answer.size, model.router.scale(answer.size)
         yield Prediction(file, *about, classes, tuple(shares.tolist()))
-
-
-def class_names(model: MSUN) -> list[str]:
-    """Return what the classes of a network are called: WordNet's identifiers of Imagenette in words."""
-    names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
-    return [CLASS_NAMES.get(name, name) for name in names]
 
 
 def find_files(given: Sequence[str]) -> tuple[list[str], str]:

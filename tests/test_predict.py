@@ -12,7 +12,8 @@ from msun_lite.commands import main as commands
 from msun_lite.data import FileSource, OwnSizeView
 from msun_lite.evaluate import own_size
 from msun_lite.evaluate.__main__ import main as evaluate
-from msun_lite.predict import Prediction, class_names, find_files, main, predict
+from msun_lite.networks import class_names
+from msun_lite.predict import Prediction, find_files, main, predict
 from msun_lite.utils.errors import DataError
 
 SIZES = ((9, 8), (40, 30), (12, 31), (64, 56), (300, 200), (1, 1), (40, 30))
@@ -50,7 +51,7 @@ def test_an_image_is_answered_by_the_subnet_of_its_own_size(model, mixed):
     with torch.inference_mode():
         expected = model(((pixels / 255 - mean) / std)[None]).softmax(1)[0]
     assert answers[1].confidences == pytest.approx(expected.topk(5).values.tolist(), abs=1e-6)
-    assert answers[1].classes == tuple(class_names(model)[label] for label in expected.topk(5).indices.tolist())
+    assert answers[1].classes == tuple(class_names(model.spec)[label] for label in expected.topk(5).indices.tolist())
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -7,7 +7,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "backbones": ["CUTTABLE", "can_build", "find_recipe", "find_split"],
         "building": ["load_state"],
-        "counting": ["Cost", "count", "flops", "flops_by_size", "native_flops", "parameters", "size_grid"],
+        "counting": [
+            "Cost",
+            "count",
+            "default_sizes",
+            "flops",
+            "flops_by_size",
+            "native_flops",
+            "parameters",
+            "size_grid",
+        ],
         "cutting": ["cut"],
         "factories": ["is_factory"],
         "graphs": ["Exported", "export", "refuse_existing"],
@@ -16,7 +25,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "msun": ["MSUN", "fingerprint"],
         "options": ["ModelOptions"],
         "pretrained": ["DEFAULT", "MODEL_FILES", "SHIPPED", "find_pretrained"],
-        "spec": ["BEHAVIOUR", "normalisation_line", "read_spec", "override_normalisation"],
+        "spec": ["BEHAVIOUR", "class_names", "normalisation_line", "read_spec", "override_normalisation"],
         "stems": ["Stem", "choose_stems", "fit_stem", "strided_places"],
     },
 )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from msun_lite.networks.msun import MSUN
+from msun_lite.model import MultiScaleUnifiedNetwork
 from msun_lite.networks.size_norm import size_norms_of
 from msun_lite.scales import resize_features
 
@@ -45,12 +45,12 @@ def parameters(model: nn.Module) -> int:
     return trained + sum(2 * (kept.numel() - kept.shape[1]) for kept in sets)
 
 
-def flops(model: MSUN) -> dict[int, int]:
+def flops(model: MultiScaleUnifiedNetwork) -> dict[int, int]:
     """Return the FLOPs of one image of each scale through its subnet and the unified network: {scale: FLOPs}."""
     return {scale: (lower + upper).flops for scale, (lower, upper) in count(model).items()}
 
 
-def flops_by_size(model: MSUN, sizes: Sequence[int]) -> dict[int, dict[int, int]]:
+def flops_by_size(model: MultiScaleUnifiedNetwork, sizes: Sequence[int]) -> dict[int, dict[int, int]]:
     """Return the FLOPs of one image of each of the `sizes` through every subnet: {scale: {size: FLOPs}}."""
     by_size = {size: count(model, size) for size in sizes}
     return {
@@ -60,7 +60,7 @@ def flops_by_size(model: MSUN, sizes: Sequence[int]) -> dict[int, dict[int, int]
 
 
 @torch.no_grad()
-def count(model: MSUN, size: int | None = None) -> dict[int, tuple[Cost, Cost]]:
+def count(model: MultiScaleUnifiedNetwork, size: int | None = None) -> dict[int, tuple[Cost, Cost]]:
     """Return what f_i and g cost for one image at each scale: {scale: (f_i, g)}.
 
     Args:
@@ -81,7 +81,7 @@ def count(model: MSUN, size: int | None = None) -> dict[int, tuple[Cost, Cost]]:
 
 
 @torch.no_grad()
-def native_flops(model: MSUN, size: int) -> int:
+def native_flops(model: MultiScaleUnifiedNetwork, size: int) -> int:
     """Return the FLOPs of one image of `size` pixels through a plain CNN that gets it as it is, not resized."""
     ghost = copy.deepcopy(model).to("meta").eval()
     return _count(ghost, lambda: ghost.forward_native(torch.empty(1, 3, size, size, device="meta")))[1].flops
@@ -102,3 +102,11 @@ def size_grid(scales: Sequence[int]) -> list[int]:
     """Return 13 sizes from the smallest scale to the largest, evenly spaced (fewer if they are closer than that)."""
     first, last = scales[0], scales[-1]
     return sorted({round(first + step * (last - first) / (SIZES - 1)) for step in range(SIZES)})
+
+
+def default_sizes(scales: Sequence[int]) -> list[int]:
+    """Return the sizes to measure at where nothing says them: 13 between the scales, or from a seventh of the only one.
+
+    With scales like the paper's 32, 128 and 224 px these are its sizes.
+    """
+    return size_grid(scales if len(scales) > 1 else (max(1, round(scales[0] / 7)), scales[0]))

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from huggingface_hub import ModelHubMixin
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.model import MultiScaleUnifiedNetwork
@@ -13,6 +13,7 @@ from msun_lite.networks.averages import with_averages
 from msun_lite.networks.building import Parts, load_state, parts_of_backbone, parts_of_module, start_from
 from msun_lite.networks.factories import is_factory
 from msun_lite.networks.graphs import AtScale, export
+from msun_lite.networks.model_card import PAPER, REPOSITORY, model_card, read_result
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.pretrained import find_pretrained, is_downloaded, is_multi_scale, read_safetensors
 from msun_lite.networks.size_norm import set_averages
@@ -42,8 +43,10 @@ class MSUN(
     MultiScaleUnifiedNetwork,
     ModelHubMixin,
     library_name="msun_lite",
-    paper_url="https://arxiv.org/abs/2403.18294",
+    repo_url=REPOSITORY,
+    paper_url=PAPER,
     pipeline_tag="image-classification",
+    tags=["arxiv:2403.18294", "multi-scale", "pytorch"],
 ):
     """A multi-scale unified network that knows how it was made, and can be saved.
 
@@ -65,6 +68,7 @@ class MSUN(
         if averages:
             set_averages(self, averages)
         self._hub_mixin_config = None  # model.json says it all
+        self._folder: Path | None = None  # where it was loaded from
         self.spec = {**with_default_normalisation(spec or {})}
 
     @classmethod
@@ -199,7 +203,9 @@ class MSUN(
             file.write(stored_state(self))
 
     def save_pretrained(self, save_directory: str | Path, **options) -> str | None:
-        """Save the model with a card for the Hugging Face Hub; `options` are those of the mixin.
+        """Save the model with a card, a README.md, for the Hugging Face Hub; one that is there already is kept.
+
+        `options` are those of the mixin; `model_card_kwargs` are those of `generate_model_card`.
 
         Raises:
             UserError: if the folder cannot be made.
@@ -209,6 +215,28 @@ class MSUN(
         except OSError as error:
             raise UserError(f"{save_directory}: the folder cannot be made: {error}") from None
         return super().save_pretrained(save_directory, **options)
+
+    def generate_model_card(self, **metadata) -> ModelCard:
+        """Return the card that `save_pretrained` and `push_to_hub` write: what the model is, does and cannot do.
+
+        It has the accuracies of the run, or of the shipped weights, that the model was loaded from, so long as it is
+        the same model.
+
+        Args:
+            metadata: what else it says at its top, such as `license="mit"`; `tags` come to those that it has.
+        """
+        own = self._hub_mixin_info.model_card_data.to_dict()
+        tags = sorted({*own["tags"], *metadata.get("tags", ())})
+        return model_card(self, ModelCardData(**{**own, **metadata, "tags": tags}), self._result())
+
+    def _result(self) -> dict | None:
+        """Return the summary.json beside what the model was loaded from, None if it is another model by now."""
+        found = None if self._folder is None else read_result(self._folder)
+        if found is None:
+            return None
+        again, free = type(self).from_pretrained(self._folder), {"routing", "class_names", "normalisation_source"}
+        changed = {name for name, value in again.description.items() if self.description.get(name) != value}
+        return found if changed <= free and fingerprint(again) == fingerprint(self) else None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """What `save_pretrained` and `push_to_hub` of the Hugging Face mixin call."""
@@ -253,6 +281,7 @@ class MSUN(
         except (UserError, TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
             reason = str(error).removeprefix("model.json: ")
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {reason}") from None
+        model._folder = folder
         return model.load(folder).eval()
 
     def with_averages(

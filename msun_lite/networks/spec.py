@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from msun_lite.data import CLASS_NAMES
 from msun_lite.networks.backbones import can_build
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.stems import Stem
@@ -54,6 +55,12 @@ def override_normalisation(spec: dict, mean: Sequence[float] | None, std: Sequen
     kept = [] if len(given) == 2 else [f"the rest {source_of(spec)}"]
     source = ", ".join([*(f"--{name}" for name in given), *kept])
     return {**spec, **normalisation_spec(**{**spec["normalisation"], **given}, source=source)}
+
+
+def class_names(spec: dict) -> list[str]:
+    """Return what a description calls its classes: WordNet's ids of Imagenette in words; by number what has no name."""
+    names = spec.get("class_names") or [str(label) for label in range(spec["classes"])]
+    return [CLASS_NAMES.get(name, name) for name in names]
 
 
 def source_of(spec: dict) -> str:
