@@ -1,8 +1,8 @@
 """Put Imagenette where `--data imagenette` finds it.
 
-python data_scripts/get_imagenette.py                               # download (326 MB, checksummed)
-python data_scripts/get_imagenette.py --source imagenette2-320.tgz  # a local archive or its address
-python data_scripts/get_imagenette.py --source FOLDER_OF_TARS
+msun-lite data get_imagenette                               # download (326 MB, checksummed)
+msun-lite data get_imagenette --source imagenette2-320.tgz  # a local archive or its address
+msun-lite data get_imagenette --source FOLDER_OF_TARS
 """
 
 import sys
@@ -15,9 +15,9 @@ from msun_lite.utils.progress import note
 
 
 @one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = OneLineParser(description="Put Imagenette where --data imagenette finds it.")
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Run the command; `prog` is what it was called by, the script itself by default."""
+    parser = OneLineParser(prog=prog, description="Put Imagenette where --data imagenette finds it.")
     parser.add_argument("--source", type=str | None, default=None, help="Archive, its address, or a folder of tars.")
     parser.add_argument("--data_root", type=str, default="data", help="Folder of data sets.")
     options = parse(parser, argv)

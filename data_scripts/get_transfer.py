@@ -1,8 +1,8 @@
-"""Put the data sets of Table III where `msun_lite.transfer --dataset NAME` finds them.
+"""Put the data sets of Table III where `msun-lite transfer --dataset NAME` finds them.
 
-python data_scripts/get_transfer.py                                    # what there is, how large, by which licence
-python data_scripts/get_transfer.py cifar10                            # download, verify, unpack
-python data_scripts/get_transfer.py stanford_cars --source FOLDER_OR_URL   # the official files from elsewhere
+msun-lite data get_transfer                                    # what there is, how large, by which licence
+msun-lite data get_transfer cifar10                            # download, verify, unpack
+msun-lite data get_transfer stanford_cars --source FOLDER_OR_URL   # the official files from elsewhere
 
 Interrupted, the same command goes on, in the middle of a file too. A set that is there already is checked.
 """
@@ -38,9 +38,9 @@ def listing(root: Path) -> str:
 
 
 @one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = OneLineParser(prog="get_transfer.py", description="Put a data set of Table III into the data folder.")
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Run the command; `prog` is what it was called by, the script itself by default."""
+    parser = OneLineParser(prog=prog, description="Put a data set of Table III into the data folder.")
     parser.add_argument("dataset", type=str | None, nargs="?", default=None, help=f"One of {', '.join(SETS)}.")
     source_help = "Folder or address with the official files, in place of their official addresses."
     parser.add_argument("--source", type=str | None, default=None, help=source_help)

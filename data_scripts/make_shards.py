@@ -1,9 +1,9 @@
 """Pack a folder with train/ and val/ class folders into WebDataset shards for `--data wds:OUT`.
 
-python data_scripts/make_shards.py FOLDER OUT                   # the files as they are
-python data_scripts/make_shards.py FOLDER OUT --size 256        # shorter side at most 256 px, JPEG of quality 95
-python data_scripts/make_shards.py --check OUT                  # do the shards still have their checksums?
-python data_scripts/make_shards.py --index PATTERN              # write the manifest of shards made elsewhere
+msun-lite data make_shards FOLDER OUT                   # the files as they are
+msun-lite data make_shards FOLDER OUT --size 256        # shorter side at most 256 px, JPEG of quality 95
+msun-lite data make_shards --check OUT                  # do the shards still have their checksums?
+msun-lite data make_shards --index PATTERN              # write the manifest of shards made elsewhere
 
 The same folder gives the same bytes. Interrupted or killed, the same command goes on; OUT appears once it is whole.
 """
@@ -270,8 +270,8 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _parser() -> OneLineParser:
-    parser = OneLineParser(prog="make_shards.py", description="Pack class folders into WebDataset shards.")
+def _parser(prog: str | None) -> OneLineParser:
+    parser = OneLineParser(prog=prog, description="Pack class folders into WebDataset shards.")
     parser.add_argument("folder", type=str | None, nargs="?", default=None, help="Has train/ and val/ class folders.")
     parser.add_argument("out", type=str | None, nargs="?", default=None, help="New folder for the shards.")
     parser.add_argument("--check", type=str | None, default=None, help="Folder of shards to verify, in place of both.")
@@ -301,9 +301,9 @@ def _check_options(options) -> None:
 
 
 @one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    options = parse(_parser(), argv)
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Run the command; `prog` is what it was called by, the script itself by default."""
+    options = parse(_parser(prog), argv)
     _check_options(options)
     left_out = 0
     if options.check is not None:

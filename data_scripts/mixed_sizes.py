@@ -1,7 +1,7 @@
-"""Make a set of images of mixed sizes of one whose images are large, to measure networks with `--sizes own`.
+"""Make a set of images of mixed sizes of one of large images, to measure networks with `--sizes own`.
 
-    python data_scripts/mixed_sizes.py data/imagenette data/imagenette-mixed
-    python data_scripts/mixed_sizes.py photos photos-mixed --least 32 --most 512 --seed 1
+    msun-lite data mixed_sizes data/imagenette data/imagenette-mixed
+    msun-lite data mixed_sizes photos photos-mixed --least 32 --most 512 --seed 1
 
 Each image of val/ is made smaller, antialiased, to a shorter side drawn from --least to --most, log-uniformly: as many
 images from 20 to 40 px as from 40 to 80. None is made larger than it is. They are kept as PNG, without further loss.
@@ -47,9 +47,9 @@ def mix(folder: Path, out: Path, least: int, most: int, seed: int) -> int:
 
 
 @one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = OneLineParser(description="Make a set of images of mixed sizes.")
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Run the command; `prog` is what it was called by, the script itself by default."""
+    parser = OneLineParser(prog=prog, description="Make a set of images of mixed sizes.")
     parser.add_argument("folder", type=str, help="Folder with val/, which has a folder of images for each class.")
     parser.add_argument("out", type=str, help="New folder.")
     parser.add_argument("--least", type=int, default=16, help="Smallest shorter side in pixels.")

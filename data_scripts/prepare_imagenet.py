@@ -1,6 +1,6 @@
 """Unpack ImageNet-1k from its official archives into class folders for `--data OUT`.
 
-python data_scripts/prepare_imagenet.py ARCHIVES OUT
+msun-lite data prepare_imagenet ARCHIVES OUT
 
 ARCHIVES is the folder with ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and ILSVRC2012_devkit_t12.tar.gz, as
 image-net.org gives them to those who accept its terms. Their checksums are verified, and in the end the images are
@@ -13,11 +13,9 @@ import json
 import re
 import sys
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from scipy.io import loadmat
 
 from msun_lite.data.archives import members, open_tar
 from msun_lite.utils.cli import OneLineParser, parse
@@ -61,9 +59,11 @@ def prepare(archives: Path, out: Path, expected: Sequence[int] = EXPECTED, skip_
 
     Raises:
         DataError: if an archive is missing, damaged, hostile or another one, or the numbers are not as expected.
+        UserError: if scipy is missing.
     """
     if out.exists():
         return check_counts(out, expected)
+    _import_loadmat()  # it is better missed now than an hour from here
     for name in MD5:
         if not (archives / name).is_file():
             raise DataError(f"{archives / name}: no such archive")
@@ -126,8 +126,19 @@ def read_devkit(archive: Path) -> Devkit:
         raise DataError(f"{archive}: expected an ILSVRC2012_ID in each line of the ground truth: {error}") from None
 
 
+def _import_loadmat() -> Callable:
+    try:
+        from scipy.io import loadmat
+    except ImportError:
+        raise UserError(
+            "prepare_imagenet: the development kit needs scipy: pip install 'msun-lite[imagenet]'"
+        ) from None
+    return loadmat
+
+
 def _read_meta(content: bytes, archive: Path) -> dict[int, str]:
     """Return {ILSVRC2012_ID: WordNet id} of the classes without children, those that images belong to."""
+    loadmat = _import_loadmat()
     try:
         synsets = loadmat(io.BytesIO(content), squeeze_me=True)["synsets"]
         rows = [(int(row["ILSVRC2012_ID"]), str(row["WNID"]), int(row["num_children"])) for row in synsets]
@@ -203,9 +214,9 @@ def check_counts(folder: Path, expected: Sequence[int]) -> None:
 
 
 @one_line_errors
-def main(argv: list[str] | None = None) -> int:
-    """Run the command."""
-    parser = OneLineParser(prog="prepare_imagenet.py", description="Unpack ImageNet-1k into class folders.")
+def main(argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Run the command; `prog` is what it was called by, the script itself by default."""
+    parser = OneLineParser(prog=prog, description="Unpack ImageNet-1k into class folders.")
     parser.add_argument("archives", type=str, help="Folder of the three official archives.")
     parser.add_argument("out", type=str, help="New folder for train/ and val/.")
     expect_help = "Training images, validation images and classes; others than ImageNet's for a rehearsal."

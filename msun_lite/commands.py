@@ -1,14 +1,18 @@
 """The commands: what each does, and where. Options are read here, before torch is imported, which takes seconds.
 
-    python -m msun_lite                 # lists the commands
-    python -m msun_lite train --help    # as python -m msun_lite.train --help
+    msun-lite                 # lists the commands; python -m msun_lite does the same
+    msun-lite train --help    # as python -m msun_lite.train --help
+    msun-lite data            # lists the scripts that get and convert data
 
 A command's module has a function `run(options, command)`, which gets the options and the `CommandLine` that gave them.
 """
 
+import ast
 import importlib
+import pkgutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from msun_lite.config import make_parser
@@ -33,19 +37,27 @@ class Command:
     parser: str
 
 
-def command_parser(name: str) -> OneLineParser:
-    """Return the parser of a command of `COMMANDS`."""
+DATA = "data"
+"""The command that runs the scripts of `data_scripts`."""
+DATA_SUMMARY = "Get and convert data: lists the scripts for it, and runs one."
+
+
+def command_parser(name: str, prog: str | None = None) -> OneLineParser:
+    """Return the parser of a command of `COMMANDS`; `prog` is what it was called by, its module by default."""
     command = COMMANDS[name]
     module, function = command.parser.split(":")
     make = getattr(importlib.import_module(module), function)
-    return make(f"python -m msun_lite.{name}", command.summary)
+    return make(prog or f"python -m msun_lite.{name}", command.summary)
 
 
 @one_line_errors
-def start(name: str, argv: list[str] | None = None) -> int:
-    """Read the options of a command from `argv`, the command line by default; then import the command and run it."""
+def start(name: str, argv: list[str] | None = None, prog: str | None = None) -> int:
+    """Read the options of a command from `argv`, the command line by default; then import the command and run it.
+
+    `prog` is that of `command_parser`.
+    """
     argv = sys.argv[1:] if argv is None else argv
-    options = parse(command_parser(name), argv)
+    options = parse(command_parser(name, prog), argv)
     options.pop("config", None)
     return importlib.import_module(COMMANDS[name].module).run(options, CommandLine(name, argv)) or 0
 
@@ -53,28 +65,50 @@ def start(name: str, argv: list[str] | None = None) -> int:
 @one_line_errors
 def main(argv: list[str] | None = None) -> int:
     """Run the command that `argv` begins with, or list them all."""
-    argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help"):
-        show(_overview())
+    name, words = _first_word(sys.argv[1:] if argv is None else argv)
+    prog = "msun-lite" if Path(sys.argv[0]).stem == "msun-lite" else "python -m msun_lite"
+    if name is None:
+        summaries = {each: command.summary for each, command in COMMANDS.items()}
+        show(_listing(prog, "COMMAND", summaries | {DATA: DATA_SUMMARY}))
         return 0
-    if argv[0] not in COMMANDS:
-        expected = f"expected one of {', '.join(COMMANDS)}{did_you_mean(argv[0], COMMANDS)}"
-        raise UserError(f"command: {expected}, got {argv[0]!r}")
-    return start(argv[0], argv[1:])
+    if name == DATA:
+        return _run_script(words, f"{prog} {DATA}")
+    _check_known("command", name, [*COMMANDS, DATA])
+    return start(name, words, f"{prog} {name}")
 
 
-def _overview() -> str:
-    """Return the commands, a line each."""
-    lines = [f"  {name:<11}{command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: msun-lite COMMAND [OPTIONS]   or   python -m msun_lite.COMMAND [OPTIONS]",
-            "",
-            *lines,
-            "",
-            "COMMAND --help has its options.",
-        ]
-    )
+def _run_script(argv: list[str], prog: str) -> int:
+    """Run the script of `data_scripts` that `argv` begins with, or list them all; none is imported for the list."""
+    scripts = importlib.import_module("msun_lite.data_scripts").__path__
+    found = {module.name: Path(module.module_finder.path) for module in pkgutil.iter_modules(scripts)}
+    name, words = _first_word(argv)
+    if name is None:
+        show(_listing(prog, "SCRIPT", {each: _first_line(folder / f"{each}.py") for each, folder in found.items()}))
+        return 0
+    _check_known("data", name, list(found))
+    return importlib.import_module(f"msun_lite.data_scripts.{name}").main(words, f"{prog} {name}")
+
+
+def _first_word(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Return the word that says what to run, None where a list is asked for, and the words after it."""
+    return (None, []) if not argv or argv[0] in ("-h", "--help") else (argv[0], argv[1:])
+
+
+def _check_known(what: str, name: str, known: list[str]) -> None:
+    if name not in known:
+        raise UserError(f"{what}: expected one of {', '.join(known)}{did_you_mean(name, known)}, got {name!r}")
+
+
+def _first_line(script: Path) -> str:
+    """Return the first line of what a file of Python says of itself."""
+    return ast.get_docstring(ast.parse(script.read_bytes())).partition("\n")[0]
+
+
+def _listing(prog: str, what: str, summaries: dict[str, str]) -> str:
+    """Return how to call what is listed, and a line for each."""
+    width = max(map(len, summaries)) + 2
+    lines = [f"  {name:<{width}}{summary}" for name, summary in summaries.items()]
+    return "\n".join([f"usage: {prog} {what} [OPTIONS]", "", *lines, "", f"{what} --help has its options."])
 
 
 CROP_HELP = "Side of the central square that is looked at, as a part of the shorter side; the run's by default."

@@ -1,6 +1,9 @@
+import contextlib
 import dataclasses
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +14,13 @@ from msun_lite.config import GROUPS, TrainConfig
 from msun_lite.transfer.options import GROUPS as TRANSFER_GROUPS
 from msun_lite.transfer.options import TransferConfig
 
+ROOT = Path(__file__).parents[1]
+IN_CHECKOUT = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "400"}
+"""An environment in which the package is found in the checkout, not installed."""
+
 HEAVY = """
 import sys
-from msun_lite.commands import start
+from msun_lite.commands import main, start
 try:
     code = start(sys.argv[1], sys.argv[2:])
 except SystemExit as stop:
@@ -56,6 +63,44 @@ def test_the_package_lists_its_commands_and_runs_them(capsys):
     assert commands.main(["cost", "--blocks", "nine"]) == 2
     assert capsys.readouterr().err == "error: blocks: expected int, got 'nine'\n"
     assert _run("-m", "msun_lite").stdout == listed
+
+
+@pytest.mark.parametrize(
+    ("program", "called"),
+    [("/any/bin/msun-lite", "msun-lite"), ("/any/msun_lite/__main__.py", "python -m msun_lite")],
+)
+def test_usage_says_how_the_command_was_called(program, called, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [program])
+    for words, expected in (
+        ([], f"usage: {called} COMMAND "),
+        (["train", "--help"], f"usage: {called} train "),
+        (["data"], f"usage: {called} data SCRIPT "),
+        (["data", "mixed_sizes", "--help"], f"usage: {called} data mixed_sizes "),
+    ):
+        with contextlib.suppress(SystemExit):
+            commands.main(words)
+        assert capsys.readouterr().out.startswith(expected)
+
+
+def test_a_checkout_runs_its_scripts_of_data_from_anywhere(tmp_path):
+    listed = _run("-c", "from msun_lite.commands import main; main(['data'])", cwd=tmp_path, env=IN_CHECKOUT).stdout
+    assert all(f"\n  {script.stem}  " in listed for script in (ROOT / "data_scripts").glob("*.py"))
+    script = str(ROOT / "data_scripts" / "get_imagenette.py")
+    for words, called in (
+        (["-m", "msun_lite", "data", "get_imagenette"], "python -m msun_lite data get_imagenette"),
+        ([script], f"python {script}"),
+    ):
+        shown = _run(*words, "--help", cwd=tmp_path, env=IN_CHECKOUT).stdout
+        assert shown.startswith(f"usage: {called} [--source SOURCE]")
+
+
+def test_an_unknown_script_of_data_is_refused_with_a_suggestion(capsys):
+    assert commands.main(["data", "make-shards"]) == 2
+    assert "did you mean make_shards?, got 'make-shards'" in capsys.readouterr().err
+
+
+def test_listing_the_scripts_of_data_does_not_wait_for_torch():
+    assert _run("-c", HEAVY.replace("start(sys.argv[1], sys.argv[2:])", "main(sys.argv[1:])"), "data").stderr == "0\n"
 
 
 @pytest.mark.parametrize(("options", "groups"), [(TrainConfig, GROUPS), (TransferConfig, TRANSFER_GROUPS)])

@@ -1,26 +1,30 @@
+"""The pictures in examples/: what the drawing gives, and answered as the README says."""
+
+import json
+
 import pytest
 import torch
 
 from msun_lite import decode
-from msun_lite.predict import main
-from tools.examples import FOLDER, SIZES, pictures
+from msun_lite.commands import main
+from tools.examples import FOLDER, pictures
 
 
-def test_the_examples_are_what_is_drawn():
+def test_the_examples_are_what_the_drawing_gives():
     drawn = pictures()
-    assert sorted(drawn) == sorted(path.name for path in FOLDER.iterdir())
-    for name, image in drawn.items():
-        found = decode(FOLDER / name)
-        # Another processor may round to another level.
-        torch.testing.assert_close(found.int(), image.int(), atol=1, rtol=0)
+    assert {path.name for path in FOLDER.iterdir()} == drawn.keys()
+    for name, picture in drawn.items():
+        assert torch.equal(decode(FOLDER / name), picture)
+    assert sum(path.stat().st_size for path in FOLDER.iterdir()) < 10_000
 
 
 @pytest.mark.parametrize(
-    ("network", "answers"), [("quick-vanilla", ("house", "leaf")), ("quick-msun", ("house", "house"))]
+    ("network", "classes", "scales"),
+    [("quick-msun", ["fish", "fish"], [8, 56]), ("quick-vanilla", ["moon", "fish"], [56, 56])],
 )
-def test_msun_names_the_example_at_both_sizes_and_vanilla_at_one(network, answers, capsys):
-    files = [str(FOLDER / f"house-{size}px.png") for size in SIZES]
-    assert main([network, *files, "--top", "1", "--device", "cpu"]) == 0
-    for line, size, answer in zip(capsys.readouterr().out.splitlines(), SIZES, answers, strict=True):
-        assert f"({size} px, " in line
-        assert f": {answer} " in line
+def test_the_small_example_is_a_fish_to_msun_and_a_moon_to_vanilla(network, classes, scales, tmp_path):
+    assert main(["predict", network, str(FOLDER), "--json", str(tmp_path / "answers.json")]) == 0
+    answers = json.loads((tmp_path / "answers.json").read_text())["images"]
+    assert [(one["width"], one["size"]) for one in answers] == [(12, 12), (56, 56)]
+    assert [one["classes"][0] for one in answers] == classes
+    assert [one["scale"] for one in answers] == scales

@@ -42,15 +42,18 @@ for name in {}:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Return a wheel built from a copy of what is in the checkout, without what was built there before."""
+    """Return a wheel built of a source archive of a copy of the checkout, without what was built there before."""
     copy = tmp_path_factory.mktemp("wheel") / "checkout"
     left_out = shutil.ignore_patterns("__pycache__")
     for name in ("msun_lite", "data_scripts"):
         shutil.copytree(ROOT / name, copy / name, ignore=left_out)
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", "..", "."]
-    subprocess.run(command, cwd=copy, check=True)
+    build = "from setuptools import build_meta; build_meta.build_sdist('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=copy, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = copy.parent.glob("*.tar.gz")
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", ".", archive]
+    subprocess.run(command, cwd=copy.parent, check=True)
     (built,) = copy.parent.glob("*.whl")
     return built
 
@@ -85,10 +88,10 @@ def test_a_wheel_holds_every_room_and_file_of_the_package(wheel):
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
     files = {path for path in (ROOT / "msun_lite").rglob("*") if path.is_file() and "__pycache__" not in path.parts}
-    assert {path.relative_to(ROOT).as_posix() for path in files} <= held
+    names = {path.relative_to(ROOT).as_posix() for path in files} - {"msun_lite/data_scripts/__init__.py"}
     scripts = {f"msun_lite/data_scripts/{path.name}" for path in (ROOT / "data_scripts").glob("*.py")}
-    assert len(scripts) == 5
-    assert scripts <= held
+    assert names | scripts <= held
+    assert "msun_lite/data_scripts/__init__.py" not in held  # it says where a checkout has them
     for ending in ("presets/quick.yaml", "weights/lite-msun/model.safetensors", "results/paper.json", "LICENSE"):
         assert any(name.endswith(ending) for name in held), ending
 
@@ -98,6 +101,20 @@ def test_what_is_optional_is_not_there(python, tmp_path):
     assert run(python, "-c", looked, *OPTIONAL, *ONNX, cwd=tmp_path) == "[]\n"
     place = run(python, "-c", "import msun_lite; print(msun_lite.__file__)", cwd=tmp_path)
     assert not Path(place.strip()).is_relative_to(ROOT)
+
+
+def test_an_installed_package_has_the_scripts_of_data(python, tmp_path):
+    (command,) = python.parents[1].rglob("bin/msun-lite")
+    listed = run(python, command, "data", cwd=tmp_path)
+    assert all(f"  {path.stem}  " in listed for path in (ROOT / "data_scripts").glob("*.py"))
+    shown = run(python, command, "data", "prepare_imagenet", "--help", cwd=tmp_path)
+    assert shown.startswith("usage: msun-lite data prepare_imagenet ")
+    for split in ("train", "val"):
+        (tmp_path / "photos" / split / "one").mkdir(parents=True)
+        Image.new("RGB", (20, 20)).save(tmp_path / "photos" / split / "one" / "black.png")
+    run(python, command, "data", "make_shards", "photos", "shards", "--workers", "1", cwd=tmp_path)
+    run(python, "-m", "msun_lite", "data", "make_shards", "--check", "shards", "--workers", "1", cwd=tmp_path)
+    assert len(list((tmp_path / "shards").glob("*.tar"))) == 2
 
 
 def test_an_installed_package_evaluates_and_trains_anywhere(python, tmp_path):
@@ -118,15 +135,6 @@ def test_an_installed_package_evaluates_and_trains_anywhere(python, tmp_path):
     run(python, "-m", "msun_lite.train", "--preset", "quick", *few, cwd=tmp_path)
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["steps"] == 2
     run(python, "-c", "from msun_lite import MSUN; MSUN.from_pretrained('run')", cwd=tmp_path)
-
-
-def test_the_data_scripts_are_installed(python, tmp_path):
-    (tmp_path / "photos" / "val" / "red").mkdir(parents=True)
-    Image.new("RGB", (40, 60), "red").save(tmp_path / "photos" / "val" / "red" / "one.png")
-    words = ("msun_lite.data_scripts.mixed_sizes", "photos", "mixed", "--least", "20", "--most", "20")
-    assert "mixed: 1 images" in run(python, "-m", *words, cwd=tmp_path)
-    with Image.open(tmp_path / "mixed" / "val" / "red" / "one.png") as image:
-        assert image.size == (20, 30)
 
 
 CLASSES = ("sun", "moon", "doughnut", "fir")

@@ -148,6 +148,7 @@ def main(argv: list[str] | None = None) -> int:
         ship(run, SHIPPED / options.name)
         config = replace(read_config(run.config), data_root=options.data_root)
         summary = shipped_summary(summary, SHIPPED / options.name, config)
+        write_json(RunFolder(SHIPPED / options.name).summary, summary)
         print(f"{options.name}: {summary['shipped']}")
     add_run(run, record, summary)
     return 0

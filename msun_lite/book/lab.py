@@ -285,10 +285,7 @@ def _seen(path: str) -> Path:
 
 
 def _record(folder: Path) -> Summary | None:
-    """Return a run's summary: its own if it has one, or that in the book's records for shipped weights."""
-    if folder.parent == SHIPPED:
-        family, _, method = folder.name.rpartition("-")
-        return read_summary(results() / family / f"{method}-seed0" / "summary.json")
+    """Return a run's summary, None if it has none."""
     return read_summary(folder / "summary.json") if (folder / "summary.json").is_file() else None
 
 

@@ -72,7 +72,7 @@ def _official(downloads: Path) -> Path:
     try:
         return fetch_file(OFFICIAL, downloads)
     except FailedDownload as error:
-        hint = "with a local copy, run data_scripts/get_imagenette.py --source PATH_OR_URL"
+        hint = "with a local copy, run msun-lite data get_imagenette --source PATH_OR_URL"
         raise FailedDownload(f"{error}; {hint}") from None
 
 

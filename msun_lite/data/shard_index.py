@@ -260,7 +260,7 @@ def read_manifest(text: bytes, shown: str, find_index: Callable[[str, int], Path
         DataError: if they are no manifest and index, or do not fit each other.
     """
     if page := page_start(text):
-        raise DataError(f"{shown}: expected a manifest of data_scripts/make_shards.py, got {page}")
+        raise DataError(f"{shown}: expected a manifest of msun-lite data make_shards, got {page}")
     try:
         manifest = json.loads(text)
         if manifest["version"] != VERSION:
@@ -279,7 +279,7 @@ def read_manifest(text: bytes, shown: str, find_index: Callable[[str, int], Path
         raise
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError, OSError) as error:
         what = f"{type(error).__name__}: {error}"
-        raise DataError(f"{shown}: expected a manifest of data_scripts/make_shards.py, got {what}") from None
+        raise DataError(f"{shown}: expected a manifest of msun-lite data make_shards, got {what}") from None
     return ShardSet(classes, shards, samples)
 
 

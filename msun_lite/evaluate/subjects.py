@@ -1,6 +1,5 @@
 """What a command measures: a run, shipped weights, or a plain CNN with published weights, and on which images."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,12 +11,12 @@ from msun_lite.networks import (
     BEHAVIOUR,
     DEFAULT,
     MSUN,
+    default_sizes,
     find_pretrained,
     is_factory,
     normalisation_line,
     override_normalisation,
     read_spec,
-    size_grid,
 )
 from msun_lite.results import RunFolder
 from msun_lite.utils.cli import read_yaml
@@ -100,14 +99,6 @@ def on_data(config: TrainConfig, data: str) -> TrainConfig:
     """Return the options of a run with other data; its `val_share` goes on for a folder without a split alone."""
     divided = is_folder(data) and Path(data).is_dir() and not has_validation(Path(data))
     return replace(config, data=data, val_share=config.val_share if divided else None)
-
-
-def default_sizes(scales: Sequence[int]) -> list[int]:
-    """Return the sizes to measure at where nothing says them: 13 between the scales, or from a seventh of the only one.
-
-    With scales like the paper's 32, 128 and 224 px these are its sizes.
-    """
-    return size_grid(scales if len(scales) > 1 else (max(1, round(scales[0] / 7)), scales[0]))
 
 
 def find_config(options, world: World = ALONE) -> TrainConfig:

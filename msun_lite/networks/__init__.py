@@ -7,7 +7,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "backbones": ["CUTTABLE", "can_build", "find_recipe", "find_split"],
         "building": ["load_state"],
-        "counting": ["Cost", "count", "flops", "flops_by_size", "native_flops", "parameters", "size_grid"],
+        "counting": [
+            "Cost",
+            "count",
+            "default_sizes",
+            "flops",
+            "flops_by_size",
+            "native_flops",
+            "parameters",
+            "size_grid",
+        ],
         "cutting": ["cut"],
         "factories": ["is_factory"],
         "graphs": ["Exported", "export", "refuse_existing"],

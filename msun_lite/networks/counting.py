@@ -102,3 +102,11 @@ def size_grid(scales: Sequence[int]) -> list[int]:
     """Return 13 sizes from the smallest scale to the largest, evenly spaced (fewer if they are closer than that)."""
     first, last = scales[0], scales[-1]
     return sorted({round(first + step * (last - first) / (SIZES - 1)) for step in range(SIZES)})
+
+
+def default_sizes(scales: Sequence[int]) -> list[int]:
+    """Return the sizes to measure at where nothing says them: 13 between the scales, or from a seventh of the only one.
+
+    With scales like the paper's 32, 128 and 224 px these are its sizes.
+    """
+    return size_grid(scales if len(scales) > 1 else (max(1, round(scales[0] / 7)), scales[0]))

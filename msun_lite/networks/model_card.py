@@ -1,158 +1,229 @@
-"""The card of a saved model: what a stranger has to know to use it."""
+"""The card of a saved model: a README.md for whoever finds it in a folder or on the Hugging Face Hub."""
 
-import math
+import re
+from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from msun_lite.data import DataOptions
 from msun_lite.model import MultiScaleUnifiedNetwork
-from msun_lite.networks.counting import flops, parameters
-from msun_lite.networks.spec import class_names
-from msun_lite.results import Summary, styled_table
+from msun_lite.networks.counting import default_sizes, flops_by_size, parameters
+from msun_lite.networks.spec import class_names, normalisation_line
+from msun_lite.results import ARCH_NAMES, DATA_NAMES, NAMES, RunFolder, join_words, read_summary, styled_table
 from msun_lite.scales import served_sizes
+from msun_lite.utils.errors import printable
+from msun_lite.utils.files import read_json
+
+REPOSITORY = "https://github.com/msun-lite/msun-lite"
+PAPER = "https://arxiv.org/abs/2403.18294"
 
 FEW = 20
 """Classes that are all named."""
+FIRST = 10
+"""Classes that are named where there are more."""
 
-PAPER = "https://arxiv.org/abs/2403.18294"
-
-TEMPLATE = """---
-{{ card_data }}
----
-
-# {{ title }}
-
-{{ what }}
-
-## What it names
-
-{{ classes }}
-
-## How to use it
-
-```
-pip install msun-lite
-msun-lite predict FOLDER photos/*.jpg
-```
-
-```python
-from msun_lite import MSUN
-
-model = MSUN.from_pretrained("FOLDER")  # this folder, or the model's name on the Hub
-logits = model(images)  # [B, 3, H, W] of any size, or a list of [3, H, W] of mixed sizes
-```
-
-{{ images }} `msun-lite export FOLDER --out exported --format onnx` writes it for use without PyTorch.
-
-## Which sizes it serves
-
-An image is routed by its shorter side (`{{ routing }}`), and resized to what its subnet takes.
-
-{{ table }}
-
-{{ measured }}
-
-## Limits
-
-* It knows the classes above alone, and names one of them whatever a picture shows. Its confidence is no proof.
-* {{ smallest }}
-* Objects are expected to fill a good part of the picture, as in photographs with one label.
-* Its errors are those of the images that it was trained on. Measure it on yours, class by class and size by size:
-  `msun-lite evaluate FOLDER --data photos --sizes own --report why`.
-
-## How it was made
-
-{{ made }}
-
-The method is by Wenzhuo Liu, Fei Zhu and Cheng-Lin Liu: [Multi-scale Unified Network for Image
-Classification]({{ paper }}).
-"""
+CITATION = """@article{liu2024msun,
+  title = {Multi-scale Unified Network for Image Classification},
+  author = {Liu, Wenzhuo and Zhu, Fei and Liu, Cheng-Lin},
+  journal = {arXiv preprint arXiv:2403.18294},
+  year = {2024}
+}"""
 
 
-def model_card(model: MultiScaleUnifiedNetwork, summary: Summary | None, **given: object) -> ModelCard:
-    """Return the card of an `MSUN`.
+def model_card(model: MultiScaleUnifiedNetwork, data: ModelCardData, record: dict | None = None) -> ModelCard:
+    """Return the card of a model.
 
     Args:
-        model: what it is of.
-        summary: of its training; None where nothing says how good it is.
-        given: other texts for fields of `TEMPLATE`.
+        model: with its `spec`, as an `MSUN` has it.
+        data: what the card says at its top, in YAML; a licence there gets a section too.
+        record: the summary.json of the run or the transfer that gave exactly this model, None if there is none.
     """
-    spec, params = model.description, parameters(model)
-    names, scales = class_names(spec), spec["scales"]
-    kind = "multi-scale unified network" if len(scales) > 1 else "CNN"
-    tags = ["image-classification", "multi-scale", "arxiv:2403.18294"]
-    fields = {
-        "title": f"{spec['arch']}, {len(names)} classes, {_listed(scales)} px",
-        "what": f"A {kind} made of `{spec['arch']}`: {params / 1e6:.2f} million parameters, {len(names)} classes.",
-        "classes": _classes(names, named=bool(spec.get("class_names"))),
-        "images": _images(spec),
-        "routing": spec["routing"],
-        "table": _table(model, summary),
-        "measured": _measured(summary),
-        "smallest": f"Images below {scales[0]} px are enlarged to it; what it makes of them was not trained.",
-        "made": _made(spec, summary),
-        "paper": PAPER,
+    sections = {
+        f"# {_title(model, record)}": _what_it_is(model),
+        "## Use": _use(model, record),
+        "## Sizes, scales and cost": _sizes(model, record),
+        "## Limits": _limits(model, record),
+        **({"## Licence": str(data.license)} if data.license else {}),
+        "## Citation": f"```bibtex\n{CITATION}\n```",
     }
-    data = ModelCardData(library_name="msun_lite", pipeline_tag="image-classification", tags=tags)
-    return ModelCard.from_template(data, template_str=TEMPLATE, **(fields | given))
+    body = "\n\n".join(f"{title}\n\n{text}" for title, text in sections.items())
+    return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{body}\n")
 
 
-def _images(spec: dict) -> str:
-    mean, std = (", ".join(f"{value:g}" for value in spec["normalisation"][name]) for name in ("mean", "std"))
-    return f"In Python, images are levels from 0 to 1, less the mean {mean}, over the standard deviation {std}."
+def read_result(folder: Path) -> dict | None:
+    """Return the summary.json of a run or a transfer beside its model, None where there is none.
+
+    Raises:
+        CheckpointError: if it is damaged.
+    """
+    path = RunFolder(folder).summary
+    if not path.is_file():
+        return None
+    of_transfer = "mode" in (found := read_json(path))
+    return found if of_transfer else read_summary(path)
 
 
-def _listed(scales: list[int]) -> str:
-    return " / ".join(map(str, scales))
+def _arch(model: MultiScaleUnifiedNetwork) -> str:
+    arch = model.spec["arch"]
+    return ARCH_NAMES.get(arch, _text(arch))
 
 
-def _classes(names: list[str], named: bool) -> str:
-    if not named:
-        return f"{len(names)} classes, of which it knows no names: it answers with their numbers, from 0 on."
-    if len(names) <= FEW:
-        return ", ".join(names) + "."
-    return f"{', '.join(names[:FEW])} and {len(names) - FEW} more; `model.json` has all."
+def _text(name: str) -> str:
+    """Return a name from outside as Markdown shows it, whatever is in it."""
+    return re.sub(r"([\\`*_<>\[\]|#$~])", r"\\\1", printable(name))
 
 
-def _table(model: MultiScaleUnifiedNetwork, summary: Summary | None) -> str:
-    """Return which subnet serves which sizes, at what cost, and how well."""
-    last = len(model.scales) - 1
-    header = ["subnet", "sizes", "GFLOPs", *(["top-1"] if summary else [])]
-    rows = []
-    for place, (scale, cost) in enumerate(flops(model).items()):
-        served = served_sizes(scale, model.scales, model.routing)
-        low, high = 0 if place == 0 else served[0], None if place == last else served[-1]
-        row = [f"{scale} px", _range(low, high), f"{cost / 1e9:.3f}"]
-        if summary:
-            top1 = summary["top1"].items()
-            inside = [(size, one) for size, one in top1 if low <= int(size) <= (high or math.inf)]
-            row.append(", ".join(f"{one:.1f} % at {size} px" for size, one in inside))
-        rows.append(row)
-    return styled_table(header, rows, "github")
+def _title(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
+    known = NAMES.get((record or {}).get("method"))
+    kind = known or ("MSUN" if len(model.scales) > 1 else "Plain CNN")
+    return f"{kind}: {_arch(model)}, {join_words(model.scales)} px"
 
 
-def _range(low: int, high: int | None) -> str:
-    """Return a range of sizes in words; it goes on without an end where `high` is None."""
-    if high is None:
-        return f"from {low} px on" if low else "all"
-    return f"{low} to {high} px" if low else f"up to {high} px"
-
-
-def _measured(summary: Summary | None) -> str:
-    if summary is None:
-        return "Nothing that was saved with it says how accurate it is."
-    data, mean = summary["data"], summary["mean_top1"]
-    measured = f"{data['val']:,} validation images of {data['name']}, each made every size"
-    return f"Accuracy on {measured}: {mean:.1f} % in the mean of {len(summary['top1'])} sizes."
-
-
-def _made(spec: dict, summary: Summary | None) -> str:
-    weights = (spec.get("weights") or {}).get("source")
-    started = f" It started from the weights `{weights}`." if weights else ""
-    if summary is None:
-        return f"What it was trained on is not known here.{started}"
-    data = summary["data"]
+def _what_it_is(model: MultiScaleUnifiedNetwork) -> str:
+    scales = f"{join_words(model.scales)} px"
+    if len(model.scales) == 1:
+        return (
+            f"{_arch(model)} as a plain CNN, which gets every image resized to {scales}: what multi-scale unified "
+            f"networks ([paper]({PAPER})) are compared with. [MSUN Lite]({REPOSITORY}) saved it.\n\n"
+            f"{_classes(model.spec)}"
+        )
+    rest = "a network for each as well" if model.unify == "none" else "shared by all of them"
     return (
-        f"Trained on {data['train']:,} images of {data['name']} (fingerprint {data['fingerprint']}) for "
-        f"{summary['epochs']} epochs by the method {summary['method']}, seed {summary['seed']}.{started}\n\n"
-        f"```\n{summary['command']}\n```"
+        f"A multi-scale unified network ([paper]({PAPER})), which classifies images of any size. Each of its scales, "
+        f"{scales}, has a shallow subnet of its own; what comes after is {rest}. [MSUN Lite]({REPOSITORY}) made it of "
+        f"{_arch(model)}.\n\n{_classes(model.spec)}"
     )
+
+
+def _classes(spec: dict) -> str:
+    count = spec["classes"]
+    if not spec.get("class_names"):
+        return f"**{count:,} classes**, known by their numbers alone, 0 to {count - 1}."
+    names = [_text(name) for name in class_names(spec)]
+    if count <= FEW:
+        return f"**{count} classes**: {', '.join(names)}."
+    return f'**{count:,} classes**, among them {", ".join(names[:FIRST])}; `model.spec["class_names"]` has all.'
+
+
+def _use(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
+    ratio = _tested_crop(record)
+    taken = DataOptions.crop_ratio if ratio is None else ratio
+    option = "" if taken == DataOptions.crop_ratio else f" --crop_ratio {taken:g}"
+    part = "all of the shorter side" if taken == 1 else f"{taken:g} of the shorter side"
+    tested = "" if ratio is None else ", as when it was tested"
+    return "\n\n".join(
+        [
+            f"```\npip install git+{REPOSITORY}\nmsun-lite predict MODEL photos{option}\n```",
+            "`MODEL` is the folder of this file, or the model's id on the Hugging Face Hub; `photos` is a folder of "
+            "images of any sizes. In Python:",
+            f"```python\n{_code(model.spec, taken)}\n```",
+            f"What is looked at is the central square of an image, {part}{tested}. Its RGB values go from 0 to 1; "
+            f"{normalisation_line(model.spec)}.",
+        ]
+    )
+
+
+def _tested_crop(record: dict | None) -> float | None:
+    """Return how large a part of an image's shorter side the crop had with which the model was measured, if known."""
+    return ((record or {}).get("config") or {}).get("crop_ratio")
+
+
+def _code(spec: dict, crop_ratio: float) -> str:
+    """Return the lines of Python that answer to one image."""
+    side = "min(image.shape[1:])" if crop_ratio == 1 else f"round({crop_ratio:g} * min(image.shape[1:]))"
+    mean, std = (f"torch.tensor({spec['normalisation'][name]})[:, None, None]" for name in ("mean", "std"))
+    answer, remark = "int(logits.argmax())", ""
+    if names := spec.get("class_names"):
+        answer = 'model.spec["class_names"][logits.argmax()]'
+        remark = "" if names == class_names(spec) else "  # a WordNet id, for which predict has words"
+    return f"""import torch
+from msun_lite import MSUN, decode
+from torchvision.transforms.v2.functional import center_crop
+
+model = MSUN.from_pretrained("MODEL")
+image = decode("photo.jpg") / 255  # [3, H, W]
+image = center_crop(image, [{side}])
+image = (image - {mean}) / {std}
+with torch.inference_mode():
+    logits = model([image])  # images of mixed sizes in a list, or a batch [B, 3, H, W]
+print({answer}){remark}"""
+
+
+def _sizes(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
+    top1 = _accuracy(model, record)
+    sizes = [int(size) for size in top1] or default_sizes(model.scales)
+    flops = flops_by_size(model, sizes)
+    rows = []
+    for size in sizes:
+        scale = model.router.scale(size)
+        cells = [f"{size}", f"{scale} px", f"{flops[scale][size] / 1e9:.3g}"]
+        rows.append([*cells, *([f"{top1[str(size)]:.1f}"] if top1 else [])])
+    header = ["size", "subnet of", "GFLOPs", *(["top-1 %"] if top1 else [])]
+    return "\n\n".join(
+        [
+            "A size is the side in pixels of the square that is looked at. " + _served(model),
+            styled_table(header, rows, "github"),
+            f"{parameters(model) / 1e6:.3g} million parameters; GFLOPs are 2 x multiply-adds of one image. "
+            + (_measured(record) if top1 else "How accurate it is has not been recorded with it."),
+        ]
+    )
+
+
+def _served(model: MultiScaleUnifiedNetwork) -> str:
+    """Say which sizes each subnet serves, and at which size it gets them."""
+    *most, last = model.scales
+    averages = [size for sizes in model.averages.values() for size in sizes]
+    kept = f" BatchNorm has averages for {join_words(averages)} px; those of the nearest are used." if averages else ""
+    if not most:
+        return f"Every image is resized to {last} px.{kept}"
+    ends = [served_sizes(scale, model.scales, model.routing)[-1] for scale in most]
+    served = [f"the subnet of {scale} px serves images up to {end} px" for scale, end in zip(most, ends, strict=True)]
+    rest = f"that of {last} px all larger ones"
+    fed = {
+        "scale": "each at its own scale",
+        "native": "each at the size they have",
+        "largest": f"all enlarged or reduced to {last} px",
+    }
+    rule = f"By the routing rule `{model.routing}`, {join_words([*served, rest])}"
+    return f"{rule}, {fed[model.subnet_input]}.{kept}"
+
+
+def _accuracy(model: MultiScaleUnifiedNetwork, record: dict | None) -> dict[str, float]:
+    """Return the accuracies in percent by size, of the routing that the model has now; empty if they are not known."""
+    if record is None:
+        return {}
+    if not isinstance(record["top1"], dict):  # a transfer's: of one size
+        return {str(record["size"]): record["top1"]} if record["routing"] == model.routing else {}
+    return record["routings"].get(model.routing, {}).get("top1", {})
+
+
+def _data_name(record: dict) -> str:
+    name = record["data"]["name"]
+    return DATA_NAMES.get(name, _text(Path(name).name))  # of a folder, not where it was
+
+
+def _measured(record: dict) -> str:
+    count, data = record["data"]["val"], _data_name(record)
+    return (
+        f"Top-1 accuracy is of one training (seed {record['seed']}), and of {count:,} images from {data} that were not "
+        "in it, larger ones made that small."
+    )
+
+
+def _limits(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
+    least, most = model.scales[0], model.scales[-1]
+    if record is None:
+        trained = "What it was trained on is not recorded with it: measure it on images of yours before you rely on it."
+    else:
+        count, data = record["data"]["train"], _data_name(record)
+        trained = f"It was trained on {count:,} images from {data}. Expect less on images of another kind."
+    source = (model.spec.get("weights") or {}).get("source")
+    started = f" Training began with the weights `{printable(Path(source).name)}`." if source else ""
+    lines = [
+        trained + started,
+        f"Images below {least} px are enlarged to it. Those above {most} px are made that small, and what is lost in "
+        "that is not seen.",
+        f"Whatever is shown, the answer is one of {model.spec['classes']:,} classes; a high confidence does not say "
+        "that the image is of any of them. It does not say where a thing is, nor that there are several.",
+    ]
+    return "\n".join(f"* {line}" for line in lines)

@@ -5,8 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-import torch
-from huggingface_hub import ModelCard, ModelHubMixin
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.model import MultiScaleUnifiedNetwork
@@ -14,7 +13,7 @@ from msun_lite.networks.averages import with_averages
 from msun_lite.networks.building import Parts, load_state, parts_of_backbone, parts_of_module, start_from
 from msun_lite.networks.factories import is_factory
 from msun_lite.networks.graphs import AtScale, export
-from msun_lite.networks.model_card import PAPER, model_card
+from msun_lite.networks.model_card import PAPER, REPOSITORY, model_card, read_result
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.pretrained import find_pretrained, is_downloaded, is_multi_scale, read_safetensors
 from msun_lite.networks.size_norm import set_averages
@@ -31,11 +30,10 @@ from msun_lite.networks.spec import (
 from msun_lite.networks.states import stored_state
 from msun_lite.networks.stems import Stem
 from msun_lite.per_scale import PerScale
-from msun_lite.results import RunFolder, Summary, read_summary
 from msun_lite.scales import check_scales, served_sizes
 from msun_lite.shapes import dry_run
 from msun_lite.utils.errors import CheckpointError, UserError
-from msun_lite.utils.files import atomic_write, read_json, write_text
+from msun_lite.utils.files import atomic_write, write_text
 
 BATCH = 128
 """Images of which averages are taken together."""
@@ -45,8 +43,10 @@ class MSUN(
     MultiScaleUnifiedNetwork,
     ModelHubMixin,
     library_name="msun_lite",
+    repo_url=REPOSITORY,
     paper_url=PAPER,
     pipeline_tag="image-classification",
+    tags=["arxiv:2403.18294", "multi-scale", "pytorch"],
 ):
     """A multi-scale unified network that knows how it was made, and can be saved.
 
@@ -68,7 +68,7 @@ class MSUN(
         if averages:
             set_averages(self, averages)
         self._hub_mixin_config = None  # model.json says it all
-        self._origin: Path | None = None  # the folder that it was loaded from
+        self._folder: Path | None = None  # where it was loaded from
         self.spec = {**with_default_normalisation(spec or {})}
 
     @classmethod
@@ -203,9 +203,9 @@ class MSUN(
             file.write(stored_state(self))
 
     def save_pretrained(self, save_directory: str | Path, **options) -> str | None:
-        """Save the model with a card for the Hugging Face Hub, see `model_card`; `options` are those of the mixin.
+        """Save the model with a card, a README.md, for the Hugging Face Hub; one that is there already is kept.
 
-        A README.md that is there already is left as it is.
+        `options` are those of the mixin; `model_card_kwargs` are those of `generate_model_card`.
 
         Raises:
             UserError: if the folder cannot be made.
@@ -216,18 +216,27 @@ class MSUN(
             raise UserError(f"{save_directory}: the folder cannot be made: {error}") from None
         return super().save_pretrained(save_directory, **options)
 
-    def generate_model_card(self, **given: object) -> ModelCard:
-        """Return the model's card; `given` are other texts for fields of `model_card.TEMPLATE`."""
-        return model_card(self, self._summary(), **given)
+    def generate_model_card(self, **metadata) -> ModelCard:
+        """Return the card that `save_pretrained` and `push_to_hub` write: what the model is, does and cannot do.
 
-    def _summary(self) -> Summary | None:
-        """Return the summary of the run that the model was loaded from, None if there is none, or it is another now."""
-        path = None if self._origin is None else RunFolder(self._origin).summary
-        if path is None or not path.is_file() or "per_subnet" not in read_json(path):  # a transfer's has none
+        It has the accuracies of the run, or of the shipped weights, that the model was loaded from, so long as it is
+        the same model.
+
+        Args:
+            metadata: what else it says at its top, such as `license="mit"`; `tags` come to those that it has.
+        """
+        own = self._hub_mixin_info.model_card_data.to_dict()
+        tags = sorted({*own["tags"], *metadata.get("tags", ())})
+        return model_card(self, ModelCardData(**{**own, **metadata, "tags": tags}), self._result())
+
+    def _result(self) -> dict | None:
+        """Return the summary.json beside what the model was loaded from, None if it is another model by now."""
+        found = None if self._folder is None else read_result(self._folder)
+        if found is None:
             return None
-        stored, own = read_safetensors(path.with_name("model.safetensors")), self.state_dict()
-        same = stored.keys() == own.keys() and all(torch.equal(stored[name], own[name].cpu()) for name in own)
-        return read_summary(path) if same else None
+        again, free = type(self).from_pretrained(self._folder), {"routing", "class_names", "normalisation_source"}
+        changed = {name for name, value in again.description.items() if self.description.get(name) != value}
+        return found if changed <= free and fingerprint(again) == fingerprint(self) else None
 
     def _save_pretrained(self, save_directory: Path) -> None:
         """What `save_pretrained` and `push_to_hub` of the Hugging Face mixin call."""
@@ -272,7 +281,7 @@ class MSUN(
         except (UserError, TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
             reason = str(error).removeprefix("model.json: ")
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {reason}") from None
-        model._origin = folder
+        model._folder = folder
         return model.load(folder).eval()
 
     def with_averages(

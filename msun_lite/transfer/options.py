@@ -30,7 +30,7 @@ class TransferConfig:
     """What is transferred: run folder, or name of shipped weights (lite-msun ...). May stand first, without --run."""
     dataset: str | None = None
     """What it is transferred to: the name of a data set of Table III (cifar10, stl10, pets ...), put into the data
-    folder by data_scripts/get_transfer.py, scenes (built-in), or a folder with train/ and val/ class folders."""
+    folder by msun-lite data get_transfer, scenes (built-in), or a folder with train/ and val/ class folders."""
     mode: Literal["linear", "finetune"] = "linear"
     """linear: a linear classifier on the features of the frozen network; finetune: train all of it that serves the
     size: the subnet, the unified network and a new classifier."""

@@ -1,6 +1,6 @@
 """The eleven data sets of Table III: what each is, how its files are fetched, and how they are read.
 
-    data = open_set("cifar10", Path("data"))     # data/cifar10, put there by data_scripts/get_transfer.py
+    data = open_set("cifar10", Path("data"))     # data/cifar10, put there by msun-lite data get_transfer
     data.train.read(0), data.train.labels[0]
 
 A set lies in DATA_ROOT/NAME in its official layout. Images are normalised as the network wants them, whatever the set:
@@ -114,7 +114,7 @@ def fetch_set(name: str, root: Path, source: str | None = None) -> Path:
 
 def fetch_command(name: str, root: Path) -> str:
     """Return the command line that puts a named data set into the data folder."""
-    return f"python data_scripts/get_transfer.py {name} --data_root {root}"
+    return f"msun-lite data get_transfer {name} --data_root {root}"
 
 
 def read_set(name: str, folder: Path) -> Splits:

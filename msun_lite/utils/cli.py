@@ -46,6 +46,7 @@ class OneLineParser(ArgumentParser):
     """An argument parser whose errors are one line and exit code 2; options are never abbreviated.
 
     Args:
+        prog: what the user calls the command by; the script as it was called by default.
         presets: gives the options of a preset by its name, of the default one for None; for commands with --preset.
         stored: reads a run's config.yaml into a dataclass; for commands with --resume.
     """
@@ -53,11 +54,12 @@ class OneLineParser(ArgumentParser):
     def __init__(
         self,
         *args,
+        prog: str | None = None,
         presets: Callable[[str | None], dict] | None = None,
         stored: Callable[[Path], object] | None = None,
         **kwargs,
     ):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, prog=prog or shlex.join(["python", sys.argv[0]]), allow_abbrev=False, **kwargs)
         self.presets, self.stored = presets, stored
 
     def validate(self, namespace: Namespace, **options) -> None:

@@ -70,7 +70,7 @@ def test_imagenette_is_downloaded_when_it_is_first_used_and_goes_on_where_it_bro
     config, archive = tiny(data="imagenette", data_root=str(tmp_path / "data")), url.rpartition("/")[2]
     server.faults[archive] = ["half", *[503] * 5]
     with pytest.raises(
-        FailedDownload, match=r"the download failed 3 times.*; with a local copy, run data_scripts/get_"
+        FailedDownload, match=r"the download failed 3 times.*; with a local copy, run msun-lite data get_imagenette"
     ):
         load_data(config)
     assert _left(tmp_path / "data") == ["imagenette.part"]

@@ -270,7 +270,7 @@ def _edit(shards, change):
 )
 def test_a_manifest_that_cannot_be_trusted_is_refused(shards, streamed, change):
     _edit(shards, change)
-    with pytest.raises(DataError, match=r"manifest\.json: expected a manifest of data_scripts"):
+    with pytest.raises(DataError, match=r"manifest\.json: expected a manifest of msun-lite data make_shards"):
         streamed(shards)
 
 

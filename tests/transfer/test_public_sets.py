@@ -213,7 +213,7 @@ def test_a_missing_image_and_wrong_numbers_are_one_line(official, tmp_path, monk
     (root / "dtd/dtd/dtd/labels/val1.txt").unlink()
     with pytest.raises(DataError, match="expected DTD in its official layout, got: FileNotFoundError"):
         open_set("dtd", root)
-    with pytest.raises(DataError, match=r"no such data set here; put it there with: python data_scripts/get_transfer"):
+    with pytest.raises(DataError, match=r"no such data set here; put it there with: msun-lite data get_transfer"):
         open_set("pets", root)
 
 
