@@ -158,7 +158,7 @@ def run(options: Namespace, command: str) -> None:
     files, left_out = find_files(options.images)
     use_threads(options.threads)
     device = pick_device(options.device)
-    model = MSUN.from_pretrained(options.run).to(device)
+    model = MSUN.from_pretrained(options.run).to(device, memory_format=torch.channels_last)
     top = min(TOP, model.spec["classes"]) if options.top is None else options.top
     within("top", top, least=1, most=model.spec["classes"])
     if left_out:

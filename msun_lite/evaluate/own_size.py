@@ -37,16 +37,20 @@ from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import progress
 
 WINDOW = 512
-"""Images that are held at once: those of one size among them go through the network together."""
+"""Images that are held at once: those of them that the network takes at the same side go through it together."""
 
-BATCH = 64
-"""Images that the network gets at once."""
+BATCH = 32
+"""Images that the network gets at once. Of more, its maps leave a CPU's caches, and their memory is new at each layer."""
 
 LOADED = 16
 """Images that are read at once."""
 
 Item = tuple[Tensor, tuple[int, int]] | str
 """What an `OwnSizeView` gives: uint8 [3, side, side] with the image's width and height, or why it cannot be read."""
+
+Lot = tuple[Tensor, list[tuple[int, tuple[int, int]] | str]]
+"""Items as they leave a loader: uint8 [n], all pixels in a row, as many short tensors are slow to hand over; and in the
+place of each square its side."""
 
 
 @dataclass(frozen=True)
@@ -86,30 +90,71 @@ def answers(
         feeding: `native` gives a plain CNN the squares as they are.
     """
     view = OwnSizeView(source, model.scales[-1], crop_ratio)
-    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=list)) as loaded:
+    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=_pack)) as loaded:
         held: list[Item] = []
-        for items in loaded:
-            held += items
+        for lot in loaded:
+            held += _unpack(lot)
             if len(held) >= WINDOW:
                 yield from _answered(model, held, device, feeding)
                 held = []
         yield from _answered(model, held, device, feeding)
 
 
+def _pack(items: Sequence[Item]) -> Lot:
+    """Return the items of an `OwnSizeView` as they are handed over."""
+    rows = [item[0].permute(1, 2, 0).flatten() for item in items if not isinstance(item, str)]  # as they are laid out
+    about = [item if isinstance(item, str) else (item[0].shape[-1], item[1]) for item in items]
+    return torch.cat([torch.empty(0, dtype=torch.uint8), *rows]), about
+
+
+def _unpack(lot: Lot) -> Iterator[Item]:
+    """Yield what `_pack` was given; the squares are views of the pixels."""
+    pixels, about = lot
+    start = 0
+    for one in about:
+        if isinstance(one, str):
+            yield one
+            continue
+        side, size = one
+        end = start + 3 * side**2
+        yield pixels[start:end].view(side, side, 3).permute(2, 0, 1), size
+        start = end
+
+
 @torch.inference_mode()
 @full_precision()
 def _answered(model: MSUN, held: Sequence[Item], device: torch.device, feeding: str) -> list[Answer]:
-    """Return what came of the items of an `OwnSizeView`, those of one size at a time through the network."""
+    """Return what came of the items of an `OwnSizeView`, those that the network takes alike together."""
     found = {place: Answer(error=item) for place, item in enumerate(held) if isinstance(item, str)}
     sides = {place: item[0].shape[-1] for place, item in enumerate(held) if place not in found}
-    for side, same in groupby(sorted(sides, key=sides.get), key=sides.get):
+    ways = {side: _way(model, side, feeding) for side in set(sides.values())}
+    order = sorted(sides, key=lambda place: (ways[sides[place]], sides[place]))
+    for _, same in groupby(order, key=lambda place: ways[sides[place]]):
         for places in torch.tensor(list(same)).split(BATCH):
-            pixels = torch.stack([held[place][0] for place in places.tolist()])
-            images = to_float(pixels, device, model.spec["normalisation"])
-            logits = model.forward_native(images) if feeding == "native" else model(images)
+            logits = _logits(model, [held[place][0] for place in places.tolist()], device, feeding)
             for place, own in zip(places.tolist(), logits.float().cpu(), strict=True):
-                found[place] = Answer(*held[place][1], side, own)
+                found[place] = Answer(*held[place][1], sides[place], own)
     return [found[place] for place in range(len(held))]
+
+
+def _way(model: MSUN, side: int, feeding: str) -> tuple[int, ...]:
+    """Return what is the same of all squares that go through the network together, given the side of one."""
+    if feeding == "native":
+        return (side,)
+    scale = model.router.scale(side)
+    return scale, model.router.place(side, scale), model.router.side(side, scale)
+
+
+def _logits(model: MSUN, squares: Sequence[Tensor], device: torch.device, feeding: str) -> Tensor:
+    """Return the logits [B, classes] of squares that go together, uint8 [3, side, side] each, sorted by side."""
+    rows = [square.permute(1, 2, 0) for square in squares]  # as they are laid out: stacked faster so
+    stacks = [torch.stack(list(same)).permute(0, 3, 1, 2) for _, same in groupby(rows, key=len)]
+    batches = [to_float(stack, device, model.spec["normalisation"]) for stack in stacks]
+    if feeding == "native":
+        return model.forward_native(torch.cat(batches))
+    router, side = model.router, len(rows[0])
+    scale = router.scale(side)
+    return model.serve(torch.cat([router.fit(batch, scale) for batch in batches]), scale, router.place(side, scale))
 
 
 class SizeRange(TypedDict):
