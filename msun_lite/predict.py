@@ -79,7 +79,7 @@ def predict(
     device: torch.device = CPU,
     workers: int = 0,
 ) -> Iterator[Prediction]:
-    """Yield the answer to each image file, in their order; a few hundred images are in memory at a time.
+    """Yield the answer to each image file, in their order; a thousand or two are in memory at a time.
 
     Args:
         model: ready for evaluation, on `device`. Classes are named as in its description, by their numbers if it

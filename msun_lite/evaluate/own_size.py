@@ -36,7 +36,7 @@ from msun_lite.utils.errors import UserError
 from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import progress
 
-WINDOW = 512
+WINDOW = 1024
 """Images that are held at once: those of them that the network takes at the same side go through it together."""
 
 BATCH = 32
@@ -79,7 +79,7 @@ def answers(
     workers: int = 0,
     feeding: str = "upsampled",
 ) -> Iterator[Answer]:
-    """Yield what came of each image, in their order; a few hundred are in memory at a time.
+    """Yield what came of each image, in their order; a thousand or two are in memory at a time.
 
     Args:
         model: on `device`, ready for evaluation.
@@ -90,7 +90,9 @@ def answers(
         feeding: `native` gives a plain CNN the squares as they are.
     """
     view = OwnSizeView(source, model.scales[-1], crop_ratio)
-    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=_pack)) as loaded:
+    # While the network is at one window, the workers get the next one ready.
+    ahead = {"prefetch_factor": math.ceil(WINDOW / LOADED / workers)} if workers else {}
+    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=_pack, **ahead)) as loaded:
         held: list[Item] = []
         for lot in loaded:
             held += _unpack(lot)
