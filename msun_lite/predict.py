@@ -79,7 +79,7 @@ def predict(
     device: torch.device = CPU,
     workers: int = 0,
 ) -> Iterator[Prediction]:
-    """Yield the answer to each image file, in their order; a thousand or two are in memory at a time.
+    """Yield the answer to each image file, in their order; about a thousand are in memory at most.
 
     Args:
         model: ready for evaluation, on `device`. Classes are named as in its description, by their numbers if it
