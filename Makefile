@@ -34,6 +34,8 @@ benchmark: $(READY)  ## Measure the speed claims
 	$(BIN)/python benchmarks/cka.py
 	$(BIN)/python benchmarks/pipeline.py
 	$(BIN)/python benchmarks/throughput.py
+	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/own_sizes.py
 
 book: $(READY)  ## Build the book into _build/html: every chapter runs, warnings are errors
 	$(BIN)/python tools/book.py

@@ -121,11 +121,11 @@ def compare(paths: Sequence[str], config: TrainConfig, device: torch.device, rou
     return found
 
 
-def photographs(folder: Path, count: int) -> list[str]:
-    """Return `count` files of the training images in class folders, as many of each class."""
-    paths = sorted(str(path) for path in folder.glob("train/*/*") if path.suffix.lower() in (".jpg", ".jpeg"))
+def photographs(folder: Path, count: int, split: str = "train") -> list[str]:
+    """Return `count` JPEG files in the class folders of a split, as many of each class; `*` stands for all splits."""
+    paths = sorted(str(path) for path in folder.glob(f"{split}/*/*") if path.suffix.lower() in (".jpg", ".jpeg"))
     if len(paths) < count:
-        raise DataError(f"{folder}: expected {count} JPEG files under train/, found {len(paths)}")
+        raise DataError(f"{folder}: expected {count} JPEG files under {split}/, found {len(paths)}")
     return [paths[index * len(paths) // count] for index in range(count)]
 
 

@@ -78,7 +78,7 @@ def predict(
     device: torch.device = CPU,
     workers: int = 0,
 ) -> Iterator[Prediction]:
-    """Yield the answer to each image file, in their order; a few hundred images are in memory at a time.
+    """Yield the answer to each image file, in their order; about a thousand are in memory at most.
 
     Args:
         model: ready for evaluation, on `device`. Classes are named as in its description, by their numbers if it
@@ -149,7 +149,7 @@ def run(options: Namespace, command: str) -> None:
     files, left_out = find_files(options.images)
     use_threads(options.threads)
     device = pick_device(options.device)
-    model = MSUN.from_pretrained(options.run).to(device)
+    model = MSUN.from_pretrained(options.run).to(device, memory_format=torch.channels_last)
     top = min(TOP, model.spec["classes"]) if options.top is None else options.top
     within("top", top, least=1, most=model.spec["classes"])
     if left_out:

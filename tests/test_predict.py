@@ -9,7 +9,7 @@ from PIL import Image
 
 from msun_lite import MSUN, decode
 from msun_lite.commands import main as commands
-from msun_lite.data import FileSource, OwnSizeView
+from msun_lite.data import FileSource, ImageSource, OwnSizeView, UnreadableImage
 from msun_lite.evaluate import own_size
 from msun_lite.evaluate.__main__ import main as evaluate
 from msun_lite.networks import class_names
@@ -63,6 +63,33 @@ def test_images_answered_together_are_answered_as_alone_and_in_their_order(model
     for one, other in zip(alone, together, strict=True):
         assert (one.file, one.size, one.scale, one.classes) == (other.file, other.size, other.scale, other.classes)
         assert one.confidences == pytest.approx(other.confidences, abs=1e-5)
+
+
+class Noted(ImageSource):
+    """Images of three sides, every fifth unreadable, the first of a side of its own; counts those that were read."""
+
+    def __init__(self, count):
+        super().__init__([-1] * count)
+        self.reads = 0
+
+    def read(self, index):
+        self.reads += 1
+        if index % 5 == 4:
+            raise UnreadableImage(f"{index}: nothing like it")
+        side = 9 if index == 0 else 20 + 20 * (index % 2)
+        return torch.full((3, side, side), index, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("batch", [2, 100])
+def test_no_more_images_are_held_than_the_window(model, monkeypatch, batch):
+    for name, value in (("WINDOW", 12), ("LOADED", 3), ("BATCH", batch)):
+        monkeypatch.setattr(own_size, name, value)
+    source, taken = Noted(100), []
+    for answer in own_size.answers(model, source, 1.0, torch.device("cpu")):
+        assert source.reads - len(taken) <= 12 + 1 + 3  # and those that were read together with the last
+        taken.append(answer)
+    assert [one.size for one in taken[:6]] == [9, 40, 20, 40, 0, 40]
+    assert [bool(one.error) for one in taken] == [index % 5 == 4 for index in range(100)]
 
 
 def test_a_small_crop_of_a_large_image_is_no_view_into_it(mixed):

@@ -8,7 +8,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from statistics import mean
 from typing import NotRequired, TypedDict
 
@@ -32,23 +32,31 @@ from msun_lite.evaluate.options import OWN
 from msun_lite.evaluate.report import Report
 from msun_lite.networks import MSUN, class_names, flops_by_size, native_flops, parameters
 from msun_lite.results import styled_table
+from msun_lite.scales import image_size
 from msun_lite.utils.devices import pick_device
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import UserError
 from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import progress
 
-WINDOW = 512
-"""Images that are held at once: those of one size among them go through the network together."""
+WINDOW = 1024
+"""Images that are held at most, so that those wait for each other that can go through the network together."""
 
-BATCH = 64
-"""Images that the network gets at once."""
+BATCH = 32
+"""Images that the network gets at once. With more a CPU is slower: their maps no longer fit into memory it reuses."""
 
 LOADED = 16
 """Images that are read at once."""
 
 Item = tuple[Tensor, tuple[int, int]] | str
 """What an `OwnSizeView` gives: uint8 [3, side, side] with the image's width and height, or why it cannot be read."""
+
+Lot = tuple[Tensor, list[tuple[int, tuple[int, int]] | str]]
+"""Items as they leave a loader: uint8 [n], all pixels in a row, as many short tensors are slow to hand over; and in the
+place of each square its side."""
+
+Placed = tuple[int, Tensor, tuple[int, int]]
+"""Where an image stands among all, its square, and its width and height."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ def answers(
     workers: int = 0,
     feeding: str = "upsampled",
 ) -> Iterator[Answer]:
-    """Yield what came of each image, in their order; a few hundred are in memory at a time.
+    """Yield what came of each image, in their order; about a thousand are in memory at most.
 
     Args:
         model: on `device`, ready for evaluation.
@@ -88,30 +96,78 @@ def answers(
         feeding: `native` gives a plain CNN the squares as they are.
     """
     view = OwnSizeView(source, model.scales[-1], crop_ratio)
-    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=list)) as loaded:
-        held: list[Item] = []
-        for items in loaded:
-            held += items
-            if len(held) >= WINDOW:
-                yield from _answered(model, held, device, feeding)
-                held = []
-        yield from _answered(model, held, device, feeding)
+    waiting: dict[tuple[int, ...], list[Placed]] = {}  # those that go together; the one that waits longest is first
+    found: dict[int, Answer] = {}
+    done = 0
+    with opened(make_loader(view, workers, device.type, batch_size=LOADED, collate_fn=_pack)) as loaded:
+        for place, item in enumerate(chain.from_iterable(map(_unpack, loaded))):
+            if isinstance(item, str):
+                found[place] = Answer(error=item)
+            else:
+                way = _way(model, item[0].shape[-1], feeding)
+                waiting.setdefault(way, []).append((place, *item))
+                if len(waiting[way]) == BATCH:
+                    found |= _answered(model, waiting.pop(way), device, feeding)
+            if place - done >= WINDOW and done not in found:
+                found |= _answered(model, waiting.pop(next(iter(waiting))), device, feeding)
+            while done in found:
+                yield found.pop(done)
+                done += 1
+    for together in waiting.values():
+        found |= _answered(model, together, device, feeding)
+    yield from (found[place] for place in sorted(found))
+
+
+def _pack(items: Sequence[Item]) -> Lot:
+    """Return the items of an `OwnSizeView` as they are handed over."""
+    rows = [item[0].permute(1, 2, 0).flatten() for item in items if not isinstance(item, str)]  # as they are laid out
+    about = [item if isinstance(item, str) else (item[0].shape[-1], item[1]) for item in items]
+    return torch.cat([torch.empty(0, dtype=torch.uint8), *rows]), about
+
+
+def _unpack(lot: Lot) -> Iterator[Item]:
+    """Yield what `_pack` was given; the squares are views of the pixels."""
+    pixels, about = lot
+    start = 0
+    for one in about:
+        if isinstance(one, str):
+            yield one
+            continue
+        side, size = one
+        end = start + 3 * side**2
+        yield pixels[start:end].view(side, side, 3).permute(2, 0, 1), size
+        start = end
+
+
+def _way(model: MSUN, side: int, feeding: str) -> tuple[int, ...]:
+    """Return what is the same of all squares that go through the network together, given the side of one."""
+    if feeding == "native":
+        return (side,)
+    scale = model.router.scale(side)
+    return scale, model.router.place(side, scale), model.router.side(side, scale)
 
 
 @torch.inference_mode()
 @full_precision()
-def _answered(model: MSUN, held: Sequence[Item], device: torch.device, feeding: str) -> list[Answer]:
-    """Return what came of the items of an `OwnSizeView`, those of one size at a time through the network."""
-    found = {place: Answer(error=item) for place, item in enumerate(held) if isinstance(item, str)}
-    sides = {place: item[0].shape[-1] for place, item in enumerate(held) if place not in found}
-    for side, same in groupby(sorted(sides, key=sides.get), key=sides.get):
-        for places in torch.tensor(list(same)).split(BATCH):
-            pixels = torch.stack([held[place][0] for place in places.tolist()])
-            images = to_float(pixels, device, model.spec["normalisation"])
-            logits = model.forward_native(images) if feeding == "native" else model(images)
-            for place, own in zip(places.tolist(), logits.float().cpu(), strict=True):
-                found[place] = Answer(*held[place][1], side, own)
-    return [found[place] for place in range(len(held))]
+def _answered(model: MSUN, together: Sequence[Placed], device: torch.device, feeding: str) -> dict[int, Answer]:
+    """Return place -> what came of the images that go through the network together."""
+    together = sorted(together, key=lambda one: one[1].shape[-1])
+    rows = [square.permute(1, 2, 0) for _, square, _ in together]  # as they are laid out: stacked faster so
+    stacks = [torch.stack(list(same)).permute(0, 3, 1, 2) for _, same in groupby(rows, key=len)]
+    images = [to_float(stack, device, model.spec["normalisation"]) for stack in stacks]
+    logits = _logits(model, images, feeding).float().cpu()
+    return {
+        place: Answer(*size, len(row), own) for (place, _, size), row, own in zip(together, rows, logits, strict=True)
+    }
+
+
+def _logits(model: MSUN, images: Sequence[Tensor], feeding: str) -> Tensor:
+    """Return the logits [B, classes] of images that go together: normalised, a batch [b, 3, side, side] a side."""
+    if feeding == "native":
+        return model.forward_native(torch.cat(images))
+    router, side = model.router, image_size(images[0])
+    scale = router.scale(side)
+    return model.serve(torch.cat([router.fit(batch, scale) for batch in images]), scale, router.place(side, scale))
 
 
 class SizeRange(TypedDict):

@@ -3,6 +3,7 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -52,14 +53,11 @@ def flops(model: MultiScaleUnifiedNetwork) -> dict[int, int]:
 
 def flops_by_size(model: MultiScaleUnifiedNetwork, sizes: Sequence[int]) -> dict[int, dict[int, int]]:
     """Return the FLOPs of one image of each of the `sizes` through every subnet: {scale: {size: FLOPs}}."""
-    by_size = {size: count(model, size) for size in sizes}
-    return {
-        scale: {size: sum(part.flops for part in costs[scale]) for size, costs in by_size.items()}
-        for scale in model.scales
-    }
+    ghost, router = _ghost(model), model.router
+    counted = cache(lambda scale, side: sum(part.flops for part in _count_at(ghost, scale, side)))
+    return {scale: {size: counted(scale, router.side(size, scale)) for size in sizes} for scale in model.scales}
 
 
-@torch.no_grad()
 def count(model: MultiScaleUnifiedNetwork, size: int | None = None) -> dict[int, tuple[Cost, Cost]]:
     """Return what f_i and g cost for one image at each scale: {scale: (f_i, g)}.
 
@@ -67,23 +65,30 @@ def count(model: MultiScaleUnifiedNetwork, size: int | None = None) -> dict[int,
         model: on any device; nothing is computed.
         size: of the image in pixels, which matters where `subnet_input` is native; that of each scale by default.
     """
-    ghost = copy.deepcopy(model).to("meta").eval()
-    costs = {}
-    for scale in ghost.scales:
-        side = ghost.router.side(size or scale, scale)
-        images, lower = torch.empty(1, 3, side, side, device="meta"), ghost.lower(scale)
-        features, below = _count(ghost, lambda: lower(images))  # noqa: B023 called at once
-        if ghost.unify != "native":
-            features = resize_features(features, ghost.feature_shape)
-        _, above = _count(ghost, lambda: ghost.classify(features, scale))  # noqa: B023
-        costs[scale] = (below, above)
-    return costs
+    ghost, router = _ghost(model), model.router
+    return {scale: _count_at(ghost, scale, router.side(size or scale, scale)) for scale in model.scales}
+
+
+def _ghost(model: MultiScaleUnifiedNetwork) -> MultiScaleUnifiedNetwork:
+    """Return a copy that computes nothing."""
+    return copy.deepcopy(model).to("meta").eval()
+
+
+@torch.no_grad()
+def _count_at(ghost: MultiScaleUnifiedNetwork, scale: int, side: int) -> tuple[Cost, Cost]:
+    """Return what f_i of a scale, which gets an image of `side` pixels, and g cost."""
+    images, lower = torch.empty(1, 3, side, side, device="meta"), ghost.lower(scale)
+    features, below = _count(ghost, lambda: lower(images))
+    if ghost.unify != "native":
+        features = resize_features(features, ghost.feature_shape)
+    _, above = _count(ghost, lambda: ghost.classify(features, scale))
+    return below, above
 
 
 @torch.no_grad()
 def native_flops(model: MultiScaleUnifiedNetwork, size: int) -> int:
     """Return the FLOPs of one image of `size` pixels through a plain CNN that gets it as it is, not resized."""
-    ghost = copy.deepcopy(model).to("meta").eval()
+    ghost = _ghost(model)
     return _count(ghost, lambda: ghost.forward_native(torch.empty(1, 3, size, size, device="meta")))[1].flops
 
 
