@@ -7,6 +7,7 @@ import torch
 
 from msun_lite import decode
 from msun_lite.commands import main
+from msun_lite.networks import SHIPPED
 from tools.examples import FOLDER, pictures
 
 
@@ -28,3 +29,8 @@ def test_the_small_example_is_a_fish_to_msun_and_a_moon_to_vanilla(network, clas
     assert [(one["width"], one["size"]) for one in answers] == [(12, 12), (56, 56)]
     assert [one["classes"][0] for one in answers] == classes
     assert [one["scale"] for one in answers] == scales
+
+
+def test_the_readme_says_what_the_first_evaluation_ends_with():
+    record = json.loads((SHIPPED / "quick-msun" / "summary.json").read_text())
+    assert f"13 sizes, {record['mean_top1']:.2f} % on average" in (FOLDER.parent / "README.md").read_text()

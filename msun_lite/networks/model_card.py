@@ -216,7 +216,8 @@ def _limits(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
         trained = "What it was trained on is not recorded with it: measure it on images of yours before you rely on it."
     else:
         count, data = record["data"]["train"], _data_name(record)
-        trained = f"It was trained on {count:,} images from {data}. Expect less on images of another kind."
+        what = "Its last layer alone" if record.get("mode") == "linear" else "It"
+        trained = f"{what} was trained on {count:,} images from {data}. Expect less on images of another kind."
     source = (model.spec.get("weights") or {}).get("source")
     started = f" Training began with the weights `{printable(Path(source).name)}`." if source else ""
     lines = [

@@ -143,7 +143,7 @@ def test_the_card_of_a_transfer_has_its_one_size(tmp_path):
     (tmp_path / "moved" / "summary.json").write_text(json.dumps(record))
     card = MSUN.from_pretrained(tmp_path / "moved").generate_model_card()
     assert accuracies(card) == {"32": "71.2"}
-    assert "1,000 images from moths." in card.text
+    assert "Its last layer alone was trained on 1,000 images from moths." in card.text
     assert "/home/me" not in card.text
 
 
