@@ -388,3 +388,34 @@ def test_what_the_readme_and_chapter_1_say_of_groupnorm_is_in_the_records():
     group, plain, fitted = (rows[f"Vanilla{end}"] for end in (", GroupNorm", "", ", averages of the size"))
     assert mean(fitted["mean"]) - mean(group["mean"]) > 10 > mean(group["mean"]) - mean(plain["mean"])
     assert mean(group["56"]) - mean(group["8"]) > 40
+
+
+def test_predict_answers_every_photograph_in_memory_that_does_not_grow():
+    record = json.loads((tables.RESULTS / "predict-speed.json").read_text())["pass"]
+    assert record["images"] == 10000
+    assert all(found == {"1000": 1000, "10000": 10000} for found in record["answered"].values())
+    for way in ("predict", "evaluate, own"):
+        tenth, whole = record["peak_memory_mib"][way].values()
+        assert whole < 1.05 * tenth
+    assert max(record["other_top1_than_predict"].values()) < record["images"] / 1000
+
+
+def test_predict_is_as_fast_as_evaluate_and_as_timms_loop():
+    record = json.loads((tables.RESULTS / "predict-speed.json").read_text())
+    for workers in ("0 workers", "2 workers"):
+        over = record[workers]["predict_over"]
+        assert min(found["median"] for found in over.values()) >= 0.98  # evaluate at own sizes is nearly the same code
+        assert min(found["median"] for name, found in over.items() if name.startswith("timm")) >= 1
+
+
+def test_what_the_readme_says_of_photographs_a_second_is_what_was_measured():
+    over = json.loads((tables.RESULTS / "predict-speed.json").read_text())["0 workers"]["predict_over"]
+    own = json.loads((tables.RESULTS / "own-speed.json").read_text())["files"]["over_vanilla"]
+    text = " ".join((tables.ROOT / "README.md").read_text().split())
+    msun, plus, best = (f"{own[name]['median']:.2f}" for name in ("msun", "plus", "msun-best"))
+    assert (
+        f"answers {msun} times as many a second as Vanilla, `lite-plus` {plus} times, the best MSUN {best} times"
+        in text
+    )
+    timm, faster = (f"{over[name]['median']:.2f}" for name in ("timm", "timm, channels last"))
+    assert f"`predict` is {timm} times as fast as timm's inference loop, and {faster} times as fast" in text
