@@ -18,7 +18,7 @@ the same FLOPs, and images a second compare them per FLOP too.
 Prints images a second (median, minimum and maximum over the rounds), how many times as fast as each other way `predict`
 is, round by round, and of a pass over all photographs: the peak memory of a fresh process, for a tenth and for all; the
 number of photographs that were answered; how many have another top-1 class in timm's way, as PIL resizes there and
-PyTorch here, which may be a level apart.
+PyTorch here, which may be a level or two apart.
 """
 
 import multiprocessing
