@@ -219,6 +219,11 @@ COMMANDS = {
         "msun_lite.ablate.__main__",
         "msun_lite.ablate.options:make_ablate_parser",
     ),
+    "adapt": Command(
+        "Make a multi-scale network of a trained CNN, by images without labels.",
+        "msun_lite.adapt.__main__",
+        "msun_lite.adapt.options:make_adapt_parser",
+    ),
     "transfer": Command(
         "Transfer a network to another data set, by a probe or fine-tuning.",
         "msun_lite.transfer.__main__",

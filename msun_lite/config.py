@@ -279,8 +279,9 @@ def read_config(path: Path) -> TrainConfig:
     """
     options = read_yaml(path)
     try:
-        if "dataset" in options:
-            raise UserError("expected the options of a training run, got those of a transfer")
+        for name, other in (("dataset", "a transfer"), ("images", "an adaptation")):
+            if name in options:
+                raise UserError(f"expected the options of a training run, got those of {other}")
         # What the file lacks is as in the preset; one of one's own may be gone by now, or say something else.
         base = preset_options(options.get("preset")) if options.get("preset") in (None, *shipped_presets()) else {}
         config = _parsed(base | options)

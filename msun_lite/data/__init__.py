@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "named": ["check_memory", "fetch_data", "in_memory", "load_data"],
         "options": ["DataOptions", "check_normalisation", "check_sizes", "is_folder"],
-        "sources": ["FileSource", "ImageSource", "MemorySource", "Relabelled", "Subset", "part_of"],
+        "sources": ["FileSource", "ImageSource", "Labelled", "MemorySource", "Relabelled", "Subset", "part_of"],
         "splits": ["has_validation", "read_splits"],
     },
 )

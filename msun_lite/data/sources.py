@@ -119,16 +119,16 @@ def part_of(source: ImageSource, count: int) -> Subset:
     return Subset(source, sorted(drawn.tolist()))
 
 
-class Relabelled(ImageSource):
-    """Another source, its images in the same order, with other labels.
+class Labelled(ImageSource):
+    """Another source, its images in the same order, each with a label of its own.
 
     Args:
         source: the other.
-        labels: new label of each of its labels.
+        labels: one for each image.
     """
 
     def __init__(self, source: ImageSource, labels: Sequence[int]):
-        super().__init__([labels[label] for label in source.labels])
+        super().__init__(labels)
         self.source, self.near = source, source.near
 
     def read(self, index: int) -> Tensor:
@@ -146,6 +146,18 @@ class Relabelled(ImageSource):
     def order(self, generator: torch.Generator) -> list[int]:
         """Return the order of the other source."""
         return self.source.order(generator)
+
+
+class Relabelled(Labelled):
+    """Another source, its images in the same order, with another label in the place of each.
+
+    Args:
+        source: the other.
+        labels: new label of each of its labels.
+    """
+
+    def __init__(self, source: ImageSource, labels: Sequence[int]):
+        super().__init__(source, [labels[label] for label in source.labels])
 
 
 class SceneSource(ImageSource):

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "refused_native",
             "routed_accuracy",
         ],
+        "batches": ["normalised_batches"],
         "certainty": ["Certainty", "calibration_error", "cascade", "least_entropy", "measure_certainty"],
         "class_names": ["match_classes"],
         "options": ["make_subject_parser"],

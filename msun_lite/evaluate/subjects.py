@@ -25,6 +25,9 @@ from msun_lite.utils.distributed import ALONE, World
 from msun_lite.utils.errors import UserError, within
 from msun_lite.utils.files import read_json
 
+OTHERS = {"dataset", "images"}
+"""Options that only transfers and adaptations have: their config.yaml is none of a training."""
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -64,8 +67,7 @@ def find_model(source: str | Path) -> SavedModel:
 def _training(folder: Path) -> TrainConfig | None:
     """Return the options of the training that a folder is of, None if it says none."""
     path = RunFolder.of_model(folder).config
-    of_transfer = path.is_file() and "dataset" in read_yaml(path)
-    return read_config(path) if path.is_file() and not of_transfer else None
+    return read_config(path) if path.is_file() and not OTHERS & read_yaml(path).keys() else None
 
 
 def config_of(found: SavedModel, source: str, **options) -> TrainConfig:

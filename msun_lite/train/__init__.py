@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "batches": ["train_loader"],
         "checkpoint": ["load_checkpoint"],
         "objectives": ["find_objective"],
+        "objectives.objective": ["Objective", "Terms", "view_at"],
         "objectives.rs": ["switchable_distillation"],
         "run": ["resolve_resume", "train_or_resume", "is_finished", "train", "choose_scales"],
         "schedule": ["learning_rate"],

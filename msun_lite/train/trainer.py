@@ -1,7 +1,7 @@
 """The training loop, in one process or several, and where it can stop and go on."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from msun_lite.train.batches import train_loader
 from msun_lite.train.checkpoint import Checkpoints, random_state, set_random_state
 from msun_lite.train.metrics import PARTS, MetricsLog, Tally, means
 from msun_lite.train.objectives import find_objective
+from msun_lite.train.objectives.objective import Objective
 from msun_lite.train.precision import can_go_on_in, training_precision
 from msun_lite.train.schedule import learning_rate
 from msun_lite.train.state import TrainState
@@ -48,6 +49,8 @@ class Trainer:
         folder: where checkpoints and metrics go.
         world: the processes that share every batch.
         title: what the progress bar calls the run; its method by default.
+        make_objective: what makes the `Objective`, of the network, the options and the weights of classes; that of the
+            method by default.
 
     Attributes:
         state: what is learnt, and where the run is.
@@ -62,6 +65,7 @@ class Trainer:
         folder: RunFolder,
         world: World = ALONE,
         title: str | None = None,
+        make_objective: Callable[[MSUN, TrainConfig, Tensor | None], Objective] | None = None,
     ):
         self.config, self.data, self.folder, self.world = config, data, folder, world
         self.title = title or config.method
@@ -69,7 +73,7 @@ class Trainer:
         self.precision = training_precision(config.precision, self.device, model, world.say)
         self.env = environment(self.device, self.precision, world.size)  # now: the checkout may move on during the run
         model = model.to(self.device, memory_format=torch.channels_last)
-        objective = find_objective(config.method)(model, config, self._class_weights())
+        objective = (make_objective or find_objective(config.method))(model, config, self._class_weights())
         steps, scaled = self._steps_per_epoch(), self.precision == "fp16"
         self.state = TrainState(model, config, steps, scaled, objective.own_parameters)
         self.objective = world.wrap(objective, self.device)
