@@ -12,10 +12,13 @@ from torch import Tensor
 
 from msun_lite.evaluate.answered import Answered
 from msun_lite.evaluate.certainty import BINS, calibration_error
-from msun_lite.results import STYLE
+from msun_lite.results import STYLE, drawn_name
 
 MOST = 30
 """Classes that a picture has room for: those with the lowest accuracy."""
+
+LETTERS = 21
+"""Letters of a class's name that a picture has room for."""
 
 COLOURS = "cividis"
 """A scale of colours that colour-blind readers can tell apart, and that prints."""
@@ -74,7 +77,8 @@ def calibration_figure(answered: Answered, groups: Sequence[int]) -> Figure:
             filled = counts > 0
             middle = (edges[:-1] + edges[1:]) / 2
             axes.plot([0, 100], [0, 100], color=".5", linewidth=1, dashes=(3, 3))
-            axes.plot(100 * middle[filled], 100 * hits[filled] / counts[filled], marker="o", markersize=4, linewidth=2)
+            found = 100 * hits[filled] / counts[filled]
+            axes.plot(100 * middle[filled], found, marker="o", markersize=4, linewidth=2, clip_on=False)
             below.bar(100 * middle, counts, width=90 / BINS, color=".5")
             axes.set_title(f"{answered.groups[group]}, error {calibration_error(confidence, right):.1f}", fontsize=11)
             below.set_xlabel("confidence (%)")
@@ -93,7 +97,7 @@ def mistakes_figure(answered: Answered, worst: dict[int, list[int]], pictures: d
     """
     across = max(map(len, worst.values()))
     with rc_context(STYLE):
-        figure = Figure(figsize=(1.75 * across, 0.4 + 2.3 * len(worst)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(1.75 * across, 0.4 + 2.45 * len(worst)), layout="constrained", facecolor="white")
         grid = figure.subplots(len(worst), across, squeeze=False)
         for panels, (group, rows) in zip(grid, worst.items(), strict=True):
             for axes in panels:
@@ -101,7 +105,8 @@ def mistakes_figure(answered: Answered, worst: dict[int, list[int]], pictures: d
             for axes, row in zip(panels, rows, strict=False):
                 axes.imshow(pictures[row].permute(1, 2, 0).numpy(), interpolation="nearest")
                 label, answer = int(answered.label[row]), int(answered.answer[row])
-                said = f"{answered.classes[label]}\n→ {answered.classes[answer]} {100 * answered.confidence[row]:.0f} %"
+                was, taken = (drawn_name(answered.classes[one], LETTERS) for one in (label, answer))
+                said = f"{was}\n→ {taken}\n{100 * answered.confidence[row]:.0f} %"
                 axes.set_title(said, fontsize=8)
             panels[0].annotate(answered.groups[group], (0, 0), (0, -4), xycoords="axes fraction",
                                textcoords="offset points", va="top", fontsize=9, color=".3")  # fmt: skip
@@ -120,11 +125,9 @@ def _title(text: str, shown: int, there: int) -> str:
 
 
 def _label(axes: Axes, across: Sequence[str], down: Sequence[str]) -> None:
-    short = [name if len(name) < 22 else f"{name[:20]}…" for name in down]
-    axes.set_yticks(range(len(down)), short)
+    axes.set_yticks(range(len(down)), [drawn_name(name, LETTERS) for name in down])
     upright = max(map(len, across)) > 6
-    names = [name if len(name) < 22 else f"{name[:20]}…" for name in across]
-    axes.set_xticks(range(len(across)), names, rotation=90 if upright else 0)
+    axes.set_xticks(range(len(across)), [drawn_name(name, LETTERS) for name in across], rotation=90 if upright else 0)
 
 
 def _write(axes: Axes, values: np.ndarray, said: Callable[[float], str], dark: float) -> None:

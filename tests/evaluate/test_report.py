@@ -1,5 +1,8 @@
 import csv
 import json
+import re
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,8 +12,8 @@ from msun_lite import MSUN, decode
 from msun_lite.data.sources import ImageSource
 from msun_lite.evaluate.__main__ import main
 from msun_lite.evaluate.answered import Answered, AnswerLog
-from msun_lite.evaluate.report import class_rows, confusions, mistake_rows, summary_table
-from msun_lite.evaluate.report_figures import MOST, class_figure, confusion_figure
+from msun_lite.evaluate.report import Report, class_rows, confusions, mistake_rows, summary_table
+from msun_lite.evaluate.report_figures import MOST, class_figure, confusion_figure, mistakes_figure
 from msun_lite.train.run import train
 
 
@@ -63,7 +66,7 @@ def test_the_surest_mistakes_come_first_with_their_files(answered):
 
 
 def test_the_summary_names_the_worst_class_and_the_commonest_mistake(answered):
-    (line,) = (line for line in summary_table(answered, "github").splitlines() if "16 px" in line)
+    (line,) = (line for line in summary_table(answered).splitlines() if "16 px" in line)
     assert [cell.strip() for cell in line.split("|")[1:5]] == ["16 px", "4", "50.0", "97.6"]
     assert "a (50.0 %)" in line
     assert "a as b (1)" in line
@@ -77,6 +80,28 @@ def test_pictures_have_room_for_many_classes():
     for figure in (class_figure(many), confusion_figure(many, [0])):
         shown = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
         assert len([text for text in shown if text.startswith("class")]) == MOST
+
+
+ODD = ["$x_1^2$", r"$\nothing$|`a`", "a class 魚 of which the name is a whole sentence"]
+
+
+def test_a_report_takes_classes_by_any_name(answered, tmp_path):
+    odd = replace(answered, classes=ODD)
+    Report(tmp_path / "report", "a|b").write(odd, "some images", lambda image, size: torch.zeros(3, 8, 8).byte())
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert r"* 16 px: \$x\_1^2\$ as \$\\nothing\$\|\`a\` (1)" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("|  16 px"))
+    assert len(re.split(r"(?<!\\)\|", line)) == 7 + 2
+
+
+def test_names_in_the_picture_of_mistakes_do_not_run_into_each_other(answered):
+    long = replace(answered, classes=[f"{label}, a class of which the name is a whole sentence" for label in "abc"])
+    worst = {group: long.mistakes(group, 6).tolist() for group in (0, 1)}
+    pictures = {row: torch.zeros(3, 8, 8).byte() for rows in worst.values() for row in rows}
+    figure = mistakes_figure(long, worst, pictures)
+    figure.draw_without_rendering()
+    titles = [axes.title.get_window_extent() for axes in figure.axes[:4]]
+    assert all(left.x1 < right.x0 for left, right in pairwise(titles))
 
 
 def rows_of(path):
