@@ -11,7 +11,7 @@ from torch import Tensor
 
 from msun_lite.evaluate.answered import Answered
 from msun_lite.evaluate.certainty import BINS, calibration_error
-from msun_lite.results import markdown_name, styled_table
+from msun_lite.results import join_words, markdown_name, styled_table
 from msun_lite.utils.files import whole_folder, write_text
 
 MISTAKES = 100
@@ -166,7 +166,8 @@ def _text(answered: Answered, title: str) -> str:
     """Return report.md."""
     confused = "\n".join(_named(answered, group) for group in shown_groups(answered))
     mistaken = any(len(answered.mistakes(group, 1)) for group in shown_groups(answered))
-    mistakes = "![The surest mistakes](mistakes.png)" if mistaken else "There is none."
+    where = join_words([answered.groups[group] for group in shown_groups(answered)])
+    mistakes = "![The surest mistakes](mistakes.png)" if mistaken else f"There is none at {where}."
     return f"""# {markdown_name(title)}
 
 {summary_table(answered)}

@@ -34,26 +34,32 @@ def class_figure(answered: Answered) -> Figure:
         shown = accuracy.T[worst].numpy()
         drawn = axes.imshow(shown, vmin=0, vmax=100, cmap=COLOURS, aspect="auto")
         _write(axes, shown, lambda value: f"{value:.0f}", dark=50)
-        _label(axes, answered.groups, [answered.classes[label] for label in worst])
+        _label(axes, answered.groups, [answered.classes[label] for label in worst], inches=4.2)
         axes.set_title(_title("accuracy of each class (%){}", len(worst), len(answered.classes)))
-        figure.colorbar(drawn, ax=axes, label="top-1 accuracy (%)")
+        figure.colorbar(drawn, ax=axes)
         return figure
 
 
 def confusion_figure(answered: Answered, groups: Sequence[int]) -> Figure:
-    """Draw which share of each class (row) is taken for each class (column), one panel a group."""
+    """Draw which share of each class (row) is taken for each class (column), one panel a group.
+
+    Where some classes have no column, a last one has their answers.
+    """
     worst = _lowest(answered.class_accuracy())
     names = [answered.classes[label] for label in worst]
+    across = names if len(names) == len(answered.classes) else [*names, "others"]
     side = max(2.6, 0.3 * len(worst))
     with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(1.6 + side * len(groups), 2.2 + side), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(1.6 + side * len(groups), 2.2 + side), layout="compressed", facecolor="white")
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         for axes, group in zip(panels, groups, strict=True):
             counts = answered.confusion(group).double()
-            shares = (100 * counts / counts.sum(1, keepdim=True))[worst][:, worst].numpy()
+            shares = (100 * counts / counts.sum(1, keepdim=True))[worst]
+            others = 100 - shares[:, worst].sum(1, keepdim=True)
+            shares = torch.cat([shares[:, worst], others], 1)[:, : len(across)].numpy()
             drawn = axes.imshow(shares, vmin=0, vmax=100, cmap=COLOURS)
             _write(axes, shares, lambda value: f"{value:.0f}" if value >= 5 else "", dark=50)
-            _label(axes, names, names)
+            _label(axes, across, names, side)
             axes.set_title(answered.groups[group])
             axes.set_xlabel("answer")
         panels[0].set_ylabel("class")
@@ -124,9 +130,10 @@ def _title(text: str, shown: int, there: int) -> str:
     return text.format("" if shown == there else f", the {shown} lowest of {there}")
 
 
-def _label(axes: Axes, across: Sequence[str], down: Sequence[str]) -> None:
+def _label(axes: Axes, across: Sequence[str], down: Sequence[str], inches: float) -> None:
+    """Write names beside the rows, and below the columns: upright where they would run together on so many inches."""
     axes.set_yticks(range(len(down)), [drawn_name(name, LETTERS) for name in down])
-    upright = max(map(len, across)) > 6
+    upright = max(map(len, across)) * 0.1 > inches / len(across) - 0.05
     axes.set_xticks(range(len(across)), [drawn_name(name, LETTERS) for name in across], rotation=90 if upright else 0)
 
 

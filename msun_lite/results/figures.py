@@ -60,7 +60,10 @@ def accuracy_figure(records: dict[str, Accuracy | Means], title: str = "") -> Fi
             ylim=(0, 102),
             yticks=range(0, 101, 20),
         )
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.1), title="mean over all sizes", framealpha=1)
+        large = [record["top1"][str(size)] for record in records.values() for size in sizes[len(sizes) // 2 :]]
+        # Beside the lines, or under them where all of them leave it that room.
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 0.1)} if min(large) > 50 else {"loc": "best"}
+        axes.legend(**place, title="mean over all sizes", framealpha=1)
         seaborn.despine(figure)
         return figure
 

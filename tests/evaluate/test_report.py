@@ -82,6 +82,39 @@ def test_pictures_have_room_for_many_classes():
         assert len([text for text in shown if text.startswith("class")]) == MOST
 
 
+def test_a_row_of_what_is_taken_for_what_is_whole_where_classes_have_no_column():
+    count = MOST + 5
+    log = AnswerLog()
+    log.add(range(count), 8, 8, torch.eye(count)[[count - 1] * count])
+    many = log.table(Named(list(range(count))), [f"class {label}" for label in range(count)], {"8 px": (8, 8)})
+    panel = confusion_figure(many, [0]).axes[0]
+    assert panel.get_xticklabels()[-1].get_text() == "others"
+    assert panel.images[0].get_array().sum(1).tolist() == [100] * MOST
+    assert panel.images[0].get_array()[:, -1].tolist() == [100] * MOST
+
+
+@pytest.mark.parametrize("names", [[f"{size} px" for size in range(16, 113, 8)], ["8 px", "112 px"]])
+def test_sizes_below_the_accuracies_of_classes_do_not_run_into_each_other(answered, names):
+    log = AnswerLog()
+    sizes = [int(name.split()[0]) for name in names]
+    for size in sizes:
+        log.add(range(2), size, 8, torch.eye(2))
+    table = log.table(Named([0, 1]), ["a", "b"], {name: (size, size) for name, size in zip(names, sizes, strict=True)})
+    figure = class_figure(table)
+    figure.draw_without_rendering()
+    places = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(places))
+
+
+def test_a_report_says_where_there_is_no_mistake(answered, tmp_path):
+    log = AnswerLog()
+    for size in (8, 12, 16, 20):  # 12 px alone is not shown
+        log.add(range(2), size, 8, torch.eye(2) if size != 12 else torch.eye(2).flip(0))
+    table = log.table(Named([0, 1]), ["a", "b"], {f"{size} px": (size, size) for size in (8, 12, 16, 20)})
+    Report(tmp_path / "report", "net").write(table, "two images", lambda image, size: None)
+    assert "There is none at 8 px, 16 px and 20 px." in (tmp_path / "report" / "report.md").read_text()
+
+
 ODD = ["$x_1^2$", r"$\nothing$|`a`", "a class 魚 of which the name is a whole sentence"]
 
 
