@@ -216,8 +216,9 @@ class TrainConfig(ModelOptions, DataOptions):
         for name in ("threads", "max_minutes", "clip_norm", "lr_batch_size", "eval_epochs"):
             if getattr(self, name) is not None:
                 within(name, getattr(self, name), above=0)
-        for name in ("lam", "distil", "momentum", "weight_decay", "warmup_epochs", "keep", "eval_images"):
+        for name in ("lam", "distil", "weight_decay", "warmup_epochs", "keep", "eval_images"):
             within(name, getattr(self, name), least=0)
+        within("momentum", self.momentum, least=0, below=1)
         within("seed", self.seed, least=0, below=2**63)
         if self.ema is not None:
             within("ema", self.ema, above=0, below=1)

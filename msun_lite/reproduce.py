@@ -33,6 +33,7 @@ from msun_lite.results import (
     accuracy_table,
     average_seeds,
     join_words,
+    markdown_name,
     save_figure,
     subnet_table,
 )
@@ -107,7 +108,7 @@ def _report(records: dict[str, dict[int, Summary]], out: Path) -> None:
     command += f" --seeds {','.join(map(str, seeds))}" if several else ""
     text = f"""# Vanilla, MST and MSUN at {len(first["sizes"])} image sizes
 
-Top-1 accuracy (%) on {title}; mean FLOPs of one image over the sizes (2 x multiply-adds).
+Top-1 accuracy (%) on {markdown_name(title)}; mean FLOPs of one image over the sizes (2 x multiply-adds).
 
 {accuracy_table(named, "github")}
 

@@ -54,6 +54,7 @@ BAD = {
         "warmup_epochs: expected at most as many as epochs, 2, got 3.0",
     ),
     "smoothing": (["--label_smoothing", "1"], "label_smoothing: expected less than 1"),
+    "momentum": (["--optimizer", "adamw", "--momentum", "1"], "momentum: expected less than 1"),
     "crop": (["--crop_min", "1.5"], "crop_min: expected at most 1"),
     "device": (["--device", "gpu"], "device: expected auto, cpu or a device of this machine, got 'gpu'"),
     "missing config": (["--config", "nowhere.yaml"], "nowhere.yaml: expected a YAML file"),

@@ -18,7 +18,7 @@ from msun_lite.data import CLASS_NAMES, DataSet, Subset, denormalise, eval_loade
 from msun_lite.evaluate import Subject, match_classes
 from msun_lite.explain import check_target
 from msun_lite.networks import MSUN, fingerprint
-from msun_lite.results import save_figure
+from msun_lite.results import drawn_name, save_figure
 from msun_lite.scales import resize
 from msun_lite.utils.devices import pick_device
 from msun_lite.utils.environment import environment
@@ -127,7 +127,7 @@ def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
     names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
     rows = [
         (
-            CLASS_NAMES.get(names[labels[index]], names[labels[index]]),
+            drawn_name(CLASS_NAMES.get(names[labels[index]], names[labels[index]]), most=21),
             [view[index].permute(1, 2, 0).numpy() for view in (views[-1], *views)],
             [None, *(maps[index][columns] / 255)],
         )

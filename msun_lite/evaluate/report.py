@@ -11,7 +11,7 @@ from torch import Tensor
 
 from msun_lite.evaluate.answered import Answered
 from msun_lite.evaluate.certainty import BINS, calibration_error
-from msun_lite.results import styled_table
+from msun_lite.results import join_words, markdown_name, styled_table
 from msun_lite.utils.files import whole_folder, write_text
 
 MISTAKES = 100
@@ -78,8 +78,8 @@ def shown_groups(answered: Answered) -> list[int]:
     return sorted({0, (last + 1) // 2, last})
 
 
-def summary_table(answered: Answered, style: str = "simple") -> str:
-    """Return a row a group: accuracy, confidence, calibration error, its worst class and commonest mistake."""
+def summary_table(answered: Answered) -> str:
+    """Return a row a group, in Markdown: accuracy, confidence and its error, the worst class, the commonest mistake."""
     accuracy, rows = answered.class_accuracy(), []
     for group, name in enumerate(answered.groups):
         inside = answered.group == group
@@ -90,11 +90,11 @@ def summary_table(answered: Answered, style: str = "simple") -> str:
         rows.append([
             *(name, f"{len(right):,}", f"{100 * right.double().mean():.1f}", f"{100 * confidence.mean():.1f}"),
             f"{calibration_error(confidence, right):.1f}",
-            f"{answered.classes[worst]} ({found[worst]:.1f} %)",
+            f"{markdown_name(answered.classes[worst])} ({found[worst]:.1f} %)",
             " ".join(f"{taken_for(answered, *pair)} ({count:,})" for *pair, count in confused),
         ])  # fmt: skip
     header = ["size", "images", "top-1 %", "confidence %", "calibration error", "worst class", "commonest mistake"]
-    return styled_table(header, rows, style)
+    return styled_table(header, rows, "github")
 
 
 def confusions(answered: Answered, group: int, count: int) -> list[tuple[int, int, int]]:
@@ -106,8 +106,8 @@ def confusions(answered: Answered, group: int, count: int) -> list[tuple[int, in
 
 
 def taken_for(answered: Answered, label: int, answer: int) -> str:
-    """Return a mistake in words: `church as golf ball`."""
-    return f"{answered.classes[label]} as {answered.classes[answer]}"
+    """Return a mistake in words, in Markdown: `church as golf ball`."""
+    return f"{markdown_name(answered.classes[label])} as {markdown_name(answered.classes[answer])}"
 
 
 def answer_rows(answered: Answered) -> tuple[list[str], list[list]]:
@@ -166,10 +166,11 @@ def _text(answered: Answered, title: str) -> str:
     """Return report.md."""
     confused = "\n".join(_named(answered, group) for group in shown_groups(answered))
     mistaken = any(len(answered.mistakes(group, 1)) for group in shown_groups(answered))
-    mistakes = "![The surest mistakes](mistakes.png)" if mistaken else "There is none."
-    return f"""# {title}
+    where = join_words([answered.groups[group] for group in shown_groups(answered)])
+    mistakes = "![The surest mistakes](mistakes.png)" if mistaken else f"There is none at {where}."
+    return f"""# {markdown_name(title)}
 
-{summary_table(answered, "github")}
+{summary_table(answered)}
 
 Confidence is the mean probability of the answers, in percent. The calibration error is how far confidence and accuracy
 are apart, in points: the mean over {BINS} bins of confidence, weighted by their images.

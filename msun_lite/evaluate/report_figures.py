@@ -12,10 +12,13 @@ from torch import Tensor
 
 from msun_lite.evaluate.answered import Answered
 from msun_lite.evaluate.certainty import BINS, calibration_error
-from msun_lite.results import STYLE
+from msun_lite.results import STYLE, drawn_name
 
 MOST = 30
 """Classes that a picture has room for: those with the lowest accuracy."""
+
+LETTERS = 21
+"""Letters of a class's name that a picture has room for."""
 
 COLOURS = "cividis"
 """A scale of colours that colour-blind readers can tell apart, and that prints."""
@@ -31,26 +34,32 @@ def class_figure(answered: Answered) -> Figure:
         shown = accuracy.T[worst].numpy()
         drawn = axes.imshow(shown, vmin=0, vmax=100, cmap=COLOURS, aspect="auto")
         _write(axes, shown, lambda value: f"{value:.0f}", dark=50)
-        _label(axes, answered.groups, [answered.classes[label] for label in worst])
+        _label(axes, answered.groups, [answered.classes[label] for label in worst], inches=4.2)
         axes.set_title(_title("accuracy of each class (%){}", len(worst), len(answered.classes)))
-        figure.colorbar(drawn, ax=axes, label="top-1 accuracy (%)")
+        figure.colorbar(drawn, ax=axes)
         return figure
 
 
 def confusion_figure(answered: Answered, groups: Sequence[int]) -> Figure:
-    """Draw which share of each class (row) is taken for each class (column), one panel a group."""
+    """Draw which share of each class (row) is taken for each class (column), one panel a group.
+
+    Where some classes have no column, a last one has their answers.
+    """
     worst = _lowest(answered.class_accuracy())
     names = [answered.classes[label] for label in worst]
+    across = names if len(names) == len(answered.classes) else [*names, "others"]
     side = max(2.6, 0.3 * len(worst))
     with rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(1.6 + side * len(groups), 2.2 + side), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(1.6 + side * len(groups), 2.2 + side), layout="compressed", facecolor="white")
         panels = figure.subplots(1, len(groups), squeeze=False, sharey=True)[0]
         for axes, group in zip(panels, groups, strict=True):
             counts = answered.confusion(group).double()
-            shares = (100 * counts / counts.sum(1, keepdim=True))[worst][:, worst].numpy()
+            shares = (100 * counts / counts.sum(1, keepdim=True))[worst]
+            others = 100 - shares[:, worst].sum(1, keepdim=True)
+            shares = torch.cat([shares[:, worst], others], 1)[:, : len(across)].numpy()
             drawn = axes.imshow(shares, vmin=0, vmax=100, cmap=COLOURS)
             _write(axes, shares, lambda value: f"{value:.0f}" if value >= 5 else "", dark=50)
-            _label(axes, names, names)
+            _label(axes, across, names, side)
             axes.set_title(answered.groups[group])
             axes.set_xlabel("answer")
         panels[0].set_ylabel("class")
@@ -74,7 +83,8 @@ def calibration_figure(answered: Answered, groups: Sequence[int]) -> Figure:
             filled = counts > 0
             middle = (edges[:-1] + edges[1:]) / 2
             axes.plot([0, 100], [0, 100], color=".5", linewidth=1, dashes=(3, 3))
-            axes.plot(100 * middle[filled], 100 * hits[filled] / counts[filled], marker="o", markersize=4, linewidth=2)
+            found = 100 * hits[filled] / counts[filled]
+            axes.plot(100 * middle[filled], found, marker="o", markersize=4, linewidth=2, clip_on=False)
             below.bar(100 * middle, counts, width=90 / BINS, color=".5")
             axes.set_title(f"{answered.groups[group]}, error {calibration_error(confidence, right):.1f}", fontsize=11)
             below.set_xlabel("confidence (%)")
@@ -93,7 +103,7 @@ def mistakes_figure(answered: Answered, worst: dict[int, list[int]], pictures: d
     """
     across = max(map(len, worst.values()))
     with rc_context(STYLE):
-        figure = Figure(figsize=(1.75 * across, 0.4 + 2.3 * len(worst)), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(1.75 * across, 0.4 + 2.45 * len(worst)), layout="constrained", facecolor="white")
         grid = figure.subplots(len(worst), across, squeeze=False)
         for panels, (group, rows) in zip(grid, worst.items(), strict=True):
             for axes in panels:
@@ -101,7 +111,8 @@ def mistakes_figure(answered: Answered, worst: dict[int, list[int]], pictures: d
             for axes, row in zip(panels, rows, strict=False):
                 axes.imshow(pictures[row].permute(1, 2, 0).numpy(), interpolation="nearest")
                 label, answer = int(answered.label[row]), int(answered.answer[row])
-                said = f"{answered.classes[label]}\n→ {answered.classes[answer]} {100 * answered.confidence[row]:.0f} %"
+                was, taken = (drawn_name(answered.classes[one], LETTERS) for one in (label, answer))
+                said = f"{was}\n→ {taken}\n{100 * answered.confidence[row]:.0f} %"
                 axes.set_title(said, fontsize=8)
             panels[0].annotate(answered.groups[group], (0, 0), (0, -4), xycoords="axes fraction",
                                textcoords="offset points", va="top", fontsize=9, color=".3")  # fmt: skip
@@ -119,12 +130,11 @@ def _title(text: str, shown: int, there: int) -> str:
     return text.format("" if shown == there else f", the {shown} lowest of {there}")
 
 
-def _label(axes: Axes, across: Sequence[str], down: Sequence[str]) -> None:
-    short = [name if len(name) < 22 else f"{name[:20]}…" for name in down]
-    axes.set_yticks(range(len(down)), short)
-    upright = max(map(len, across)) > 6
-    names = [name if len(name) < 22 else f"{name[:20]}…" for name in across]
-    axes.set_xticks(range(len(across)), names, rotation=90 if upright else 0)
+def _label(axes: Axes, across: Sequence[str], down: Sequence[str], inches: float) -> None:
+    """Write names beside the rows, and below the columns: upright where they would run together on so many inches."""
+    axes.set_yticks(range(len(down)), [drawn_name(name, LETTERS) for name in down])
+    upright = max(map(len, across)) * 0.1 > inches / len(across) - 0.05
+    axes.set_xticks(range(len(across)), [drawn_name(name, LETTERS) for name in across], rotation=90 if upright else 0)
 
 
 def _write(axes: Axes, values: np.ndarray, said: Callable[[float], str], dark: float) -> None:

@@ -1,6 +1,5 @@
 """The card of a saved model: a README.md for whoever finds it in a folder or on the Hugging Face Hub."""
 
-import re
 from pathlib import Path
 
 from huggingface_hub import ModelCard, ModelCardData
@@ -9,7 +8,16 @@ from msun_lite.data import DataOptions
 from msun_lite.model import MultiScaleUnifiedNetwork
 from msun_lite.networks.counting import default_sizes, flops_by_size, parameters
 from msun_lite.networks.spec import class_names, normalisation_line
-from msun_lite.results import ARCH_NAMES, DATA_NAMES, NAMES, RunFolder, join_words, read_summary, styled_table
+from msun_lite.results import (
+    ARCH_NAMES,
+    DATA_NAMES,
+    NAMES,
+    RunFolder,
+    join_words,
+    markdown_name,
+    read_summary,
+    styled_table,
+)
 from msun_lite.scales import served_sizes
 from msun_lite.utils.errors import printable
 from msun_lite.utils.files import read_json
@@ -65,12 +73,7 @@ def read_result(folder: Path) -> dict | None:
 
 def _arch(model: MultiScaleUnifiedNetwork) -> str:
     arch = model.spec["arch"]
-    return ARCH_NAMES.get(arch, _text(arch))
-
-
-def _text(name: str) -> str:
-    """Return a name from outside as Markdown shows it, whatever is in it."""
-    return re.sub(r"([\\`*_<>\[\]|#$~])", r"\\\1", printable(name))
+    return ARCH_NAMES.get(arch, markdown_name(arch))
 
 
 def _title(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
@@ -99,7 +102,7 @@ def _classes(spec: dict) -> str:
     count = spec["classes"]
     if not spec.get("class_names"):
         return f"**{count:,} classes**, known by their numbers alone, 0 to {count - 1}."
-    names = [_text(name) for name in class_names(spec)]
+    names = [markdown_name(name) for name in class_names(spec)]
     if count <= FEW:
         return f"**{count} classes**: {', '.join(names)}."
     return f'**{count:,} classes**, among them {", ".join(names[:FIRST])}; `model.spec["class_names"]` has all.'
@@ -199,7 +202,7 @@ def _accuracy(model: MultiScaleUnifiedNetwork, record: dict | None) -> dict[str,
 
 def _data_name(record: dict) -> str:
     name = record["data"]["name"]
-    return DATA_NAMES.get(name, _text(Path(name).name))  # of a folder, not where it was
+    return DATA_NAMES.get(name, markdown_name(Path(name).name))  # of a folder, not where it was
 
 
 def _measured(record: dict) -> str:

@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "save_figure",
         ],
         "names": ["ARCH_NAMES", "DATA_NAMES", "NAMES", "RESAMPLING_NAMES"],
+        "outside": ["drawn_name", "markdown_name"],
         "paper": ["SCALES", "rows"],
         "records": [
             "Accuracy",

@@ -1,5 +1,6 @@
 """The figures, drawn from records alone: one style, colours that colour-blind readers can tell apart."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from textwrap import fill
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from msun_lite.results.names import NAMES
+from msun_lite.results.outside import drawn_name
 from msun_lite.results.records import Accuracy, Means
 from msun_lite.utils.files import atomic_write
 
@@ -53,12 +55,15 @@ def accuracy_figure(records: dict[str, Accuracy | Means], title: str = "") -> Fi
         axes.set(
             xlabel="size of the input image (pixels)",
             ylabel="top-1 accuracy (%)",
-            title=title,
+            title=drawn_name(title),
             xticks=sizes,
             ylim=(0, 102),
             yticks=range(0, 101, 20),
         )
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.1), title="mean over all sizes", framealpha=1)
+        large = [record["top1"][str(size)] for record in records.values() for size in sizes[len(sizes) // 2 :]]
+        # Beside the lines, or under them where all of them leave it that room.
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 0.1)} if min(large) > 50 else {"loc": "best"}
+        axes.legend(**place, title="mean over all sizes", framealpha=1)
         seaborn.despine(figure)
         return figure
 
@@ -80,8 +85,12 @@ def line_style(method: str) -> dict:
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Write `figure` as PNG and as SVG beside it, atomically; `path` is without the ending."""
-    with rc_context(STYLE):
+    """Write `figure` as PNG and as SVG beside it, atomically; `path` is without the ending.
+
+    A letter that the font lacks, in a name from outside, is a box there.
+    """
+    with rc_context(STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .* missing from font", UserWarning)
         for ending, options in (("png", {"dpi": 160}), ("svg", {"metadata": {"Date": None}})):
             with atomic_write(path.with_suffix(f".{ending}")) as file:
                 figure.savefig(file, format=ending, **options)
@@ -104,26 +113,27 @@ def curves_figure(rows: Sequence[dict], title: str = "") -> Figure:
         title: what was trained, above the picture.
     """
     epochs = [row["epoch"] for row in rows]
+    line = {"linewidth": 2, "marker": "." if len(rows) == 1 else "", "markersize": 9}  # of one epoch there is no line
     with rc_context(STYLE):
         figure = Figure(figsize=(7.2, 6.4), layout="constrained", facecolor="white")
         loss, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1.6))
-        figure.suptitle(title)
+        figure.suptitle(drawn_name(title))
         # A part that is not in this loss is zero throughout, which a logarithm has no place for.
         for (name, label), colour in zip(PARTS.items(), _PALETTE, strict=False):
             if any(row[name] > 0 for row in rows):
-                loss.plot(epochs, [row[name] or None for row in rows], label=label, color=colour, linewidth=2)
-        accuracy.plot(epochs, [row["train_top1"] for row in rows], label="training crops", color=".4", linewidth=2)
+                loss.plot(epochs, [row[name] or None for row in rows], label=label, color=colour, **line)
+        accuracy.plot(epochs, [row["train_top1"] for row in rows], label="training crops", color=".4", **line)
         validated = [row for row in rows if "val_top1" in row]
         for number, scale in enumerate(validated[-1]["val_top1"] if validated else ()):
             colour, marker = SUBNET_STYLES[number % len(SUBNET_STYLES)]
             values = [row["val_top1"][scale] for row in validated]
             looks = {"color": colour, "marker": marker, "markersize": 4.5, "linewidth": 2}
             accuracy.plot([row["epoch"] for row in validated], values, label=f"validation, {scale} px", **looks)
-        rate.plot(epochs, [row["lr"] for row in rows], color=".4", linewidth=2)
+        rate.plot(epochs, [row["lr"] for row in rows], color=".4", **line)
         loss.set(yscale="log", ylabel="loss")
         accuracy.set(ylabel="top-1 accuracy (%)", ylim=(0, 102))
         rate.set(xlabel="epoch", ylabel="learning rate", ylim=(0, None))
-        rate.xaxis.set_major_locator(MaxNLocator(integer=True))
+        rate.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         for axes in (loss, accuracy):
             axes.legend(fontsize=9, framealpha=0.8)
         seaborn.despine(figure)

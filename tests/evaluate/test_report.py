@@ -1,5 +1,8 @@
 import csv
 import json
+import re
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,8 +12,8 @@ from msun_lite import MSUN, decode
 from msun_lite.data.sources import ImageSource
 from msun_lite.evaluate.__main__ import main
 from msun_lite.evaluate.answered import Answered, AnswerLog
-from msun_lite.evaluate.report import class_rows, confusions, mistake_rows, summary_table
-from msun_lite.evaluate.report_figures import MOST, class_figure, confusion_figure
+from msun_lite.evaluate.report import Report, class_rows, confusions, mistake_rows, summary_table
+from msun_lite.evaluate.report_figures import MOST, class_figure, confusion_figure, mistakes_figure
 from msun_lite.train.run import train
 
 
@@ -63,7 +66,7 @@ def test_the_surest_mistakes_come_first_with_their_files(answered):
 
 
 def test_the_summary_names_the_worst_class_and_the_commonest_mistake(answered):
-    (line,) = (line for line in summary_table(answered, "github").splitlines() if "16 px" in line)
+    (line,) = (line for line in summary_table(answered).splitlines() if "16 px" in line)
     assert [cell.strip() for cell in line.split("|")[1:5]] == ["16 px", "4", "50.0", "97.6"]
     assert "a (50.0 %)" in line
     assert "a as b (1)" in line
@@ -77,6 +80,61 @@ def test_pictures_have_room_for_many_classes():
     for figure in (class_figure(many), confusion_figure(many, [0])):
         shown = [text.get_text() for axes in figure.axes for text in axes.get_yticklabels()]
         assert len([text for text in shown if text.startswith("class")]) == MOST
+
+
+def test_a_row_of_what_is_taken_for_what_is_whole_where_classes_have_no_column():
+    count = MOST + 5
+    log = AnswerLog()
+    log.add(range(count), 8, 8, torch.eye(count)[[count - 1] * count])
+    many = log.table(Named(list(range(count))), [f"class {label}" for label in range(count)], {"8 px": (8, 8)})
+    panel = confusion_figure(many, [0]).axes[0]
+    assert panel.get_xticklabels()[-1].get_text() == "others"
+    assert panel.images[0].get_array().sum(1).tolist() == [100] * MOST
+    assert panel.images[0].get_array()[:, -1].tolist() == [100] * MOST
+
+
+@pytest.mark.parametrize("names", [[f"{size} px" for size in range(16, 113, 8)], ["8 px", "112 px"]])
+def test_sizes_below_the_accuracies_of_classes_do_not_run_into_each_other(answered, names):
+    log = AnswerLog()
+    sizes = [int(name.split()[0]) for name in names]
+    for size in sizes:
+        log.add(range(2), size, 8, torch.eye(2))
+    table = log.table(Named([0, 1]), ["a", "b"], {name: (size, size) for name, size in zip(names, sizes, strict=True)})
+    figure = class_figure(table)
+    figure.draw_without_rendering()
+    places = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 < right.x0 for left, right in pairwise(places))
+
+
+def test_a_report_says_where_there_is_no_mistake(answered, tmp_path):
+    log = AnswerLog()
+    for size in (8, 12, 16, 20):  # 12 px alone is not shown
+        log.add(range(2), size, 8, torch.eye(2) if size != 12 else torch.eye(2).flip(0))
+    table = log.table(Named([0, 1]), ["a", "b"], {f"{size} px": (size, size) for size in (8, 12, 16, 20)})
+    Report(tmp_path / "report", "net").write(table, "two images", lambda image, size: None)
+    assert "There is none at 8 px, 16 px and 20 px." in (tmp_path / "report" / "report.md").read_text()
+
+
+ODD = ["$x_1^2$", r"$\nothing$|`a`", "a class 魚 of which the name is a whole sentence"]
+
+
+def test_a_report_takes_classes_by_any_name(answered, tmp_path):
+    odd = replace(answered, classes=ODD)
+    Report(tmp_path / "report", "a|b").write(odd, "some images", lambda image, size: torch.zeros(3, 8, 8).byte())
+    text = (tmp_path / "report" / "report.md").read_text()
+    assert r"* 16 px: \$x\_1^2\$ as \$\\nothing\$\|\`a\` (1)" in text
+    (line,) = (line for line in text.splitlines() if line.startswith("|  16 px"))
+    assert len(re.split(r"(?<!\\)\|", line)) == 7 + 2
+
+
+def test_names_in_the_picture_of_mistakes_do_not_run_into_each_other(answered):
+    long = replace(answered, classes=[f"{label}, a class of which the name is a whole sentence" for label in "abc"])
+    worst = {group: long.mistakes(group, 6).tolist() for group in (0, 1)}
+    pictures = {row: torch.zeros(3, 8, 8).byte() for rows in worst.values() for row in rows}
+    figure = mistakes_figure(long, worst, pictures)
+    figure.draw_without_rendering()
+    titles = [axes.title.get_window_extent() for axes in figure.axes[:4]]
+    assert all(left.x1 < right.x0 for left, right in pairwise(titles))
 
 
 def rows_of(path):
