@@ -7,16 +7,24 @@ from msun_lite.config import TrainConfig
 from msun_lite.methods import METHODS
 from msun_lite.networks import BEHAVIOUR, MSUN, override_normalisation
 from msun_lite.train.objectives import find_objective
-from msun_lite.utils.errors import UserError
+from msun_lite.utils.errors import CheckpointError, UserError
 
 GIVEN_MODEL = "a model given to train"
 """What a description calls the weights of a network that a training was given."""
 
 
 def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
-    """Return the network that `config.method` trains, with the weights it starts from."""
+    """Return the network that `config.method` trains, with the weights it starts from.
+
+    Raises:
+        CheckpointError: if these cannot be had, or do not fit; a preset may have set them, so that it says what does.
+    """
     options = {"antialias": config.antialias, "class_names": class_names, "weights": config.weights}
-    model = find_objective(config.method).make_model(config, len(class_names), split=config.split, **options)
+    try:
+        model = find_objective(config.method).make_model(config, len(class_names), split=config.split, **options)
+    except CheckpointError as error:
+        hint = f"; --weights says what else {config.method} begins with, null for nothing"
+        raise CheckpointError(f"{error}{hint}") from None
     model.spec = override_normalisation(model.spec, config.mean, config.std)
     return model
 

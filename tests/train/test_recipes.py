@@ -22,7 +22,7 @@ from msun_lite.train.run import train
 from msun_lite.train.start import make_model
 from msun_lite.train.state import make_optimizer
 from msun_lite.train.trainer import Trainer
-from msun_lite.utils.errors import DataError
+from msun_lite.utils.errors import CheckpointError, DataError
 from tests.runs import same, weights
 
 CLASSES = list("abcdefghij")
@@ -178,6 +178,13 @@ def test_the_preset_finetune_starts_from_shipped_weights_with_other_classes(phot
     assert model.spec["class_names"] == ["cat", "dog"]
     assert model.spec["weights"]["source"] == "lite-plus"
     assert all("fc" in name for name in model.spec["weights"]["fresh"])
+
+
+@pytest.mark.parametrize("method", ["vanilla", "rs"])
+def test_weights_of_a_preset_that_do_not_fit_the_method_name_the_option(method, photos, tmp_path):
+    options = {"data": str(photos), "batch_size": 6, "device": "cpu", "out": str(tmp_path / "run")}
+    with pytest.raises(CheckpointError, match=f"lite-plus: .*; --weights says what else {method} begins with, null"):
+        train(make_config("finetune", method=method, **options))
 
 
 def test_accuracy_at_the_scales_is_measured_after_every_epoch_on_the_same_images(tiny, tmp_path):
