@@ -35,12 +35,12 @@ class Answered:
 
     @property
     def label(self) -> Tensor:
-        """The class of the image of each answer: [R]."""
+        """The class of the image of each answer, [R]."""
         return self.labels[self.image]
 
     @property
     def right(self) -> Tensor:
-        """Whether each answer is right: [R]."""
+        """Whether each answer is right, [R]."""
         return self.answer == self.label
 
     def confusion(self, group: int) -> Tensor:
