@@ -191,7 +191,7 @@ def test_the_command_writes_numbers_arrays_and_pictures_into_the_run_folder(run,
         assert record[study]["env"]["device"].startswith("cpu")
     assert {name.split("_")[0] for name in arrays} == {"cka", "gradcam", "pca"}
     drawn = {path.stem for path in run.glob("*.png")}
-    assert drawn == {*analysis_figures({"msun": record}, {"msun": arrays}), "attention-maps"}
+    assert drawn == {*analysis_figures({"msun": record}, {"msun": arrays}), "attention-maps", "curves"}
     assert {"cka-stages", "cka-heatmap-upsampled", "attention", "feature-space", "resizing"} <= drawn
 
 
