@@ -295,7 +295,10 @@ def test_unreadable_images_are_counted_in_training_and_refused_in_testing(config
         (["quick-msun", "--dataset", "scenes", "--size", "0"], "size: expected more than 0, got 0"),
         (["quick-msun", "--dataset", "scenes", "--routing", "oracle"], "routing: expected one of nearest, ceil, ratio"),
         (["quick-msun", "--dataset", "scenes", "--epoch", "3"], "unknown option --epoch, did you mean --epochs"),
-        (["quick-msun", "--dataset", "pets"], "data/pets: no such data set here; put it there with: msun-lite data get_transfer pets"),
+        (
+            ["quick-msun", "--dataset", "pets"],
+            "data/pets: no such data set here; put it there with: msun-lite data get_transfer pets",
+        ),
         (["--table"], "expected finished transfers, found none"),
         (["quick-msun", "--table"], "quick-msun: expected a finished transfer, found no summary.json"),
     ],
