@@ -21,7 +21,7 @@ from msun_lite.book.published import analyses, comparison
 from msun_lite.config import make_config
 from msun_lite.networks.msun import fingerprint
 from msun_lite.networks.pretrained import SHIPPED
-from msun_lite.results.seeds import Lead, read_seeds
+from msun_lite.results.seeds import Lead, read_seeds, two_standard_errors
 from msun_lite.scales import route
 from msun_lite.transfer.table import record_name, transfer_record
 from msun_lite.utils.environment import commit
@@ -419,3 +419,27 @@ def test_what_the_readme_says_of_photographs_a_second_is_what_was_measured():
     )
     timm, faster = (f"{over[name]['median']:.2f}" for name in ("timm", "timm, channels last"))
     assert f"`predict` is {timm} times as fast as timm's inference loop, and {faster} times as fast" in text
+
+
+def own_top1(name):
+    """Return the accuracy on photographs of mixed sizes, the mean of a network's seeds."""
+    found = sorted((tables.RESULTS / "own").glob(f"{name}-seed*.json"))
+    return mean(json.loads(path.read_text())["top1"] for path in found)
+
+
+def test_what_chapter_6_says_of_photographs_of_mixed_sizes_is_what_was_measured():
+    errors = two_standard_errors(1975, own_top1("msun"))
+    assert own_top1("msun") - own_top1("mst") > errors
+    assert own_top1("mst") - own_top1("vanilla") > errors
+    assert own_top1("mst-averages") - own_top1("msun") > errors
+    assert 0 < own_top1("mst-best") - own_top1("msun-best") <= errors
+    assert own_top1("vanilla-fed-native") < own_top1("vanilla")
+    speed = json.loads((tables.RESULTS / "own-speed.json").read_text())
+    promised = speed["promised_over_vanilla"]
+    faster = {
+        stage: {run: one["median"] for run, one in speed[stage]["over_vanilla"].items()}
+        for stage in ("files", "decoded")
+    }
+    assert min(faster["files"].values()) > 1
+    assert all(faster["files"][run] > promised[run] for run in ("msun", "plus"))
+    assert all(faster[stage][run] < promised[run] for stage in faster for run in ("msun-best", "rs-best"))
