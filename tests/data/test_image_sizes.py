@@ -83,7 +83,7 @@ def test_scales_are_chosen_for_all_runs_of_a_table_too(photos, tmp_path, monkeyp
         with Image.open(path) as image:
             image.resize((130, 100)).save(path)
     asked = []
-    monkeypatch.setattr(reproduce, "reproduce", asked.append)
+    monkeypatch.setattr(reproduce, "reproduce", lambda options, seeds: asked.append(options))
     monkeypatch.setattr(ablate, "ablate", lambda table, seeds, options: asked.append(options))
     assert reproduce.main(["--data", str(photos)]) == 0
     assert ablate.main(["--data", str(photos), "--table=6"]) == 0

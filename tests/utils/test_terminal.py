@@ -37,7 +37,10 @@ LATIN = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": 
 
 def _record(name):
     top1 = {"top1": {"8": 50.0}, "mean_top1": 50.0}
-    return {"run": name, "sizes": [8], "params": 1, "mean_flops": 1, "refused": {}, "per_subnet": {"8": {}}, **top1}
+    about = {"routing": "nearest", "feeding": "upsampled", "data": {"name": "scenes", "val": 2, "classes": 2}}
+    about["env"] = {"device": "cpu", "precision": "fp32"}
+    costs = {"params": 1, "mean_flops": 1}
+    return {"run": name, "sizes": [8], **costs, "refused": {}, "per_subnet": {"8": {}}, **top1, **about}
 
 
 def test_a_terminal_without_a_character_gets_it_escaped(tmp_path):
@@ -68,7 +71,7 @@ def test_a_result_is_written_before_it_is_printed(module, tmp_path, monkeypatch)
         assert cost.main(["--arch", "resnet_lite", "--scales", "8,16", "--json", str(tmp_path / "result.json")]) == 2
     else:
         with pytest.raises(UserError, match="no terminal"):
-            evaluate._report(_record("a"), str(tmp_path / "result.json"))
+            evaluate._show(_record("a"), str(tmp_path / "result.json"))
     assert (tmp_path / "result.json").stat().st_size > 0
 
 
