@@ -59,7 +59,7 @@ def model_card(model: MultiScaleUnifiedNetwork, data: ModelCardData, record: dic
 
 
 def read_result(folder: Path) -> dict | None:
-    """Return the summary.json of a run or a transfer beside its model, None where there is none.
+    """Return the summary.json of a run, a transfer or an adaptation beside its model, None where there is none.
 
     Raises:
         CheckpointError: if it is damaged.
@@ -67,8 +67,8 @@ def read_result(folder: Path) -> dict | None:
     path = RunFolder(folder).summary
     if not path.is_file():
         return None
-    of_transfer = "mode" in (found := read_json(path))
-    return found if of_transfer else read_summary(path)
+    found = read_json(path)
+    return found if {"mode", "adapted"} & found.keys() else read_summary(path)
 
 
 def _arch(model: MultiScaleUnifiedNetwork) -> str:
@@ -193,20 +193,20 @@ def _served(model: MultiScaleUnifiedNetwork) -> str:
 
 def _accuracy(model: MultiScaleUnifiedNetwork, record: dict | None) -> dict[str, float]:
     """Return the accuracies in percent by size, of the routing that the model has now; empty if they are not known."""
-    if record is None:
+    if record is None or "top1" not in record:  # an adaptation, measured on no labels
         return {}
     if not isinstance(record["top1"], dict):  # a transfer's: of one size
         return {str(record["size"]): record["top1"]} if record["routing"] == model.routing else {}
     return record["routings"].get(model.routing, {}).get("top1", {})
 
 
-def _data_name(record: dict) -> str:
-    name = record["data"]["name"]
+def _data_name(data: dict) -> str:
+    name = data["name"]
     return DATA_NAMES.get(name, markdown_name(Path(name).name))  # of a folder, not where it was
 
 
 def _measured(record: dict) -> str:
-    count, data = record["data"]["val"], _data_name(record)
+    count, data = record["data"]["val"], _data_name(record["data"])
     return (
         f"Top-1 accuracy is of one training (seed {record['seed']}), and of {count:,} images from {data} that were not "
         "in it, larger ones made that small."
@@ -217,8 +217,12 @@ def _limits(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
     least, most = model.scales[0], model.scales[-1]
     if record is None:
         trained = "What it was trained on is not recorded with it: measure it on images of yours before you rely on it."
+    elif "adapted" in record:
+        count, data = record["images"]["train"], _data_name(record["images"])
+        taught = f"Its smaller scales learnt what `{markdown_name(record['adapted'])}` says"
+        trained = f"{taught}, from {count:,} images from {data} without labels. Expect less on images of another kind."
     else:
-        count, data = record["data"]["train"], _data_name(record)
+        count, data = record["data"]["train"], _data_name(record["data"])
         what = "Its last layer alone" if record.get("mode") == "linear" else "It"
         trained = f"{what} was trained on {count:,} images from {data}. Expect less on images of another kind."
     source = (model.spec.get("weights") or {}).get("source")

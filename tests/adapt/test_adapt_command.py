@@ -87,6 +87,10 @@ def test_the_largest_scale_stays_bit_for_bit_and_the_others_learn(images, tmp_pa
     assert "top1" not in summary
     assert summary["mean_flops"] < 0.8 * summary["flops"]["56"]
     assert "agreement with its own size" in capsys.readouterr().out
+    adapted.save_pretrained(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert "Its smaller scales learnt what `quick-vanilla` says, from 54 images from images without labels." in card
+    assert "How accurate it is has not been recorded with it." in card
 
 
 def test_an_adapted_network_says_of_small_images_what_it_says_of_large_ones_more_often(tmp_path):
@@ -149,6 +153,10 @@ def test_labelled_images_are_measured_on_and_the_result_is_used_like_any_run(ima
     assert evaluate([str(tmp_path / "adapted"), "--data", str(photos), "--sizes", "8,16", "--json", str(found)]) == 0
     assert json.loads(found.read_text())["top1"] == summary["top1"]
     assert predict([str(tmp_path / "adapted"), str(photos / "val"), "--device", "cpu"]) == 0
+    MSUN.from_pretrained(tmp_path / "adapted").save_pretrained(tmp_path / "saved")
+    card = (tmp_path / "saved" / "README.md").read_text()
+    assert f"| {summary['top1']['16']:.1f} |" in " ".join(card.split())
+    assert "6 images from photos" in card
     exported = MSUN.from_pretrained(tmp_path / "adapted").export(tmp_path / "graphs", "onnx")
     assert (exported / "scale-8.onnx").is_file()
 
