@@ -26,8 +26,11 @@ SUBNET_INPUTS = ("scale", "native", "largest")
 """What a subnet gets: images resized to its `scale`; at their own size, within the range that it serves (`native`); or
 upsampled to the `largest` scale, as in multi-scale training."""
 
-ROUTINGS = (*SIZE_ROUTINGS, "oracle")
-"""All routing rules. `oracle` needs the labels: it exists in evaluation only."""
+ORACLE = "oracle"
+"""The rule that needs the labels: it exists in evaluation only."""
+
+ROUTINGS = (*SIZE_ROUTINGS, ORACLE)
+"""All routing rules that go by a name alone."""
 
 
 def check_scales(scales: Sequence[int], at_least: int = 2) -> tuple[int, ...]:

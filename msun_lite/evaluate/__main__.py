@@ -33,7 +33,7 @@ from msun_lite.evaluate.report import Report
 from msun_lite.evaluate.subjects import find_config, find_subject
 from msun_lite.networks import refuse_existing
 from msun_lite.results import accuracy_table, check_folder, subnet_table
-from msun_lite.scales import ROUTINGS, check_routing
+from msun_lite.scales import ORACLE, ROUTINGS, check_routing
 from msun_lite.utils.distributed import World, join
 from msun_lite.utils.errors import UserError, one_of, within
 from msun_lite.utils.files import check_output, write_json
@@ -71,7 +71,7 @@ def run(options: Namespace, command: str) -> None:
 
 def _refuse_with_own(options: Namespace, world: World) -> None:
     """Raise a `UserError` for what cannot be had of images at their own size."""
-    if options.routing == "oracle":
+    if options.routing == ORACLE:
         raise UserError("routing: expected a rule that goes by the size with --sizes own, got oracle")
     if options.batch_size is not None:
         raise UserError(f"batch_size: expected none with --sizes own, which batches by size, got {options.batch_size}")
@@ -87,7 +87,7 @@ def _report(options: Namespace, world: World) -> Report | None:
     """
     if options.report is None:
         return None
-    if options.routing == "oracle":
+    if options.routing == ORACLE:
         raise UserError("routing: expected a rule that goes by the size with --report, got oracle")
     if world.size > 1:
         raise UserError(f"report: expected one process, got {world.size}")

@@ -28,7 +28,7 @@ from msun_lite.evaluate.class_names import match_classes
 from msun_lite.evaluate.report import Report
 from msun_lite.networks import MSUN, class_names, flops_by_size, native_flops, parameters
 from msun_lite.results import Accuracy, Measurement, PerSubnet, by_size, routing_record
-from msun_lite.scales import ROUTINGS, SIZE_ROUTINGS, resize
+from msun_lite.scales import ORACLE, ROUTINGS, resize
 from msun_lite.utils.distributed import ALONE, World
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import UserError, first_line
@@ -303,8 +303,8 @@ def evaluate(
     data = match_classes(data, model, say=world.say)
     device = world.pick_device(config.device)
     model = model.to(device, memory_format=torch.channels_last)
-    if routing in SIZE_ROUTINGS:
-        model.routing = routing  # whose subnets get averages
+    if routing != ORACLE:
+        model.routing = routing  # whose subnets get averages, and whose answers a report has
     config = replace(config, sizes=sizes)
     model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged, world)
     log = None if report is None else AnswerLog()

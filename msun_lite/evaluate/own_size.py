@@ -230,7 +230,8 @@ def evaluate_own(
     model.routing = routing
     model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged)
     found = answers(model, data.val, config.crop_ratio, device, config.workers, feeding)
-    sides, right, unreadable, log = [], [], [], AnswerLog()
+    sides, right, unreadable = [], [], []
+    log = None if report is None else AnswerLog()
     bar = {"total": len(data.val), "desc": "measuring at own sizes", "unit": "image", "leave": False}
     for index, (answer, label) in enumerate(zip(progress(found, **bar), data.val.labels, strict=True)):
         if answer.error:
@@ -238,10 +239,11 @@ def evaluate_own(
             continue
         sides.append(answer.size)
         right.append(int(answer.logits.argmax()) == label)
-        log.add([index], answer.size, model.router.scale(answer.size), answer.logits[None])
+        if log is not None:
+            log.add([index], answer.size, model.router.scale(answer.size), answer.logits[None])
     refuse_unreadable(unreadable)
     ranges = _ranges(sides, right, model.scales[-1])
-    if report is not None:
+    if log is not None:
         named = {range_name(one): (one["first"], one["last"]) for one in ranges}
         view = OwnSizeView(data.val, model.scales[-1], config.crop_ratio)
         about = f"{data.name}, {len(sides):,} images at their own sizes, routing {routing}"

@@ -172,6 +172,16 @@ def test_a_report_has_what_the_record_says_and_every_image_by_its_path(tiny, pho
     assert f"report: {folder / 'report.md'}" in said
 
 
+def test_a_report_follows_a_rule_that_says_the_sizes_of_each_subnet(tiny, photos, tmp_path):
+    run = train(tiny(data=str(photos), epochs=1, batch_size=6))
+    assert main([str(run), "--routing", "upto:12", "--report", str(tmp_path / "report"), "--device", "cpu"]) == 0
+    served = {row["size"]: row["subnet"] for row in rows_of(tmp_path / "report" / "answers.csv")}
+    assert served == {"8": "8", "12": "8", "16": "16"}
+    assert main([str(run), "--routing", "upto:8", "--report", str(tmp_path / "other"), "--device", "cpu"]) == 0
+    served = {row["size"]: row["subnet"] for row in rows_of(tmp_path / "other" / "answers.csv")}
+    assert served == {"8": "8", "12": "16", "16": "16"}
+
+
 def test_a_report_on_images_at_their_own_sizes(tmp_path, capsys):
     names = MSUN.from_pretrained("quick-msun").spec["class_names"]
     for number, side in enumerate((6, 20, 80)):
