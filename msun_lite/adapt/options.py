@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from msun_lite.config import PRECISIONS, Precision, TrainConfig
-from msun_lite.utils.cli import OneLineParser, options_parser, read_yaml
+from msun_lite.utils.cli import OneLineParser, options_parser, read_options
 from msun_lite.utils.errors import UserError, one_of, within
 
 OWN = ("norms", "subnets")
@@ -177,12 +177,4 @@ def read_adapt_config(path: Path) -> AdaptConfig:
     Raises:
         UserError: naming the file and what is wrong in it.
     """
-    stored = read_yaml(path)
-    try:
-        options = _config_parser("read_adapt_config", "").parse_object(stored)
-        options.pop("config", None)
-        config = AdaptConfig(**options.as_dict())
-        config.check()
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return config
+    return read_options(path, _config_parser("read_adapt_config", ""), AdaptConfig)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from msun_lite.config import PRECISIONS, Precision, TrainConfig
-from msun_lite.utils.cli import OneLineParser, options_parser, read_yaml
+from msun_lite.utils.cli import OneLineParser, options_parser, read_options
 from msun_lite.utils.errors import UserError, one_of, within
 
 MODES = ("linear", "finetune")
@@ -146,12 +146,4 @@ def read_transfer_config(path: Path) -> TransferConfig:
     Raises:
         UserError: naming the file and what is wrong in it.
     """
-    stored = read_yaml(path)
-    try:
-        options = _config_parser("read_transfer_config", "").parse_object(stored)
-        options.pop("config", None)
-        config = TransferConfig(**options.as_dict())
-        config.check()
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    return config
+    return read_options(path, _config_parser("read_transfer_config", ""), TransferConfig)

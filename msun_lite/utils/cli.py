@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import get_args, get_origin
+from typing import TypeVar, get_args, get_origin
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, get_loader, set_parsing_settings
@@ -22,6 +22,10 @@ set_parsing_settings(docstring_parse_attribute_docstrings=True)
 
 BACKSLASHES = "YAML takes a backslash as it is without quotes, but as an escape within double ones"
 """What is to know where a Windows path was written into a YAML file."""
+
+
+Options = TypeVar("Options")
+"""The options of a command, a dataclass with a method `check`."""
 
 
 class CommandLine(str):
@@ -254,6 +258,28 @@ def read_yaml(path: Path) -> dict:
     for name, value in options.items():
         if isinstance(value, str) and not value.isprintable():
             raise UserError(f"{path}: {name}: expected text on one line, got {value!r}; {BACKSLASHES}")
+    return options
+
+
+def read_options(path: Path, parser: OneLineParser, kind: type[Options]) -> Options:
+    """Return the checked options that a run's config.yaml holds.
+
+    Args:
+        path: of the file.
+        parser: of these options.
+        kind: the dataclass that they make; its `check` raises a `UserError` for a value that cannot work.
+
+    Raises:
+        UserError: naming the file and what is wrong in it.
+    """
+    stored = read_yaml(path)
+    try:
+        found = parser.parse_object(stored)
+        found.pop("config", None)
+        options = kind(**found.as_dict())
+        options.check()
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
     return options
 
 
