@@ -126,6 +126,9 @@ class AdaptConfig:
         """Raise a `UserError` for the first value that cannot work, before any work is done."""
         if (self.run is None) == (self.arch is None):
             raise UserError(f"expected a run, or --arch in its place, got run {self.run}, arch {self.arch}")
+        for name, of_arch in (("weights", "DEFAULT"), ("num_classes", 1000)):
+            if self.run is not None and getattr(self, name) != of_arch:
+                raise UserError(f"{name}: expected none beside a run, which has its own, got {getattr(self, name)}")
         if self.images is None:
             raise UserError("images: expected a folder of images, got none")
         one_of("own", self.own, OWN)

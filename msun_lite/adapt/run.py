@@ -134,7 +134,7 @@ def find_source(config: AdaptConfig) -> Source:
     """Return the plain CNN that the options name.
 
     Raises:
-        UserError: if it has several scales, or options belong to --arch that stand beside a run.
+        UserError: if it has several scales, or nothing builds it.
     """
     if config.arch is not None:
         find_recipe(config.arch)

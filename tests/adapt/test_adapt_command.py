@@ -203,6 +203,8 @@ def test_going_on_gives_what_an_uninterrupted_adaptation_gives(images, tmp_path)
         (["quick-vanilla", "--images", "IMAGES", "--batch_size", "600"], "expected 600 or more to learn from"),
         (["quick-vanilla", "--images", "IMAGES", "--own", "norms", "--match", "both"], "match: expected predictions"),
         (["quick-vanilla", "--images", "IMAGES", "--held_out", "1"], "held_out: expected"),
+        (["quick-vanilla", "--images", "IMAGES", "--weights", "x.pth"], "weights: expected none beside a run"),
+        (["quick-vanilla", "--images", "IMAGES", "--num_classes", "7"], "num_classes: expected none beside a run"),
         (
             ["quick-vanilla", "--images", "IMAGES", "--arch", "resnet50"],
             "expected a run, or --arch in its place",

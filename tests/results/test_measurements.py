@@ -7,8 +7,6 @@ from msun_lite.book.published import comparison
 from msun_lite.results.seeds import two_standard_errors
 from tools import tables
 
-METHODS = ("vanilla", "mst", "msun")
-
 
 def test_cka_is_at_least_five_times_as_fast_as_pair_by_pair_and_does_not_grow():
     record = json.loads((tables.RESULTS / "cka.json").read_text())
