@@ -14,10 +14,10 @@ from msun_lite.analyse.options import STUDIES
 from msun_lite.analyse.record import Analysis
 from msun_lite.analyse.studies import Images, cka_study, gradcam_study, pca_study, resizing_study
 from msun_lite.cka import LEAST
-from msun_lite.data import CLASS_NAMES, DataSet, Subset, denormalise, eval_loader, load_data
+from msun_lite.data import DataSet, Subset, denormalise, eval_loader, load_data
 from msun_lite.evaluate import Subject, match_classes
 from msun_lite.explain import check_target
-from msun_lite.networks import MSUN, fingerprint
+from msun_lite.networks import MSUN, class_names, fingerprint
 from msun_lite.results import drawn_name, save_figure
 from msun_lite.scales import resize
 from msun_lite.utils.devices import pick_device
@@ -124,10 +124,10 @@ def _maps(arrays: dict[str, NDArray], images: Images, model: MSUN) -> Figure:
     columns = np.unique(np.linspace(0, len(sizes) - 1, min(5, len(sizes))).round().astype(int))
     small = [resize(batch[: len(maps)], int(sizes[column]), model.antialias).cpu() for column in columns]
     views = [denormalise(view, images.normalisation) for view in small]
-    names = model.spec.get("class_names") or [str(label) for label in range(model.spec["classes"])]
+    names = class_names(model.spec)
     rows = [
         (
-            drawn_name(CLASS_NAMES.get(names[labels[index]], names[labels[index]]), most=21),
+            drawn_name(names[labels[index]], most=21),
             [view[index].permute(1, 2, 0).numpy() for view in (views[-1], *views)],
             [None, *(maps[index][columns] / 255)],
         )

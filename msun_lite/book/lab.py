@@ -19,11 +19,11 @@ from msun_lite.book.published import CHECKOUT, analyses, photographs, photograph
 from msun_lite.book.skipping import Skipping
 from msun_lite.config import TrainConfig, read_config
 from msun_lite.data import (
-    CLASS_NAMES,
     DataSet,
     EvalView,
     MemorySource,
     denormalise,
+    in_words,
     is_folder,
     load_data,
     refuse_unreadable,
@@ -112,7 +112,7 @@ class Chapter:
         self.records = ByMethod(_missing(self.run, own, folders, records), records)
         if len(self.data.val.labels) < FEWEST:
             raise UserError(f"DATA: expected {FEWEST} validation images or more, got {len(self.data.val.labels)}")
-        self.class_names = [CLASS_NAMES.get(name, name) for name in self.data.classes]
+        self.class_names = in_words(self.data.classes)
 
     @cached_property
     def data(self) -> DataSet:

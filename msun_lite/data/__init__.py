@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "dataset": ["BadImages", "DataSet", "refuse_unreadable"],
         "fetching": ["OfficialFile", "fetch_file", "install", "unpack_file"],
         "image_sizes": ["fitting_scales", "shorter_sides", "sizes_line"],
+        "imagenet": ["imagenet_classes", "imagenet_words", "in_words"],
         "imagenette": ["CLASS_NAMES"],
         "images": ["UnreadableImage", "decode"],
         "loaders": [

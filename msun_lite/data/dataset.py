@@ -11,7 +11,16 @@ from msun_lite.utils.progress import note
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set ready for use, and what a record says of it."""
+    """A data set ready for use, and what a record says of it.
+
+    Args:
+        name: what it is called.
+        classes: by the numbers that labels are.
+        train, val: its images.
+        fingerprint: of what it is made of.
+        bad_images: what is unreadable in training.
+        present: the labels of the classes that it has, where `classes` are a network's that knows more; None: all.
+    """
 
     name: str
     classes: tuple[str, ...]
@@ -19,12 +28,13 @@ class DataSet:
     val: ImageSource
     fingerprint: str
     bad_images: "BadImages"
+    present: tuple[int, ...] | None = None
 
     def describe(self) -> dict:
         """Return name, number of classes and of images, and fingerprint, as summary.json has them."""
         return {
             "name": self.name,
-            "classes": len(self.classes),
+            "classes": len(self.classes if self.present is None else self.present),
             "train": len(self.train),
             "val": len(self.val),
             "fingerprint": self.fingerprint,

@@ -3,6 +3,7 @@
     python -m msun_lite.evaluate runs/quick-msun-seed0
     python -m msun_lite.evaluate lite-msun --data imagenette --routing ceil --json result.json
     python -m msun_lite.evaluate --arch timm/resnet50 --data IMAGENET      # published weights, as Vanilla
+    python -m msun_lite.evaluate --arch efficientnet_lite0 --data FOLDER   # ImageNet weights from pip, some classes
     python -m msun_lite.evaluate lite-vanilla --feeding native             # images fed at their own size
     python -m msun_lite.evaluate lite-msun --antialias false               # images made small as the authors made them
     python -m msun_lite.evaluate lite-msun --data photos --sizes own       # each image at its own size, as in use
@@ -26,7 +27,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from msun_lite.evaluate.accuracy import FEEDINGS, evaluate
+from msun_lite.evaluate.accuracy import FEEDINGS, among_words, evaluate
 from msun_lite.evaluate.options import OWN
 from msun_lite.evaluate.own_size import evaluate_own, own_size_table
 from msun_lite.evaluate.report import Report
@@ -59,10 +60,11 @@ def run(options: Namespace, command: str) -> None:
             subject.model.antialias = options.antialias
         averages = options.averages, options.averages_images
         if options.sizes == OWN:
-            measured = evaluate_own(subject.model, config, routing, options.feeding, *averages, report)
+            how = options.feeding, *averages, report, options.among
+            measured = evaluate_own(subject.model, subject.config, routing, *how)
         else:
-            how = options.feeding, options.batch_size, *averages, report
-            measured = evaluate(subject.model, config, routing, world, *how)
+            how = options.feeding, options.batch_size, *averages, report, options.among
+            measured = evaluate(subject.model, subject.config, routing, world, *how)
         if world.first:
             _show({"run": subject.name, **measured, "command": command}, options.json)
             if report is not None:
@@ -115,7 +117,7 @@ def _show(record: dict, path: str | None) -> None:
 def _title(record: dict) -> str:
     """Return what was measured, in a line."""
     data, env, averages = record["data"], record["env"], record.get("averages")
-    said = [f"{data['val']:,} images of {data['classes']} classes", f"routing {record['routing']}"]
+    said = [f"{data['val']:,} images of {data['classes']} classes{among_words(record)}", f"routing {record['routing']}"]
     if record["feeding"] == "native":
         said.append("fed native")
     if averages:

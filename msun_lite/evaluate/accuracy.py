@@ -54,6 +54,39 @@ FEEDINGS = ("upsampled", "native")
 """How a plain CNN gets small images: made as large as its scale first, or as they are."""
 
 
+AMONG = ("all", "data")
+"""Which classes answers are from where the data has some of a network's alone: all of them, or those of the data."""
+
+
+def barred_classes(data: DataSet, among: str, device: torch.device) -> Tensor | None:
+    """Return which of a network's classes are no answer to data from `match_classes`: bool [classes]; None: all are."""
+    if among == "all" or data.present is None:
+        return None
+    barred = torch.ones(len(data.classes), dtype=torch.bool, device=device)
+    barred[list(data.present)] = False
+    return barred
+
+
+def among_record(data: DataSet, among: str) -> dict:
+    """Return what a record says of the classes that answers are from, if the data has some of the network's alone."""
+    if data.present is None:
+        return {}
+    count = len(data.classes)
+    return {"among": {"classes": count if among == "all" else len(data.present), "of": count}}
+
+
+def among_words(record: dict) -> str:
+    """Return what to say behind the number of images or classes of a record, see `among_record`."""
+    if "among" not in record:
+        return ""
+    classes, of = record["among"]["classes"], record["among"]["of"]
+    return (
+        f", answered among {of:,} classes"
+        if classes == of
+        else f", answered among the data's {classes:,} classes alone"
+    )
+
+
 @torch.no_grad()
 @full_precision()
 def measure(
@@ -65,6 +98,7 @@ def measure(
     feeding: str = "upsampled",
     scales: Sequence[int] | None = None,
     log: AnswerLog | None = None,
+    barred: Tensor | None = None,
 ) -> PerSubnet:
     """Return the accuracy of every subnet at every size, in percent (the layout of Table IV).
 
@@ -77,6 +111,7 @@ def measure(
         feeding: `native` does not resize the images to the scale of a plain CNN, see `refused_native`.
         scales: the subnets to measure; all by default.
         log: notes the answers of the subnets that the model's routing chooses.
+        barred: the classes that are no answer, see `barred_classes`.
 
     Raises:
         DataError: if an image is unreadable; no image is ever left out or replaced.
@@ -91,6 +126,8 @@ def measure(
             small = resize(images, size, model.antialias)
             for row, scale in enumerate(scales):
                 logits = model.forward_native(small) if feeding == "native" else model.forward_at(small, scale)
+                if barred is not None:
+                    logits = logits.masked_fill(barred, -torch.inf)
                 correct[row, column] += (logits.argmax(1) == labels).sum()
                 if log is not None and scale == model.router.scale(size):
                     log.add(numbers, size, scale, logits)
@@ -250,16 +287,17 @@ def evaluate_on(
     feeding: str = "upsampled",
     batch_size: int | None = None,
     log: AnswerLog | None = None,
+    barred: Tensor | None = None,
 ) -> dict:
     """Measure `model`, which is on `device`, at `config.sizes` on the validation images; see `accuracy_record`.
 
     With several processes each measures its share of the images with the first one's weights. Without a `batch_size` it
-    is `fitting_batch`.
+    is `fitting_batch`. For `log` and `barred` see `measure`.
     """
     world.share_state(model)
     batch_size = batch_size or fitting_batch(model, max(config.sizes) if feeding == "native" else None)
     loader = eval_loader(data.val, config.test_size, config.crop_ratio, batch_size, config.workers, world, device)
-    per_subnet = measure(model, loader, config.sizes, device, world, feeding, log=log)
+    per_subnet = measure(model, loader, config.sizes, device, world, feeding, log=log, barred=barred)
     return accuracy_record(model, per_subnet, routing or config.routing, feeding)
 
 
@@ -279,6 +317,7 @@ def evaluate(
     averages: str = AS_TRAINED,
     averaged: int = AVERAGED,
     report: Report | None = None,
+    among: str = "all",
 ) -> Measurement:
     """Measure `model` at `config.sizes` on the validation images of `config.data`; see `accuracy_record`.
 
@@ -287,11 +326,13 @@ def evaluate(
 
     With a `report` it explains the numbers; one process does that.
 
+    Where the data has some of the model's classes alone, `among` says whether the others can be answers: see `AMONG`.
+
     The sizes that it cannot take fed `native` are left out, and listed under `refused` with the reason.
 
     Raises:
         UserError: for native feeding of a network with several scales, or one that can take none of the sizes so.
-        DataError: if the data's classes are not the model's, or an image is unreadable.
+        DataError: if the data has classes that the model lacks, or an image is unreadable.
     """
     refused = refused_native(model, config.sizes) if feeding == "native" else {}
     sizes = [size for size in config.sizes if size not in refused]
@@ -308,16 +349,19 @@ def evaluate(
     config = replace(config, sizes=sizes)
     model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged, world)
     log = None if report is None else AnswerLog()
-    record = evaluate_on(model, data, config, device, world, routing, feeding, batch_size, log)
+    barred, chosen = barred_classes(data, among, device), among_record(data, among)
+    record = evaluate_on(model, data, config, device, world, routing, feeding, batch_size, log, barred)
     if log is not None:
         ranges = {f"{size} px": (size, size) for size in sizes}
         view = EvalView(data.val, config.test_size, config.crop_ratio)
-        about = f"{data.name}, {len(data.val):,} images, routing {routing}"
+        about = f"{data.name}, {len(data.val):,} images{among_words(chosen)}, routing {routing}"
         report.write(log.table(data.val, class_names(model.spec), ranges), about, partial(_at_size, view))
     return {
         "feeding": feeding,
         "antialias": model.antialias,
+        "crop_ratio": config.crop_ratio,
         **taken,
+        **chosen,
         **record,
         "refused": {str(size): why for size, why in refused.items()},
         "scales": config.scales,

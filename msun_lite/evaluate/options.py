@@ -27,6 +27,8 @@ def make_subject_parser(prog: str, summary: str, sizes: type = list[int]) -> One
     )
     names_help = "Text file, a line for each class of the network: its class in the data, where names do not tell."
     group.add_argument("--class_names", type=str | None, default=None, help=names_help)
+    crop_help = "Side of the centre crop, as a part of the shorter side; the run's, or that of --arch's weights."
+    group.add_argument("--crop_ratio", type=float | None, default=None, help=crop_help)
     sizes_help = "Sizes in pixels, as 32,48,64; those of the run, or 13 between its scales, by default."
     if sizes != list[int]:
         sizes_help += " Or own: each image at its own size."
@@ -46,6 +48,8 @@ def make_evaluate_parser(prog: str, summary: str) -> OneLineParser:
     parser = make_subject_parser(prog, summary, sizes=list[int] | Literal[OWN])
     group = parser.add_argument_group("how it is measured")
     group.add_argument("--routing", type=str | None, default=None, help="nearest, ceil, ratio or oracle.")
+    among_help = "Of data with some of the network's classes: answers from all of its classes, or those of the data."
+    group.add_argument("--among", type=Literal["all", "data"], default="all", help=among_help)
     feeding_help = "How a plain CNN gets small images: upsampled to its scale, or native, as they are."
     group.add_argument("--feeding", type=str, default="upsampled", help=feeding_help)
     batch_help = "Images a batch; 250 by default, or as many as leave memory for others."

@@ -25,7 +25,14 @@ from msun_lite.data import (
     refuse_unreadable,
     to_float,
 )
-from msun_lite.evaluate.accuracy import AS_TRAINED, AVERAGED, with_own_averages
+from msun_lite.evaluate.accuracy import (
+    AS_TRAINED,
+    AVERAGED,
+    among_record,
+    among_words,
+    barred_classes,
+    with_own_averages,
+)
 from msun_lite.evaluate.answered import AnswerLog
 from msun_lite.evaluate.class_names import match_classes
 from msun_lite.evaluate.options import OWN
@@ -190,6 +197,7 @@ class OwnSizes(TypedDict):
     scales: list[int]
     crop_ratio: float
     averages: NotRequired[dict]
+    among: NotRequired[dict]
     images: int
     top1: float
     """Accuracy over all images, in percent."""
@@ -211,14 +219,15 @@ def evaluate_own(
     averages: str = AS_TRAINED,
     averaged: int = AVERAGED,
     report: Report | None = None,
+    among: str = "all",
 ) -> OwnSizes:
     """Measure `model` on the validation images of `config.data`, each at its own size.
 
-    For averages and report see `evaluate`. With averages, an image has those of the nearest of `config.sizes`.
+    For averages, report and `among` see `evaluate`. With averages, an image has those of the nearest of `config.sizes`.
 
     Raises:
         UserError: for drawn scenes, which have no sizes of their own, or native feeding of several scales.
-        DataError: if the data's classes are not the model's, or an image is unreadable.
+        DataError: if the data has classes that the model lacks, or an image is unreadable.
     """
     if config.data == "scenes":
         raise UserError("sizes: expected images from files for own, got scenes, which are drawn at one size")
@@ -229,6 +238,7 @@ def evaluate_own(
     model = model.to(device, memory_format=torch.channels_last)
     model.routing = routing
     model, taken = with_own_averages(model, data, config, device, feeding, averages, averaged)
+    barred, chosen = barred_classes(data, among, torch.device("cpu")), among_record(data, among)
     found = answers(model, data.val, config.crop_ratio, device, config.workers, feeding)
     sides, right, unreadable = [], [], []
     log = None if report is None else AnswerLog()
@@ -237,16 +247,17 @@ def evaluate_own(
         if answer.error:
             unreadable.append(answer.error)
             continue
+        logits = answer.logits if barred is None else answer.logits.masked_fill(barred, -torch.inf)
         sides.append(answer.size)
-        right.append(int(answer.logits.argmax()) == label)
+        right.append(int(logits.argmax()) == label)
         if log is not None:
-            log.add([index], answer.size, model.router.scale(answer.size), answer.logits[None])
+            log.add([index], answer.size, model.router.scale(answer.size), logits[None])
     refuse_unreadable(unreadable)
     ranges = _ranges(sides, right, model.scales[-1])
     if log is not None:
         named = {range_name(one): (one["first"], one["last"]) for one in ranges}
         view = OwnSizeView(data.val, model.scales[-1], config.crop_ratio)
-        about = f"{data.name}, {len(sides):,} images at their own sizes, routing {routing}"
+        about = f"{data.name}, {len(sides):,} images at their own sizes{among_words(chosen)}, routing {routing}"
         report.write(log.table(data.val, class_names(model.spec), named), about, lambda index, _: view[index][0])
     costs = _costs(model, sorted(set(sides)), feeding)
     served = Counter(model.router.scale(side) for side in sides)
@@ -257,6 +268,7 @@ def evaluate_own(
         "scales": list(model.scales),
         "crop_ratio": config.crop_ratio,
         **taken,
+        **chosen,
         "images": len(sides),
         "top1": round(100 * mean(right), 2),
         "ranges": ranges,

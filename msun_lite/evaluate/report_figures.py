@@ -35,7 +35,7 @@ def class_figure(answered: Answered) -> Figure:
         drawn = axes.imshow(shown, vmin=0, vmax=100, cmap=COLOURS, aspect="auto")
         _write(axes, shown, lambda value: f"{value:.0f}", dark=50)
         _label(axes, answered.groups, [answered.classes[label] for label in worst], inches=4.2)
-        axes.set_title(_title("accuracy of each class (%){}", len(worst), len(answered.classes)))
+        axes.set_title(_title("accuracy of each class (%){}", len(worst), _there(accuracy)))
         figure.colorbar(drawn, ax=axes)
         return figure
 
@@ -45,7 +45,8 @@ def confusion_figure(answered: Answered, groups: Sequence[int]) -> Figure:
 
     Where some classes have no column, a last one has their answers.
     """
-    worst = _lowest(answered.class_accuracy())
+    accuracy = answered.class_accuracy()
+    worst = _lowest(accuracy)
     names = [answered.classes[label] for label in worst]
     across = names if len(names) == len(answered.classes) else [*names, "others"]
     side = max(2.6, 0.3 * len(worst))
@@ -64,7 +65,7 @@ def confusion_figure(answered: Answered, groups: Sequence[int]) -> Figure:
             axes.set_xlabel("answer")
         panels[0].set_ylabel("class")
         figure.colorbar(drawn, ax=panels, label="share of the class's images (%)", shrink=0.8)
-        figure.suptitle(_title("what is taken for what{}", len(worst), len(answered.classes)))
+        figure.suptitle(_title("what is taken for what{}", len(worst), _there(accuracy)))
         return figure
 
 
@@ -124,6 +125,11 @@ def _lowest(accuracy: Tensor) -> list[int]:
     means = accuracy.nanmean(0)
     there = [label for label in means.argsort(stable=True).tolist() if not means[label].isnan()]
     return there[:MOST]
+
+
+def _there(accuracy: Tensor) -> int:
+    """Return how many classes have an image."""
+    return int((~accuracy.isnan()).any(0).sum())
 
 
 def _title(text: str, shown: int, there: int) -> str:

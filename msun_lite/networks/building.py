@@ -13,6 +13,7 @@ from msun_lite.networks.factories import is_factory
 from msun_lite.networks.layers import classifiers
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.pretrained import (
+    PlainWeights,
     find_plain,
     find_pretrained,
     load_plain,
@@ -51,10 +52,9 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
     if weights is not None:
         found = find_plain(arch, weights)
         fresh = load_plain(cnn, found, weights)
-        spec = {
-            **with_default_normalisation(spec, found.normalisation),
-            "weights": _origin(weights, fresh, found.entry),
-        }
+        spec = _with_what_weights_bring(spec, found, fresh) | {"weights": _origin(weights, fresh, found.entry)}
+    if is_factory(arch) and (carried := normalisation_of(cnn)):
+        spec = with_default_normalisation(spec, carried)
     if len(scales) == 1 and arch not in CUTTABLE and "split" not in spec:
         return Parts({largest: nn.Identity()}, {largest: cnn}, spec)
     split = spec["split"] if "split" in spec else find_split(arch, spec["blocks"])
@@ -70,6 +70,17 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
         subnets[scale] = fit_stem(lower, stem, resample=trained)
     spec = {**spec, "stems": stems_to_json(stems)}
     return _keeping_features({**subnets, largest: f}, {**private, largest: g}, spec)
+
+
+def _with_what_weights_bring(spec: dict, found: PlainWeights, fresh: list[str]) -> dict:
+    """Return a description with what is known of the weights `found`, but for the names of a `fresh` classifier."""
+    if found.normalisation or not is_factory(spec["arch"]):  # what a factory builds may carry its own
+        spec = with_default_normalisation(spec, found.normalisation)
+    crops = {} if found.crop_ratio is None else {"crop_ratio": found.crop_ratio}
+    names = spec["class_names"]
+    if names is None and found.class_names and not fresh:
+        names = list(found.class_names)
+    return {**spec, **crops, "class_names": names}
 
 
 def _origin(source: str, fresh: list[str], entry: str | None = None) -> dict:

@@ -110,7 +110,7 @@ def _classes(spec: dict) -> str:
 
 def _use(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
     ratio = _tested_crop(record)
-    taken = DataOptions.crop_ratio if ratio is None else ratio
+    taken = model.spec.get("crop_ratio", DataOptions.crop_ratio) if ratio is None else ratio
     option = "" if taken == DataOptions.crop_ratio else f" --crop_ratio {taken:g}"
     part = "all of the shorter side" if taken == 1 else f"{taken:g} of the shorter side"
     tested = "" if ratio is None else ", as when it was tested"

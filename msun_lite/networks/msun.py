@@ -93,7 +93,7 @@ class MSUN(
             num_classes: length of the logits.
             stems: `coarse` or `fine`, see `stems.choose_stem`; or your own, {scale: Stem}, for each but the largest.
             normalisation: {"mean": [3], "std": [3]} of the images it expects; that of `weights`, or ImageNet's.
-            class_names: what the logits stand for, if known.
+            class_names: what the logits stand for, if known; of published weights of ImageNet its WordNet ids.
             weights: trained weights of the plain CNN to start from, see `pretrained.find_plain`; fresh by default.
                 The large subnet and g take them as they are, smaller subnets with a resampled first kernel; the
                 classifier starts afresh if the number of classes differs. Or those of an MSUN of the same structure.
@@ -311,7 +311,7 @@ class MSUN(
         self,
         path: str | Path,
         format: str = "torch",  # noqa: A002 the field's word
-        crop_ratio: float = 1.0,
+        crop_ratio: float | None = None,
     ) -> Path:
         """Write the model to a new folder, one graph a scale, in single precision, checked against the model itself.
 
@@ -319,7 +319,8 @@ class MSUN(
             path: the folder, which must not exist yet. `export.Exported(path)` runs it.
             format: `torch` (torch.export) or `onnx` (extra `onnx`), which comes with the room `runtime` and `serve.py`:
                 they answer to photographs without PyTorch.
-            crop_ratio: side of the central square that they look at, as a part of a photograph's shorter side.
+            crop_ratio: side of the central square that they look at, as a part of a photograph's shorter side; that of
+                published weights, else 1, by default.
 
         Returns:
             The folder.
@@ -328,7 +329,8 @@ class MSUN(
             UserError: for an unknown format, a ratio outside 0 to 1, a folder that exists, or a graph that gives other
                 logits.
         """
-        return export(self, path, format, crop_ratio)
+        ratio = self.spec.get("crop_ratio", 1.0) if crop_ratio is None else crop_ratio
+        return export(self, path, format, ratio)
 
     def load(self, folder: str | Path) -> "MSUN":
         """Load the model.safetensors of a run folder and return the model; half precision is widened.

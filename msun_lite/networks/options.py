@@ -10,14 +10,15 @@ class ModelOptions:
     """How a network is made and how it behaves, beside its scales and classes."""
 
     arch: str = "resnet_lite"
-    """Backbone: resnet_lite, resnet_lite_gn (GroupNorm), densenet_lite, vgg_lite or mobilenet_lite; the name of a
-    classifier of torchvision; timm/NAME; or package.module:factory, which is imported and called with num_classes=N;
-    the weights that its network comes with are kept."""
+    """Backbone: resnet_lite, resnet_lite_gn (GroupNorm), densenet_lite, vgg_lite or mobilenet_lite; efficientnet_lite0
+    (extra pretrained); the name of a classifier of torchvision; timm/NAME; or package.module:factory, which is imported
+    and called with num_classes=N; the weights that its network comes with are kept."""
     split: str | None = None
     """Last layer of every subnet, by its name in the backbone, in place of `blocks`; a factory needs it for msun."""
     weights: str | None = None
-    """Start from trained weights of the plain CNN: DEFAULT (published ones), a file, or a Vanilla run; or, for msun,
-    from a run or shipped weights of the same structure, such as lite-msun."""
+    """Start from trained weights of the plain CNN: DEFAULT (published ones; of efficientnet_lite0 those of an installed
+    package), a file, or a Vanilla run; or, for msun, from a run or shipped weights of the same structure, such as
+    lite-msun."""
     blocks: int = 1
     """Stages in every subnet beside its stem (the paper's B), 0 to 3."""
     stems: str = "coarse"

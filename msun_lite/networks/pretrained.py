@@ -6,6 +6,7 @@ may have another number of classes.
 
 import argparse
 import pickle
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,7 +18,9 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.constants import HF_HUB_CACHE
 from torch import Tensor, nn
 
-from msun_lite.networks.backbones import TIMM, import_timm
+from msun_lite.data import imagenet_classes, imagenet_words
+from msun_lite.networks.backbones import EFFICIENTNET_LITE0, TF_EFFICIENTNET_LITE0, TIMM, import_timm
+from msun_lite.networks.packaged import by_timms_names, is_published, packaged_weights
 from msun_lite.networks.spec import normalisation_spec, read_spec
 from msun_lite.results import RunFolder
 from msun_lite.utils.errors import CheckpointError, UserError, first_line, unreadable
@@ -26,7 +29,7 @@ SHIPPED = Path(__file__).parents[1] / "weights"
 """Where the weights that come with the package lie, a folder each."""
 
 DEFAULT = "DEFAULT"
-"""The best weights that torchvision or timm publishes for an architecture."""
+"""The best weights that torchvision or timm publishes for an architecture, or those of an installed package."""
 
 
 @dataclass
@@ -37,11 +40,15 @@ class PlainWeights:
         state: its tensors by name.
         normalisation: what it was trained with if that is known, see `spec.normalisation_spec`.
         entry: which of several states in a file it is.
+        class_names: what its logits stand for, if that is known.
+        crop_ratio: side of the centre crop over the shorter side of an image that it was published with, if it was.
     """
 
     state: dict[str, Tensor]
     normalisation: dict | None = None
     entry: str | None = None
+    class_names: Sequence[str] | None = None
+    crop_ratio: float | None = None
 
 
 MODEL_FILES = ("model.json", "model.safetensors")
@@ -94,17 +101,18 @@ def find_plain(arch: str, weights: str) -> PlainWeights:
         arch: a name that `backbones.find_recipe` knows.
         weights: DEFAULT, or another name that torchvision has for this architecture, such as IMAGENET1K_V1; a file
             (.safetensors, .pth) with the state of the plain network, of several in it the average; a finished
-            Vanilla run, or a shipped one.
+            Vanilla run, or a shipped one. DEFAULT of `efficientnet_lite0` is the file of an installed package.
 
     Raises:
         UserError: if there are no such weights, or they cannot be had.
         CheckpointError: if a file is damaged or of another kind.
     """
     if Path(weights).is_file():
-        state, entry = _read_plain_file(Path(weights))
-        return PlainWeights(state, _usual_normalisation(arch), entry)
+        return _of_file(Path(weights), arch)
     if any((folder / "model.json").is_file() for folder in (Path(weights), SHIPPED / weights)):
         return _of_vanilla_run(find_pretrained(weights), arch)
+    if arch == EFFICIENTNET_LITE0 and weights == DEFAULT:
+        return _of_file(packaged_weights(), arch)
     return _of_timm(arch, weights) if arch.startswith(TIMM) else _of_torchvision(arch, weights)
 
 
@@ -183,6 +191,18 @@ def _read_plain_file(path: Path) -> tuple[dict[str, Tensor], str | None]:
     return {names[name]: state[name] for name in names}, entry
 
 
+def _of_file(path: Path, arch: str) -> PlainWeights:
+    """Return the weights in a file; that of the package of EfficientNet-Lite0 is recognised wherever it lies."""
+    state, entry = _read_plain_file(path)
+    if arch != EFFICIENTNET_LITE0:
+        return PlainWeights(state, _usual_normalisation(arch), entry)
+    found = PlainWeights(by_timms_names(state, path), _usual_normalisation(arch), entry)
+    if is_published(path):
+        config = import_timm().get_pretrained_cfg(TF_EFFICIENTNET_LITE0)
+        found.class_names, found.crop_ratio = imagenet_classes(), config.crop_pct
+    return found
+
+
 def _load_values(path: Path) -> object:
     """Return what a file holds: tensors, plain values and, as timm stores them, the arguments of a script."""
     try:
@@ -216,8 +236,9 @@ def run_normalisation(spec: dict, folder: Path) -> dict | None:
 
 def _usual_normalisation(arch: str) -> dict | None:
     """Return the normalisation that an architecture's published weights have: that of weights that do not say."""
-    if arch.startswith(TIMM):
-        config = import_timm().get_pretrained_cfg(arch.removeprefix(TIMM))
+    if arch.startswith(TIMM) or arch == EFFICIENTNET_LITE0:
+        name = TF_EFFICIENTNET_LITE0 if arch == EFFICIENTNET_LITE0 else arch.removeprefix(TIMM)
+        config = import_timm().get_pretrained_cfg(name)
         return config and normalisation_spec(config.mean, config.std, f"timm's configuration of {config.architecture}")
     try:
         return _torchvision_normalisation(torchvision.models.get_model_weights(arch).DEFAULT)
@@ -258,7 +279,13 @@ def _of_torchvision(arch: str, weights: str) -> PlainWeights:
             raise UserError(f"weights: {copy}: {what}; remove it, and it is downloaded again") from None
         raise UserError(f"weights: {url} cannot be had: {unreadable(error)}") from None
     state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
-    return PlainWeights(state, _torchvision_normalisation(published[weights]))
+    transform, words = published[weights].transforms(), published[weights].meta["categories"]
+    return PlainWeights(
+        state,
+        _torchvision_normalisation(published[weights]),
+        class_names=imagenet_classes() if words == list(imagenet_words()) else None,
+        crop_ratio=transform.crop_size[0] / transform.resize_size[0],
+    )
 
 
 def _of_timm(arch: str, weights: str) -> PlainWeights:
@@ -270,4 +297,7 @@ def _of_timm(arch: str, weights: str) -> PlainWeights:
         torn = isinstance(error, safetensors.SafetensorError | RuntimeError | EOFError | pickle.UnpicklingError)
         hint = f"; if its copy below {HF_HUB_CACHE} or {torch.hub.get_dir()} is damaged, remove it" if torn else ""
         raise UserError(f"weights: those of {arch} cannot be had: {unreadable(error)}{hint}") from None
-    return PlainWeights(model.state_dict(), normalisation_of(model))
+    of_imagenet = model.num_classes == len(imagenet_classes())  # as timm itself infers
+    names = imagenet_classes() if of_imagenet else None
+    ratio = min(model.pretrained_cfg["crop_pct"], 1.0)  # that of a few is more: they see a frame around the image
+    return PlainWeights(model.state_dict(), normalisation_of(model), class_names=names, crop_ratio=ratio)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from msun_lite.data import CLASS_NAMES
+from msun_lite.data import in_words
 from msun_lite.networks.backbones import can_build
 from msun_lite.networks.options import ModelOptions
 from msun_lite.networks.stems import Stem
@@ -24,7 +24,7 @@ STRUCTURE = ("scales", "blocks", "split", "stems", "unify", "norm", "subnet_inpu
 BEHAVIOUR = ("routing", "antialias", "unify", "norm", "subnet_input", "private")
 """The options that the class `MSUN` itself takes."""
 
-ADOPTED = ("routing", "antialias", "normalisation", "class_names")
+ADOPTED = ("routing", "antialias", "normalisation", "class_names", "crop_ratio")
 """What a model takes from the model.json beside the weights that it loads."""
 
 IMAGENET_NORMALISATION = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
@@ -93,9 +93,8 @@ def make_spec(
 
 
 def class_names(spec: dict) -> list[str]:
-    """Return what the classes of a network are called: WordNet's identifiers of Imagenette in words, else numbers."""
-    names = spec.get("class_names") or [str(label) for label in range(spec["classes"])]
-    return [CLASS_NAMES.get(name, name) for name in names]
+    """Return what the classes of a network are called: WordNet's identifiers of ImageNet in words, else numbers."""
+    return in_words(spec.get("class_names") or [str(label) for label in range(spec["classes"])])
 
 
 def check_spec(spec: dict) -> None:
@@ -144,6 +143,10 @@ def _are_names(value: object) -> bool:
     return value is None or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
+def _is_part(value: object) -> bool:
+    return type(value) in (int, float) and 0 < value <= 1
+
+
 def _is_stem(scale: str, stem: object) -> bool:
     if not scale.isdecimal() or not isinstance(stem, dict) or stem.keys() != {"kernel", "strides"}:
         return False
@@ -173,6 +176,7 @@ SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
     "scales": ("sizes in pixels", lambda value: isinstance(value, list) and all(map(_whole, value)) and value != []),
     "classes": (f"a number from 1 to {MOST}", _whole),
     "class_names": ("names", _are_names),
+    "crop_ratio": ("a part of an image's shorter side, more than 0 and at most 1", _is_part),
     "stems": (
         "a kernel and strides for each smaller scale",
         lambda value: isinstance(value, dict) and all(_is_stem(*item) for item in value.items()),

@@ -53,6 +53,9 @@ class Measurement(Accuracy):
     refused: dict[str, str]
     """Size -> why the network cannot take it; these are not among the sizes."""
     antialias: NotRequired[bool]
+    crop_ratio: NotRequired[float]
+    among: NotRequired[dict]
+    """Of data with some of the network's classes: how many `classes` answers are from, and how many it has."""
     averages: NotRequired[dict]
     """Whose images BatchNorm's averages of each size are taken from, and how many."""
     run: NotRequired[str]

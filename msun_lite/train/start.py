@@ -25,8 +25,14 @@ def make_model(config: TrainConfig, class_names: Sequence[str]) -> MSUN:
     except CheckpointError as error:
         hint = f"; --weights says what else {config.method} begins with, null for nothing"
         raise CheckpointError(f"{error}{hint}") from None
-    model.spec = override_normalisation(model.spec, config.mean, config.std)
+    model.spec = _as_configured(model.spec, config)
     return model
+
+
+def _as_configured(spec: dict, config: TrainConfig) -> dict:
+    """Return a description with the normalisation and the crops of a training in place of those of its weights."""
+    crops = {"crop_ratio": config.crop_ratio} if "crop_ratio" in spec else {}
+    return override_normalisation(spec, config.mean, config.std) | crops
 
 
 def with_model_options(config: TrainConfig, model: MSUN) -> TrainConfig:
@@ -64,5 +70,5 @@ def fit_to_data(model: MSUN, config: TrainConfig, class_names: Sequence[str]) ->
         raise UserError(f"model: expected the data's classes, such as {theirs!r}, got {own!r} in its place")
     origin = {"source": GIVEN_MODEL, "fresh": []}
     spec = {**model.spec, "class_names": list(class_names), "weights": origin}
-    model.spec = override_normalisation(spec, config.mean, config.std)
+    model.spec = _as_configured(spec, config)
     return model

@@ -203,6 +203,7 @@ def median_size(data: DataSet) -> int:
 def with_new_classifier(source: MSUN, classes: tuple[str, ...], routing: str | None = None) -> MSUN:
     """Return a copy of a network with fresh last linear layers for other classes, and another routing if given."""
     spec = {**source.spec, "classes": len(classes), "class_names": list(classes)}
+    spec.pop("crop_ratio", None)  # that of the source's images
     if "split" in source.spec:
         return _own_with_new_classifier(source, spec, routing)
     model = MSUN.from_spec({**spec, "routing": routing or source.routing})

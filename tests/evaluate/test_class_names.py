@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from msun_lite import MSUN
+from msun_lite.data import imagenet_classes
 from msun_lite.data.dataset import BadImages, DataSet
 from msun_lite.data.sources import ImageSource
 from msun_lite.evaluate.__main__ import main
@@ -74,6 +75,57 @@ def test_other_classes_are_refused_with_a_way_to_name_numbers():
         match_classes(data_set(["bird", "cat"]), model(["0", "1"]))
     with pytest.raises(DataError, match="in one order"):
         match_classes(data_set(["a", "b"]), model(["a", "b"]), model(["b", "a"]))
+
+
+def test_data_with_some_of_the_classes_is_matched_by_name(capsys):
+    matched = match_classes(data_set(["cat", "dog"]), model(["dog", "bird", "cat"]))
+    assert matched.classes == ("dog", "bird", "cat")
+    assert matched.train.labels == [2, 0]
+    assert matched.present == (0, 2)
+    assert matched.describe()["classes"] == 2
+    assert capsys.readouterr().out == "mine: has 2 of the network's 3 classes\n"
+    assert match_classes(data_set(["007", "3"]), model(NUMBERS)).train.labels == [7, 3]
+
+
+def test_classes_that_the_network_lacks_are_named():
+    expected = "mine: expected some of the model's 4 classes, such as 'a', got 2 that it lacks: 'x', 'y'$"
+    with pytest.raises(DataError, match=expected):
+        match_classes(data_set(["a", "x", "y"]), model(["a", "b", "c", "d"]))
+    with pytest.raises(DataError, match="got 1 that it lacks: '7'"):
+        match_classes(data_set(["07", "7"]), model(NUMBERS))
+
+
+def test_numbered_folders_of_imagenet_have_its_order_for_a_network_that_knows_its_classes(capsys):
+    numbered = data_set(sorted(map(str, range(1000))))
+    matched = match_classes(numbered, model(list(imagenet_classes())))
+    assert matched.train.labels == [int(name) for name in numbered.classes]
+    assert "its classes are numbers and taken in their order" in capsys.readouterr().out
+    with pytest.raises(DataError, match="got 3 that it lacks: '0', '1', '2'; say by --class_names"):
+        match_classes(data_set(["0", "1", "2"]), model(list(imagenet_classes())))
+
+
+@pytest.mark.parametrize("sizes", ["8,16", "own"])
+def test_classes_that_the_data_lacks_can_be_answered_unless_they_are_barred(photos, tmp_path, sizes, capsys):
+    network = MSUN.vanilla("resnet_lite", 16, num_classes=3, class_names=["dog", "bird", "cat"])
+    with torch.no_grad():
+        bias = next(reversed(list(network.parameters())))
+        bias.copy_(torch.tensor([4.0, 9.0, 0.0]))  # says bird, else dog, whatever it sees
+    network.save_pretrained(tmp_path / "net")
+    words = [str(tmp_path / "net"), "--data", str(photos), "--sizes", sizes, "--json", str(tmp_path / "x.json")]
+    for among, count, top1, said in (
+        ("all", 3, 0.0, "among 3 classes"),
+        ("data", 2, 50.0, "among the data's 2 classes alone"),
+    ):
+        report = tmp_path / f"report-{among}"
+        assert main([*words, "--among", among, "--report", str(report)]) == 0
+        record = json.loads((tmp_path / "x.json").read_text())
+        assert record["mean_top1" if sizes != "own" else "top1"] == top1
+        assert record["among"] == {"classes": count, "of": 3}
+        assert record["data"]["classes"] == 2
+        assert f"images of 2 classes, answered {said}" in capsys.readouterr().out
+        assert f"answered {said}, routing" in (report / "report.md").read_text()
+        answers = {line.split(",")[4] for line in (report / "answers.csv").read_text().splitlines()[1:]}
+        assert answers == {"bird" if among == "all" else "dog"}
 
 
 def test_a_class_that_comes_twice_is_named():

@@ -183,7 +183,10 @@ def test_the_number_of_threads_can_be_chosen_and_stands_in_the_record(tiny, tmp_
         (["--routing", "best"], "routing: expected one of nearest, ceil, ratio, oracle"),
         (["--feeding", "raw"], "feeding: expected one of upsampled, native, got 'raw'"),
         (["--feeding", "native"], "feeding: expected a network with one scale for native, got [8, 16]"),
-        (["--data", "PHOTOS"], "expected 10 classes as the model has, got 2"),
+        (
+            ["--data", "PHOTOS"],
+            "expected some of the model's 10 classes, such as 'sun', got 2 that it lacks: 'cat', 'dog'",
+        ),
         (["--data", "RENAMED"], "expected the model's classes, such as 'sun', got 'class0' in its place"),
         (["--wrokers", "1"], "did you mean --workers?"),
     ],

@@ -1,5 +1,6 @@
 """Whatever holds a model can be measured: its data and sizes come from its training, or are asked for."""
 
+import importlib.util
 import json
 
 import pytest
@@ -7,9 +8,11 @@ import torch
 
 from msun_lite import MSUN
 from msun_lite.evaluate.__main__ import main as evaluate
-from msun_lite.evaluate.subjects import find_model, on_data
+from msun_lite.evaluate.subjects import crop_ratio_of, find_model, on_data
+from msun_lite.networks.packaged import PACKAGE
 from msun_lite.train.run import train
 from msun_lite.transfer.__main__ import main as transfer
+from msun_lite.utils.errors import CheckpointError
 
 
 @pytest.fixture
@@ -26,6 +29,50 @@ def test_a_saved_model_is_measured_on_the_data_that_is_named(saved, photos, tmp_
     record = json.loads((tmp_path / "x.json").read_text())
     assert (record["sizes"], record["scales"]) == (list(range(8, 17)), [8, 16])
     assert record["routing"] == "nearest"
+
+
+def test_the_crop_of_published_weights_is_kept_and_an_option_wins(photos, tmp_path):
+    model = MSUN.vanilla("resnet_lite", 16, 2, class_names=["cat", "dog"])
+    model.spec["crop_ratio"] = 0.75  # as published weights bring it
+    model.save_pretrained(tmp_path / "net")
+    words, found = (
+        [str(tmp_path / "net"), "--data", str(photos), "--sizes", "16", "--json", str(tmp_path / "x.json")],
+        [],
+    )
+    for more in ([], ["--crop_ratio", "0.5"]):
+        assert evaluate([*words, *more]) == 0
+        found.append(json.loads((tmp_path / "x.json").read_text())["crop_ratio"])
+    assert found == [0.75, 0.5]
+    assert crop_ratio_of(find_model(tmp_path / "net"), None) == 0.75
+    (tmp_path / "net" / "model.json").write_text(json.dumps(model.description | {"crop_ratio": 2}))
+    with pytest.raises(CheckpointError, match="crop_ratio: expected a part of an image's shorter side, .*, got '2'"):
+        find_model(tmp_path / "net")
+
+
+@pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"needs {PACKAGE}")
+def test_a_published_network_is_measured_on_some_of_its_classes_with_its_own_crop(photos, tmp_path, capsys):
+    pytest.importorskip("timm")
+    for split in ("train", "val"):
+        for name, wordnet in (("cat", "n02123045"), ("dog", "n02102040")):
+            (photos / split / name).rename(photos / split / wordnet)
+    words = ["--arch", "efficientnet_lite0", "--data", str(photos), "--sizes", "32", "--json", str(tmp_path / "x.json")]
+    assert evaluate(words) == 0
+    record = json.loads((tmp_path / "x.json").read_text())
+    assert (record["crop_ratio"], record["among"]) == (0.875, {"classes": 1000, "of": 1000})
+    said = capsys.readouterr().out
+    assert "images are cropped to 0.875 of their shorter side: as the weights are published\n" in said
+    assert "by mean 0.5,0.5,0.5 and std 0.5,0.5,0.5: timm's configuration of tf_efficientnet_lite0\n" in said
+    (photos / "val" / "n02123045").rename(photos / "val" / "tabby")
+    (photos / "train" / "n02123045").rename(photos / "train" / "tabby")
+    assert evaluate(words) == 2
+    assert "such as 'n01440764', got 1 that it lacks: 'tabby'" in capsys.readouterr().err
+
+
+def test_a_training_puts_its_own_crop_in_place_of_that_of_its_weights(tiny):
+    model = MSUN.from_backbone("resnet_lite", (8, 16), num_classes=10)
+    model.spec["crop_ratio"] = 0.875
+    folder = train(tiny(epochs=1, crop_ratio=0.9), model=model)
+    assert find_model(folder).spec["crop_ratio"] == 0.9
 
 
 def test_a_saved_model_asks_for_its_data_in_one_line(saved, capsys):

@@ -34,6 +34,7 @@ PLAIN = {
     "densenet121": 7_978_856,
     "vgg16_bn": 138_365_992,
     "mobilenet_v2": 3_504_872,
+    "efficientnet_lite0": 4_652_008,
     "alexnet": 61_100_840,
     "googlenet": 6_624_904,
     "inception_v3": 23_834_568,

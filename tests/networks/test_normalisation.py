@@ -3,6 +3,7 @@
 import pytest
 import timm
 import torch
+import torchvision
 
 from msun_lite import MSUN
 from msun_lite.config import make_parser
@@ -32,6 +33,24 @@ def test_timms_weights_from_a_file_are_normalised_as_timm_says(tmp_path):
 def test_a_network_of_timm_brings_its_normalisation():
     model = MSUN.from_module(timm.create_model("test_resnet", num_classes=3), "layer1", (32, 64))
     assert model.spec["normalisation"] == HALVES
+
+
+def test_torchvisions_weights_from_a_file_are_normalised_as_torchvision_says(tmp_path):
+    torch.save(torchvision.models.squeezenet1_1(num_classes=3).state_dict(), tmp_path / "w.pth")
+    spec = MSUN.vanilla("squeezenet1_1", 64, 3, str(tmp_path / "w.pth")).spec
+    assert spec["normalisation"] == IMAGENET_NORMALISATION
+    assert spec["normalisation_source"] == "torchvision's SqueezeNet1_1_Weights.IMAGENET1K_V1"
+
+
+def test_what_a_factory_builds_brings_its_normalisation_with_weights_from_a_file_or_without(tmp_path, monkeypatch):
+    code = "import timm\ndef net(num_classes):\n    return timm.create_model('test_resnet', num_classes=num_classes)\n"
+    (tmp_path / "factory_of_timms.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    for weights in (None, timm_file(tmp_path)):
+        spec = MSUN.vanilla("factory_of_timms:net", 64, 3, weights).spec
+        assert (spec["normalisation"], spec["normalisation_source"]) == (HALVES, "timm's configuration of test_resnet")
+        given = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
+        assert MSUN.vanilla("factory_of_timms:net", 64, 3, weights, normalisation=given).spec["normalisation"] == given
 
 
 def test_what_the_caller_says_wins_and_is_stored(tmp_path):

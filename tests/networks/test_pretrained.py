@@ -15,6 +15,7 @@ import torch
 import torchvision
 
 from msun_lite import MSUN
+from msun_lite.data import imagenet_classes
 from msun_lite.networks.backbones import RECIPES
 from msun_lite.networks.pretrained import find_plain
 from msun_lite.networks.stems import resample_kernel
@@ -71,6 +72,7 @@ def test_published_weights_reach_every_part_of_an_msun(published):
     large = {**model.subnets["128"].state_dict(), **model.unified.state_dict()}
     fresh = {"classifier.1.weight", "classifier.1.bias"}
     assert set(model.spec["weights"]["fresh"]) == fresh
+    assert model.spec["class_names"] is None
     assert all(torch.equal(large[name], state[name]) for name in state if name not in fresh)
     small = model.subnets["16"].state_dict()
     first = "features.0.0.weight"
@@ -86,6 +88,8 @@ def test_published_weights_make_vanilla_the_published_network(published):
     images = torch.rand(2, 3, 64, 64)
     assert torch.equal(model(images), reference(images))
     assert model.spec["weights"]["fresh"] == []
+    assert model.spec["class_names"] == list(imagenet_classes())
+    assert model.spec["crop_ratio"] == 224 / 232  # as torchvision's transforms of these weights have it
 
 
 def test_weights_damaged_on_the_way_are_refused(published):
