@@ -14,7 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from msun_lite.per_scale import NORMS, at_scale, own_norms
-from msun_lite.scales import SUBNET_INPUTS, Router, check_routing, check_scales, image_size, resize_features
+from msun_lite.scales import (
+    Router,
+    check_routing,
+    check_scales,
+    check_subnet_input,
+    image_size,
+    resize_features,
+    side_of,
+)
 from msun_lite.shapes import map_shape
 from msun_lite.utils.errors import UserError, one_of
 
@@ -39,7 +47,7 @@ class MultiScaleUnifiedNetwork(nn.Module):
             `native` runs g on them as they are, so that small images cost less there too. `none` shares nothing: every
             scale has a g of its own behind the resize of `largest`, a whole network each (SNet in Table VI).
         norm: `shared` BatchNorms in g, or `per_scale`: a private copy of each for every scale.
-        subnet_input: what f_i gets, see `scales.SUBNET_INPUTS`.
+        subnet_input: what f_i gets, see `scales.SUBNET_INPUTS` and `scales.AT`.
         private: see `PRIVATE`; `norms` needs `norm` per_scale, and `scales`.
         scales: those of `subnets` by default.
 
@@ -63,7 +71,8 @@ class MultiScaleUnifiedNetwork(nn.Module):
         super().__init__()
         self.scales = check_scales(list(scales or subnets), at_least=1)
         check_routing(routing, self.scales)  # refuses an unknown rule now, not at the first image
-        check_parts(unify, norm, subnet_input, private)
+        check_subnet_input(subnet_input, self.scales)
+        check_parts(unify, norm, private)
         self.routing, self.antialias, self.unify, self.norm = routing, antialias, unify, norm
         self.subnet_input, self.private = subnet_input, private
         self.averages: dict[int, tuple[int, ...]] = {}  # scale -> the sizes that have a set of averages, see `Router`
@@ -133,6 +142,12 @@ class MultiScaleUnifiedNetwork(nn.Module):
     def _maps(self, images: Tensor, scale: int, place: int | Tensor | None = None) -> Tensor:
         return self.lower(scale, place)(_as_weights(images, self))
 
+    def _expected(self, images: Tensor, scale: int) -> tuple[int, int]:
+        """Return the height and width at which the subnet of `scale` gets images of that scale."""
+        native = self.subnet_input == "native"  # any side of the range
+        side = images.shape[-1] if native else side_of(scale, self.scales, self.subnet_input)
+        return side, side
+
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the logits [B, classes] of images of any size (Eqs. 5 and 6).
 
@@ -167,8 +182,7 @@ class MultiScaleUnifiedNetwork(nn.Module):
             raise UserError(f"views: expected images by scale, such as {{32: x32}}, got {got}")
         first = len(next(iter(views.values())))
         for scale, images in views.items():
-            sides = {"scale": (scale,), "largest": self.scales[-1:], "native": (images.shape[-1],)}[self.subnet_input]
-            if scale not in self.scales or images.shape[-2:] != (sides[0], sides[0]):
+            if scale not in self.scales or images.shape[-2:] != self._expected(images, scale):
                 expected = f"[B, 3, s, s] for scales s of {list(self.scales)}"
                 raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
             if len(images) != first:
@@ -184,11 +198,10 @@ class MultiScaleUnifiedNetwork(nn.Module):
         return features, {scale: self.classify(maps, scale) for scale, maps in served.items()}
 
 
-def check_parts(unify: str, norm: str, subnet_input: str, private: str) -> None:
+def check_parts(unify: str, norm: str, private: str) -> None:
     """Raise a `UserError` unless the parts of a network can be put together so."""
     one_of("unify", unify, UNIFY)
     one_of("norm", norm, NORMS)
-    one_of("subnet_input", subnet_input, SUBNET_INPUTS)
     one_of("private", private, PRIVATE)
     if unify == "none" and norm != "shared":
         raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {norm}")

@@ -24,7 +24,10 @@ UPTO = "upto:"
 
 SUBNET_INPUTS = ("scale", "native", "largest")
 """What a subnet gets: images resized to its `scale`; at their own size, within the range that it serves (`native`); or
-upsampled to the `largest` scale, as in multi-scale training."""
+upsampled to the `largest` scale, as in multi-scale training. And there is `at:`, with sides of one's own."""
+
+AT = "at:"
+"""What begins a subnet's input of sides of one's own, in pixels, of each subnet but the last: `at:128,128`."""
 
 ORACLE = "oracle"
 """The rule that needs the labels: it exists in evaluation only."""
@@ -70,7 +73,7 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
     if routing == "ratio":
         return min(scales, key=lambda scale: (max(size, scale) / min(size, scale), scale))
     check_routing(routing, scales)
-    return scales[sum(size > bound for bound in _bounds(routing))]
+    return scales[sum(size > bound for bound in _whole_numbers(routing.removeprefix(UPTO)))]
 
 
 def check_routing(routing: str, scales: Sequence[int], rules: Sequence[str] = SIZE_ROUTINGS) -> None:
@@ -79,22 +82,43 @@ def check_routing(routing: str, scales: Sequence[int], rules: Sequence[str] = SI
         return
     if not routing.startswith(UPTO):
         raise UserError(f"routing: expected one of {', '.join(rules)} or {UPTO}SIZES, got {routing!r}")
-    bounds = _bounds(routing)
+    bounds = _whole_numbers(routing.removeprefix(UPTO))
     between = all(low <= bound < high for low, bound, high in zip(scales, bounds, scales[1:], strict=False))
     if len(bounds) != len(scales) - 1 or not between:
         expected = f"the largest size of each subnet but the last, from its scale on, for scales {list(scales)}"
         raise UserError(f"routing: expected {UPTO} and {expected}, got {routing!r}")
 
 
-def _bounds(routing: str) -> list[int]:
-    words = routing.removeprefix(UPTO).split(",")
-    return [int(word) if word.isdecimal() else 0 for word in words]  # 0 is below every scale: refused
+def _whole_numbers(words: str) -> list[int]:
+    """Return the numbers in `words`, with commas between; 0, which all that take them refuse, for what is none."""
+    return [int(word) if word.isdecimal() else 0 for word in words.split(",")]
 
 
 def served_sizes(scale: int, scales: Sequence[int], routing: str) -> range:
     """Return the sizes from the smallest to the largest of `scales` that `routing` sends to `scale`: a range."""
     served = [size for size in range(scales[0], scales[-1] + 1) if route(size, scales, routing) == scale]
     return range(served[0], served[-1] + 1)
+
+
+def check_subnet_input(subnet_input: str, scales: Sequence[int]) -> None:
+    """Raise a `UserError` unless it is one of `SUBNET_INPUTS`, or says a side for each of these scales but the last."""
+    if subnet_input in SUBNET_INPUTS:
+        return
+    if not subnet_input.startswith(AT):
+        raise UserError(f"subnet_input: expected one of {', '.join(SUBNET_INPUTS)} or {AT}SIDES, got {subnet_input!r}")
+    sides = _whole_numbers(subnet_input.removeprefix(AT))
+    if len(sides) != len(scales) - 1 or not all(0 < side <= scales[-1] for side in sides):
+        expected = f"a side for each scale of {list(scales)} but the last, and none larger than that"
+        raise UserError(f"subnet_input: expected {AT} and {expected}, got {subnet_input!r}")
+
+
+def side_of(scale: int, scales: Sequence[int], subnet_input: str) -> int:
+    """Return the side in pixels at which the subnet of `scale` gets an image of that scale."""
+    if subnet_input == "largest" or scale == scales[-1]:
+        return scales[-1]
+    if subnet_input.startswith(AT):
+        return _whole_numbers(subnet_input.removeprefix(AT))[list(scales).index(scale)]
+    return scale
 
 
 RESAMPLINGS = {
@@ -163,7 +187,7 @@ class Router:
         scales: in pixels, rising.
         routing: see `route`.
         antialias: low-pass images before making them smaller.
-        subnet_input: one of `SUBNET_INPUTS`.
+        subnet_input: one of `SUBNET_INPUTS`, or `at:` and sides.
         averages: scale -> the sizes that have averages of their own there, rising; none by default.
     """
 
@@ -182,7 +206,7 @@ class Router:
         if self.subnet_input == "native":
             served = served_sizes(scale, self.scales, self.routing)
             return min(max(size, served[0]), served[-1])
-        return scale if self.subnet_input == "scale" else self.scales[-1]
+        return side_of(scale, self.scales, self.subnet_input)
 
     def place(self, size: int, scale: int) -> int:
         """Return which of the averages of `scale` images of `size` pixels have: those of the nearest size."""

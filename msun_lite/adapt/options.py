@@ -73,6 +73,10 @@ class AdaptConfig:
     and BatchNorms in the deeper ones, which stay shared (subnets)."""
     routing: str = "ratio"
     """Which subnet serves a size: nearest, ceil, ratio or upto:SIZES."""
+    subnet_input: str = "scale"
+    """What a smaller scale's layers get: images resized to its `scale`; or `at:128,144`, resized to so many pixels for
+    the first of three scales, so many for the second. A published CNN of large images begins best with enlarged ones,
+    which it knows, at the cost of their size."""
     antialias: bool = True
     """Low-pass images before making them smaller."""
 
@@ -147,6 +151,7 @@ class AdaptConfig:
             "split",
             "blocks",
             "routing",
+            "subnet_input",
             "antialias",
             "cache",
             "crop_min",

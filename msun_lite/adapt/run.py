@@ -155,7 +155,7 @@ def make_networks(source: Source, plan: TrainConfig, config: AdaptConfig) -> tup
     """Return the plain CNN, which teaches, and the multi-scale network made of it."""
     cut = {"blocks": plan.blocks} if plan.split is None else {"split": plan.split}
     same = {"weights": source.weights, "antialias": plan.antialias, **cut, **source.options}
-    ways = {name: getattr(plan, name) for name in ("routing", "unify", "norm", "private")}
+    ways = {name: getattr(plan, name) for name in ("routing", "subnet_input", "unify", "norm", "private")}
     model = MSUN.from_backbone(source.arch, plan.scales, **ways, **same)
     if fresh := model.spec["weights"]["fresh"]:
         got = f"got {source.options['num_classes']}: {fresh[0]} differs"

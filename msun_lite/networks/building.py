@@ -61,7 +61,8 @@ def parts_of_backbone(spec: dict, stems: str | dict[int, Stem] = "coarse", weigh
     f, g = cut(cnn, split)
     if spec["private"] == "norms":
         return _keeping_features({largest: f}, {largest: g}, {**spec, "stems": {}})
-    stems = choose_stems(f, scales, stems, recipe.places, recipe.kernels, spec["unify"] != "native")
+    own = (recipe.places, recipe.kernels, spec["unify"] != "native", spec["subnet_input"])
+    stems = choose_stems(f, scales, stems, *own)
     subnets, private = {}, {}
     classes = spec["classes"] if spec["unify"] == "none" else 1  # a g that is thrown away may be small
     trained = weights is not None or is_factory(arch)  # a network of one's own may come with weights
@@ -156,7 +157,7 @@ def parts_of_module(
     if spec["private"] == "norms":
         spec = {**with_default_normalisation(spec, normalisation_of(model)), "stems": {}}
         return _keeping_features({scales[-1]: f}, {scales[-1]: g}, spec)
-    stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native")
+    stems = choose_stems(f, scales, stems, finer=spec["unify"] != "native", subnet_input=spec["subnet_input"])
     subnets = {scale: fit_stem(copy.deepcopy(f), stem, resample=True) for scale, stem in stems.items()}
     private = {scale: copy.deepcopy(g) for scale in stems}
     spec = {**with_default_normalisation(spec, normalisation_of(model)), "stems": stems_to_json(stems)}

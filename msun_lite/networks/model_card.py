@@ -18,7 +18,7 @@ from msun_lite.results import (
     read_summary,
     styled_table,
 )
-from msun_lite.scales import served_sizes
+from msun_lite.scales import served_sizes, side_of
 from msun_lite.utils.errors import printable
 from msun_lite.utils.files import read_json
 
@@ -188,7 +188,8 @@ def _served(model: MultiScaleUnifiedNetwork) -> str:
         "largest": f"all enlarged or reduced to {last} px",
     }
     rule = f"By the routing rule `{model.routing}`, {join_words([*served, rest])}"
-    return f"{rule}, {fed[model.subnet_input]}.{kept}"
+    sides = join_words([f"{side_of(scale, model.scales, model.subnet_input)} px" for scale in model.scales])
+    return f"{rule}, {fed.get(model.subnet_input, f'each at a side of its own: {sides}')}.{kept}"
 
 
 def _accuracy(model: MultiScaleUnifiedNetwork, record: dict | None) -> dict[str, float]:

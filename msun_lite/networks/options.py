@@ -28,7 +28,8 @@ class ModelOptions:
     nearest by their `ratio`; or `upto:32,72`, the first up to 32 px, the second up to 72, the last above."""
     subnet_input: str = "scale"
     """What a subnet gets (msun): images resized to its `scale`; images at their own size, of the range that the routing
-    sends there (`native`); or all upsampled to the `largest` scale."""
+    sends there (`native`); all upsampled to the `largest` scale; or `at:128,144`, resized to so many pixels for the
+    first, so many for the second, those of the last to its scale."""
     private: str = "subnets"
     """What each scale owns (msun): its lower layers (`subnets`), or all BatchNorms of one CNN (`norms`)."""
     unify: str = "largest"
@@ -47,4 +48,4 @@ class ModelOptions:
         from msun_lite.networks.stems import STEMS
 
         one_of("stems", self.stems, STEMS)
-        check_parts(self.unify, self.norm, self.subnet_input, self.private)
+        check_parts(self.unify, self.norm, self.private)

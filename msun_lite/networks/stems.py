@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
+from msun_lite.scales import check_subnet_input, side_of
 from msun_lite.shapes import _maps, _nothing_computed, map_shape
 from msun_lite.utils.errors import UserError
 
@@ -79,6 +80,8 @@ def choose_stem(
 ) -> Stem:
     """Return the stem that fits f, made for images of `largest` pixels, to images of a smaller `scale`.
 
+    To images of `largest` pixels f fits as it is.
+
     The paper: "substitute the large convolutions with smaller ones and discard some max-pooling layers". Places halve
     their stride one after the other until the map is nearest to the largest scale's (in ratio). `rule` says which go
     first. `coarse`: the last, which is the cheapest way to a map of that size, and none that would make f dearer than
@@ -98,6 +101,9 @@ def choose_stem(
     if rule not in STEMS:
         raise UserError(f"stems: expected one of {', '.join(STEMS)}, got {rule!r}")
     (limit, _), budget = map_shape(f, largest), _flops(f, largest)  # first: it refuses an impossible scale
+    side = _first_convolution(f)[1].kernel_size[0]
+    if scale == largest:
+        return Stem(side, {})
     steps = [
         place
         for place in (strided_places(f, largest) if places is None else places)
@@ -105,7 +111,6 @@ def choose_stem(
     ]
     if rule == "coarse":
         steps.reverse()
-    side = _first_convolution(f)[1].kernel_size[0]
     kernels = kernels or _default_kernels(side)
     chosen, nearest = None, math.inf
     for count in range(len(steps) + 1):
@@ -126,33 +131,38 @@ def choose_stems(
     places: Sequence[Place] | None = None,
     kernels: tuple[int, int] | None = None,
     finer: bool = True,
+    subnet_input: str = "scale",
 ) -> dict[int, Stem]:
     """Return the stem of each scale below the largest: chosen by a rule, or as given.
 
     Args:
         stems: a rule, see `choose_stem`, as for the other arguments; or one stem for each scale but the largest.
+        subnet_input: what the subnets get, which the stems are chosen for; see `scales.side_of`.
 
     Raises:
-        UserError: if a stem is missing or one too many, or if channels are not where `resize_features` expects them; or
-            as `choose_stem` does.
+        UserError: if a stem is missing or one too many, if channels are not where `resize_features` expects them, or
+            for an unknown input; or as `choose_stem` does.
     """
+    check_subnet_input(subnet_input, scales)
     smaller, largest = scales[:-1], scales[-1]
+    sides = {scale: side_of(scale, scales, subnet_input) for scale in smaller}
     if isinstance(stems, str):
-        chosen = {scale: choose_stem(f, scale, largest, stems, places, kernels, finer) for scale in smaller}
+        chosen = {scale: choose_stem(f, side, largest, stems, places, kernels, finer) for scale, side in sides.items()}
     elif sorted(stems) != list(smaller):
         raise UserError(f"stems: expected one for each of the scales {list(smaller)}, got {sorted(stems)}")
     else:
         chosen = {scale: stems[scale] for scale in smaller}
-    _check_layout(f, chosen, largest)
+    _check_layout(f, chosen, sides, largest)
     return chosen
 
 
-def _check_layout(f: nn.Module, stems: dict[int, Stem], largest: int) -> None:
+def _check_layout(f: nn.Module, stems: dict[int, Stem], sides: dict[int, int], largest: int) -> None:
     """Raise a `UserError` unless f gives maps [B, C, h, w] with h = w, and the same C, for square images of all scales.
 
     Channels last would be stretched as if they were a side of the map.
     """
-    shapes = {scale: _maps(fit_stem(copy.deepcopy(f).to("meta"), stem), scale).shape for scale, stem in stems.items()}
+    fitted = {scale: fit_stem(copy.deepcopy(f).to("meta"), stem) for scale, stem in stems.items()}
+    shapes = {scale: _maps(lower, sides[scale]).shape for scale, lower in fitted.items()}
     shapes[largest] = _maps(f, largest).shape
     for scale, (_, channels, height, width) in shapes.items():
         if height != width or channels != shapes[largest][1]:

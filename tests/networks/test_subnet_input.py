@@ -10,6 +10,7 @@ from msun_lite.utils.errors import UserError
 SCALES = (8, 16, 32)
 NATIVE = {"subnet_input": "native", "routing": "upto:12,20"}
 PRIVATE = {"private": "norms", "norm": "per_scale"}
+AT = {"subnet_input": "at:20,24", "unify": "native", "norm": "per_scale"}
 
 
 def make(**options):
@@ -45,6 +46,44 @@ def test_images_below_and_above_all_ranges_are_brought_to_their_ends():
 
 
 @torch.no_grad()
+def test_a_subnet_with_a_side_of_its_own_gets_every_image_at_it():
+    model = make(**AT)
+    sides = [first_layer_sees(model, scale) for scale in SCALES]
+    model([torch.rand(3, size, size) for size in (8, 10, 15, 18, 32, 50)])
+    assert sides == [[20], [24], [32]]
+    features, logits = model.forward_scales({8: torch.rand(2, 3, 20, 20), 32: torch.rand(2, 3, 32, 32)})
+    assert {maps.shape[-2:] for maps in features.values()} == {model.feature_shape}
+    with pytest.raises(UserError, match="views: expected"):
+        model.forward_scales({8: torch.rand(2, 3, 8, 8)})
+
+
+def test_a_stem_fits_the_side_that_its_subnet_gets():
+    given_up = [len(make(**AT | {"subnet_input": what}).spec["stems"]["8"]["strides"]) for what in ("scale", "at:32,32")]
+    assert given_up == [2, 0]
+
+
+def test_an_own_side_costs_what_its_pixels_cost():
+    cost = flops(make(**AT | {"subnet_input": "at:32,32"}))
+    assert len(set(cost.values())) == 1
+    assert flops(make(**AT))[8] < cost[8]
+
+
+@pytest.mark.parametrize("value", ["at:", "at:20", "at:20,24,32", "at:20,40", "at:0,24", "at:20,x", "own"])
+def test_sides_that_cannot_be_are_refused(value):
+    with pytest.raises(UserError, match=r"^subnet_input: expected .*, got "):
+        make(subnet_input=value)
+
+
+@torch.no_grad()
+def test_a_graph_of_a_subnet_with_a_side_of_its_own_runs(tmp_path):
+    model = make(**AT)
+    exported = Exported(model.export(tmp_path / "exported"))
+    for size in (6, 9, 20, 40):
+        image = torch.rand(2, 3, size, size)
+        torch.testing.assert_close(exported(image), model(image), rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_features_of_every_size_meet_in_one_shape():
     model = make(**NATIVE)
     views = {8: torch.rand(2, 3, 11, 11), 16: torch.rand(2, 3, 20, 20), 32: torch.rand(2, 3, 25, 25)}
@@ -57,7 +96,7 @@ def test_features_of_every_size_meet_in_one_shape():
         model.forward_scales({8: torch.rand(2, 3, 11, 9)})
 
 
-@pytest.mark.parametrize("options", [NATIVE, {**NATIVE, "unify": "native"}, {"subnet_input": "largest", **PRIVATE}])
+@pytest.mark.parametrize("options", [NATIVE, {**NATIVE, "unify": "native"}, AT, {"subnet_input": "largest", **PRIVATE}])
 @torch.no_grad()
 def test_a_list_gives_each_image_the_logits_it_has_alone(options):
     model = make(**options)
@@ -122,7 +161,7 @@ def test_with_equal_norms_and_images_upsampled_it_computes_what_the_plain_networ
         ({"private": "norms"}, "private: expected norm per_scale"),
         ({**PRIVATE, "unify": "none", "norm": "shared"}, "private: expected norm per_scale"),
         ({"private": "convs"}, "private: expected one of subnets, norms, got 'convs'"),
-        ({"subnet_input": "own"}, "subnet_input: expected one of scale, native, largest, got 'own'"),
+        ({"subnet_input": "own"}, "subnet_input: expected one of scale, native, largest or at:SIDES, got 'own'"),
         ({"routing": "upto:12"}, "routing: expected upto: and the largest size of each subnet but the last"),
         ({"routing": "upto:20,12"}, "routing: expected upto:"),
         ({"routing": "upto:7,20"}, "routing: expected upto:"),
