@@ -171,9 +171,11 @@ def make_export_parser(prog: str, summary: str) -> OneLineParser:
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
     parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
-    parser.add_argument("--out", type=str, required=True, help="New folder: model.json, and a file for each scale.")
-    format_help = "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx), with a server on it."
-    parser.add_argument("--format", type=Literal["torch", "onnx"], default="torch", help=format_help)
+    parser.add_argument("--out", type=str, required=True, help="New folder: model.json, and the weights or a file for each scale.")
+    formats = Literal["torch", "onnx", "difference"]
+    format_help = "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx), with a server on it; difference: "
+    format_help += "no graphs, but what this package loads: the weights that the CNN it was made of has not."
+    parser.add_argument("--format", type=formats, default="torch", help=format_help)
     parser.add_argument("--crop_ratio", type=float | None, default=None, help=CROP_HELP)
     return parser
 
@@ -210,7 +212,7 @@ COMMANDS = {
         "msun_lite.analyse.options:make_analyse_parser",
     ),
     "export": Command(
-        "Write a trained network as graphs that run without this package.",
+        "Write a trained network as graphs that run without this package, or as a small difference.",
         "msun_lite.export",
         "msun_lite.commands:make_export_parser",
     ),

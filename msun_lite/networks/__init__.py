@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "size_grid",
         ],
         "cutting": ["cut"],
+        "difference": ["base_of"],
         "factories": ["is_factory"],
         "graphs": ["Exported", "export", "refuse_existing"],
         "layers": ["classifiers", "layer_names", "layer_path", "penultimate", "stages"],

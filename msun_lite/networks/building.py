@@ -18,7 +18,6 @@ from msun_lite.networks.pretrained import (
     find_pretrained,
     load_plain,
     normalisation_of,
-    read_safetensors,
     run_normalisation,
 )
 from msun_lite.networks.rebuilding import builder_of
@@ -89,15 +88,16 @@ def _origin(source: str, fresh: list[str], entry: str | None = None) -> dict:
     return {"source": source, "fresh": fresh, **({} if entry is None else {"entry": entry})}
 
 
-def start_from(model: nn.Module, weights: str) -> None:
+def start_from(model: nn.Module, weights: str, found: dict[str, Tensor]) -> None:
     """Load into an MSUN, just built, the weights of another of the same structure; of other classes, all but the last.
 
     Args:
         model: the MSUN; its description says afterwards where its weights and its normalisation are from.
         weights: a run folder, or a shipped name.
+        found: the state that is stored there.
 
     Raises:
-        CheckpointError: if they are of another architecture or structure, or damaged.
+        CheckpointError: if they are of another architecture or structure, or do not fit.
     """
     folder = find_pretrained(weights)
     spec, own = read_spec(folder / "model.json"), model.spec
@@ -109,7 +109,6 @@ def start_from(model: nn.Module, weights: str) -> None:
     if own["classes"] != spec["classes"]:
         heads = {id(parameter) for layer in classifiers(model) for parameter in layer.parameters()}
         fresh = [name for name, parameter in model.named_parameters() if id(parameter) in heads]
-    found = read_safetensors(folder / "model.safetensors")
     load_state(model, found | {name: state[name] for name in fresh}, folder / "model.safetensors")
     if own["normalisation_source"] != GIVEN:
         own |= run_normalisation(spec, folder) or {}

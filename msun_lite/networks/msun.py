@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import safetensors.torch
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
 from torch import Tensor, nn
 
 from msun_lite.model import MultiScaleUnifiedNetwork
 from msun_lite.networks.averages import with_averages
 from msun_lite.networks.building import Parts, load_state, parts_of_backbone, parts_of_module, start_from
+from msun_lite.networks.difference import base_of, check_base, difference
 from msun_lite.networks.factories import is_factory
 from msun_lite.networks.graphs import AtScale, export
 from msun_lite.networks.model_card import PAPER, REPOSITORY, model_card, read_result
@@ -108,7 +110,7 @@ class MSUN(
         of_msun = is_multi_scale(weights)
         model = cls._assemble(parts_of_backbone(spec, stems, None if of_msun else weights))
         if of_msun:
-            start_from(model, weights)
+            start_from(model, weights, cls._stored(find_pretrained(weights)))
         return model
 
     @classmethod
@@ -173,6 +175,24 @@ class MSUN(
         return cls._assemble(parts_of_backbone(spec, stems_from_json(spec["stems"])))
 
     @classmethod
+    def _as_made(cls, spec: dict) -> "MSUN":
+        """Build the model that a description has, as it is made of the plain CNN that is its `base`."""
+        return cls._assemble(parts_of_backbone(spec, stems_from_json(spec["stems"]), spec["base"]["weights"]))
+
+    @classmethod
+    def _stored(cls, folder: Path) -> dict[str, Tensor]:
+        """Return the state that a folder holds; where it is what differs from a base, with the rest of that.
+
+        Raises:
+            CheckpointError: if the file is damaged, or the base is not to be had.
+        """
+        found, spec = read_safetensors(folder / "model.safetensors"), folder / "model.json"
+        if not spec.is_file() or "base" not in (said := read_spec(spec)):
+            return found
+        check_base(said)
+        return cls._as_made(said).state_dict() | found
+
+    @classmethod
     def _assemble(cls, parts: Parts) -> "MSUN":
         """Put a model together of its parts."""
         spec = parts.spec
@@ -201,6 +221,20 @@ class MSUN(
         write_text(Path(folder) / "model.json", json.dumps(self.description, indent=2) + "\n")
         with atomic_write(Path(folder) / "model.safetensors") as file:
             file.write(stored_state(self))
+
+    def save_difference(self, folder: str | Path) -> None:
+        """Write the model as `save` does, but of its weights only those that the plain CNN it was made of has not.
+
+        They are in half precision. `from_pretrained` loads such a folder where the CNN's weights can be had.
+
+        Raises:
+            UserError: if the model was not made of trained weights, all of them.
+        """
+        spec = {**self.description, "base": base_of(self.spec)}
+        own = difference(self.state_dict(), self._as_made(spec).state_dict())
+        write_text(Path(folder) / "model.json", json.dumps(spec, indent=2) + "\n")
+        with atomic_write(Path(folder) / "model.safetensors") as file:
+            file.write(safetensors.torch.save(own))
 
     def save_pretrained(self, save_directory: str | Path, **options) -> str | None:
         """Save the model with a card, a README.md, for the Hugging Face Hub; one that is there already is kept.
@@ -277,7 +311,7 @@ class MSUN(
             expected = f"expected trust_remote_code=True to import and call {spec['arch']}, which its model.json names"
             raise CheckpointError(f"{source}: {expected}, got False")
         try:
-            model = cls.from_spec(spec)
+            model = cls.from_spec({name: value for name, value in spec.items() if name != "base"})
         except (UserError, TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
             reason = str(error).removeprefix("model.json: ")
             raise CheckpointError(f"{folder / 'model.json'}: does not describe a model: {reason}") from None
@@ -342,7 +376,7 @@ class MSUN(
         """
         path = Path(folder) / "model.safetensors"
         found = spec_update(path.with_name("model.json"), self.description)
-        load_state(self, read_safetensors(path), path)
+        load_state(self, self._stored(path.parent), path)
         self.spec = self.description | found
         self.routing, self.antialias = self.spec["routing"], self.spec["antialias"]
         return self

@@ -158,6 +158,10 @@ def _are_sizes(scale: str, sizes: object) -> bool:
     return scale.isdecimal() and isinstance(sizes, list) and all(map(_whole, sizes)) and sizes == sorted(set(sizes))
 
 
+def _is_base(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(value.get(name), str) for name in ("weights", "fingerprint"))
+
+
 def _is_normalisation(value: object) -> bool:
     if value is None:
         return True
@@ -187,6 +191,7 @@ SPEC_VALUES: dict[str, tuple[str, Callable[[object], bool]]] = {
         lambda value: isinstance(value, dict) and all(_are_sizes(*item) for item in value.items()),
     ),
     "antialias": ("true or false", lambda value: isinstance(value, bool)),
+    "base": ("the weights of a plain CNN and their fingerprint", _is_base),
     "normalisation": ("a mean and a standard deviation of three numbers each", _is_normalisation),
     "normalisation_source": ("a text", lambda value: value is None or isinstance(value, str)),
 }
