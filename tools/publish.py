@@ -1,6 +1,7 @@
 """Ship a finished run: its weights into the package, its record into the book.
 
     python tools/publish.py runs/lite/msun --name lite-msun --record book/results/lite/msun-seed0
+    python tools/publish.py runs/adapt-lite0-seed0 --name lite0-adapted --record book/results/imagenet/adapted-seed0
     python tools/publish.py runs/reproduce-quick/msun --record book/results/quick/msun-seed0
     python tools/publish.py --analysis runs/lite-msun --record book/results/lite/msun-seed0
     python tools/publish.py --ablations runs/ablate --record book/results/ablate
@@ -28,6 +29,7 @@ from msun_lite.ablate.run import stored_runs
 from msun_lite.analyse.record import Analysis
 from msun_lite.config import TrainConfig, read_config
 from msun_lite.evaluate.accuracy import evaluate
+from msun_lite.evaluate.subjects import config_of, find_model
 from msun_lite.networks.msun import MSUN, fingerprint
 from msun_lite.networks.pretrained import SHIPPED
 from msun_lite.results.records import Summary, read_summary
@@ -39,14 +41,33 @@ from msun_lite.utils.files import atomic_write, write_json
 
 
 def ship(run: RunFolder, target: Path) -> None:
-    """Copy a run's model to `target`, its weight matrices in half precision, its statistics as they are."""
+    """Copy a run's model to `target`, its weight matrices in half precision, its statistics as they are.
+
+    Of an adapted network only what differs from the CNN that it was made of, all in half precision.
+    """
     target.mkdir(parents=True, exist_ok=True)
+    shutil.copy(run.config, target)
+    if is_adapted(read_summary(run.summary)):
+        MSUN.from_pretrained(run.path).save_difference(target)
+        return
     state = load_file(run.weights)
     halved = {name: tensor.half() if tensor.ndim >= 2 else tensor for name, tensor in state.items()}
     with atomic_write(target / "model.safetensors") as file:
         file.write(save(halved))
-    for path in (run.path / "model.json", run.config):
-        shutil.copy(path, target)
+    shutil.copy(run.path / "model.json", target)
+
+
+def is_adapted(summary: Summary) -> bool:
+    """Return whether a run made a multi-scale network of a plain one, by `adapt`."""
+    return "adapted" in summary
+
+
+def measured_as(run: RunFolder, summary: Summary) -> TrainConfig:
+    """Return the options that say how a run's network was measured."""
+    if not is_adapted(summary):
+        return read_config(run.config)
+    found = find_model(run.path)
+    return config_of(found, str(run.path), data=summary["config"]["data"], sizes=summary["sizes"])
 
 
 def shipped_summary(summary: Summary, target: Path, config: TrainConfig) -> Summary:
@@ -146,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     summary = read_summary(run.summary)
     if options.name is not None:
         ship(run, SHIPPED / options.name)
-        config = replace(read_config(run.config), data_root=options.data_root)
+        config = replace(measured_as(run, summary), data_root=options.data_root)
         summary = shipped_summary(summary, SHIPPED / options.name, config)
         write_json(RunFolder(SHIPPED / options.name).summary, summary)
         print(f"{options.name}: {summary['shipped']}")
