@@ -25,18 +25,18 @@ def freeze_largest(model: MSUN) -> None:
 
 
 class Distilling(Objective):
-    """The smaller scales learn what the plain CNN says at its largest size of the same crop; no label is looked at.
+    """The smaller scales learn what the plain CNN says at its largest size of the same crop, and labels if asked to.
 
     Args:
         model: the multi-scale network, as `freeze_largest` leaves it where that is wanted.
         config: the options of the training.
-        adapting: those of the adaptation: `match` says what is learnt.
+        adapting: those of the adaptation: `match` says what is learnt, and `labels` whether classes are too.
         teacher: the plain CNN as it was, on the model's device; it is not learnt, and not part of this module.
     """
 
     def __init__(self, model: MSUN, config: TrainConfig, adapting: AdaptConfig, teacher: MSUN):
         super().__init__(model, config)
-        self.match = adapting.match
+        self.match, self.labels = adapting.match, adapting.labels
         self._teacher = [teacher.eval().requires_grad_(False)]  # in a list: as a module its weights would be saved
         self.taught_scales = model.scales[:-1] if adapting.keep else model.scales
         self._learning = [norm for norm in norms_of(model).values() if _learns(norm)]
@@ -55,8 +55,8 @@ class Distilling(Objective):
         """Return the terms of the loss for images [B, 3, L, L] at the largest scale.
 
         `kd` is the Kullback-Leibler divergence from the teacher's predictions, in nats, `si` the distance from its
-        features (Eq. 7), each summed over the scales. `correct` counts the images of which the smallest scale says
-        what the teacher says.
+        features (Eq. 7), and `ce` the cross-entropy of the labels if they are learnt, each summed over the scales.
+        `correct` counts the images of which the smallest scale says what the teacher says.
         """
         self.model.eval()  # all but the BatchNorms that learn: what is shared stays as it is in use
         for norm in self._learning:
@@ -73,8 +73,11 @@ class Distilling(Objective):
             same = [resize_features(part, shape) for part in (*features, maps)]
             distance = pair_distances(same, "largest").sum()
         loss = {"predictions": divergence, "features": distance, "both": divergence + distance}[self.match]
+        classified = divergence.new_zeros(())
+        if self.labels:
+            classified = torch.stack([self._cross_entropy(part, labels) for part in logits]).sum()
         agreed = (logits[0].argmax(1) == taught.argmax(1)).sum()
-        return Terms(loss=loss, ce=divergence.new_zeros(()), si=distance, kd=divergence, correct=agreed)
+        return Terms(loss=loss + classified, ce=classified, si=distance, kd=divergence, correct=agreed)
 
 
 def _learns(module: nn.Module) -> bool:

@@ -44,6 +44,8 @@ class AdaptConfig:
 
     images: str | None = None
     """Folder of images without labels, in folders of any depth: of the kind that the network will be used on."""
+    labels: bool = False
+    """The folder that each image lies in is named as its class, one of the network's: this is learnt as well."""
     data: str | None = None
     """Folder with val/ class folders, or imagenette: labelled images that the result is measured on in the end."""
     data_root: str = "data"
@@ -142,6 +144,8 @@ class AdaptConfig:
         within("blocks", self.blocks, least=0, most=3)
         if self.crop_ratio is not None:
             within("crop_ratio", self.crop_ratio, above=0, most=1)
+        if self.subnet_input == "native":
+            raise UserError("subnet_input: expected scale, largest or at:SIDES for an adaptation, got native")
         if self.own == "norms" and self.match != "predictions":
             raise UserError(f"match: expected predictions beside own norms, whose features are one, got {self.match}")
 

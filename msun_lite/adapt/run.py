@@ -3,6 +3,7 @@
 import dataclasses
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from msun_lite.config import TrainConfig, as_word, check_warmup
 from msun_lite.data import (
     BadImages,
     DataSet,
+    FileSource,
     ImageSource,
     Labelled,
     Subset,
@@ -31,7 +33,7 @@ from msun_lite.results import RunFolder, accuracy_table
 from msun_lite.train import Trainer, is_finished, resolve_resume
 from msun_lite.utils.cli import dump_yaml
 from msun_lite.utils.devices import pick_device, use_threads
-from msun_lite.utils.errors import DataError, UserError
+from msun_lite.utils.errors import DataError, UserError, printable
 from msun_lite.utils.files import listing_fingerprint, write_json, write_text
 from msun_lite.utils.precision import full_precision
 from msun_lite.utils.progress import note, show
@@ -105,7 +107,7 @@ def _adapt(config: AdaptConfig, folder: RunFolder, stop: StopRequest) -> None:
     teacher, model = make_networks(source, plan, config)
     teacher = teacher.to(device, memory_format=torch.channels_last)
     bad = BadImages(config.max_bad_images)
-    train, held = _divided(config, bad)
+    train, held = _divided(config, model.spec["class_names"], bad)
     data = _as_data(config, plan, train, _taught(teacher, held, plan, device), bad)
     labelled = _labelled(config, plan, model)
     with folder.held(note):
@@ -163,15 +165,18 @@ def make_networks(source: Source, plan: TrainConfig, config: AdaptConfig) -> tup
     return MSUN.vanilla(source.arch, plan.scales[-1], **same).eval(), model.eval()
 
 
-def _divided(config: AdaptConfig, bad: BadImages) -> tuple[Subset, Subset]:
+def _divided(config: AdaptConfig, class_names: Sequence[str] | None, bad: BadImages) -> tuple[Subset, Subset]:
     """Return the images that are learnt from, and those that are held out, all of them readable; note `bad` ones.
 
     Raises:
-        DataError: if there are too few.
+        UserError: if labels are wanted, and the network's classes have no names.
+        DataError: if there are too few, or one lies in a folder that is no class.
     """
     images, left_out = unlabelled(Path(config.images))
     if left_out:
         note(f"{config.images}: {left_out}")
+    if config.labels:
+        images = _by_folders(images, class_names)
     held = part_of(images, min(HELD_OUT, round(config.held_out * len(images))))
     kept = set(held.indices)
     train = Subset(images, [index for index in range(len(images)) if index not in kept])
@@ -180,6 +185,20 @@ def _divided(config: AdaptConfig, bad: BadImages) -> tuple[Subset, Subset]:
         expected = f"expected {config.batch_size} or more to learn from, as --batch_size says, and one or more held out"
         raise DataError(f"{config.images}: {expected}, got {len(train)} and {len(held)}")
     return train, held
+
+
+def _by_folders(images: FileSource, class_names: Sequence[str] | None) -> FileSource:
+    """Return the images with the classes that the folders are named as which they lie in."""
+    if class_names is None:
+        raise UserError("labels: expected a network that knows the names of its classes, got one of nameless ones")
+    places, labelled = {name: place for place, name in enumerate(class_names)}, []
+    for path in images.paths:
+        folder = Path(path).parent.name
+        if folder not in places:
+            expected = f"expected it in a folder named as a class of the network, such as {class_names[0]}"
+            raise DataError(printable(f"{path}: labels: {expected}, got {folder}"))
+        labelled.append((path, places[folder]))
+    return FileSource(labelled)
 
 
 def _is_readable(images: ImageSource, index: int, bad: BadImages) -> bool:
@@ -203,7 +222,7 @@ def _taught(teacher: MSUN, held: ImageSource, plan: TrainConfig, device: torch.d
 def _as_data(config: AdaptConfig, plan: TrainConfig, train: Subset, held: ImageSource, bad: BadImages) -> DataSet:
     """Return the images as the data of a training, decoded into memory unless the options say otherwise."""
     folder = Path(config.images)
-    names = tuple(str(label) for label in range(max(held.labels) + 1))
+    names = tuple(str(label) for label in range(max(*held.labels, *train.labels) + 1))
     data = DataSet(folder.name, names, train, held, listing_fingerprint(folder, train.source.paths), bad)
     if not config.cache:
         return data

@@ -13,7 +13,8 @@ from msun_lite import MSUN
 from msun_lite.adapt.__main__ import main
 from msun_lite.adapt.distilling import Distilling
 from msun_lite.adapt.options import AdaptConfig
-from msun_lite.adapt.run import find_source, make_networks
+from msun_lite.adapt.run import _by_folders, find_source, make_networks
+from msun_lite.data import unlabelled
 from msun_lite.data.loaders import to_float
 from msun_lite.data.sources import SceneSource
 from msun_lite.evaluate.__main__ import main as evaluate
@@ -22,6 +23,7 @@ from msun_lite.predict import main as predict
 from msun_lite.scales import resize
 from msun_lite.train.run import train
 from msun_lite.utils.devices import CPU
+from msun_lite.utils.errors import UserError
 from tests.runs import same, weights
 
 
@@ -114,6 +116,50 @@ def test_an_adapted_network_says_of_small_images_what_it_says_of_large_ones_more
     assert abs(agreed[1] - agreement["top1"]["8"]) < 25  # of 30 images held out
 
 
+@pytest.mark.parametrize("own", ["subnets", "norms"])
+def test_smaller_scales_may_get_enlarged_images(images, tmp_path, own):
+    assert main(command(images, tmp_path, "--own", own, "--subnet_input", "at:32,56", "--epochs", "1")) == 0
+    plain, adapted, batch = plain_and_adapted(tmp_path / "run")
+    small = torch.rand(2, 3, 8, 8)
+    with torch.no_grad():
+        assert torch.equal(adapted(batch), plain(batch))
+        assert torch.equal(adapted(small), adapted.serve(resize(small, 32), 8))
+    assert not adapted.spec["stems"] or adapted.spec["stems"]["32"]["strides"] == {}
+
+
+def test_the_classes_of_folders_are_learnt_where_that_is_asked_for(tmp_path, capsys):
+    names, scenes = MSUN.from_pretrained("quick-vanilla").spec["class_names"], SceneSource(60, 56, "train", 5)
+    for index, label in enumerate(scenes.labels):
+        place = tmp_path / "images" / "deep" / names[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scenes.read(index).permute(1, 2, 0).numpy()).save(place / f"{index}.png")
+    learnt = []
+    for words in ((), ("--labels", "true")):
+        out = ("--out", str(tmp_path / f"run{len(words)}"))
+        assert main([*command(tmp_path / "images", tmp_path, *words), *out]) == 0
+        lines = (tmp_path / f"run{len(words)}" / "metrics.jsonl").read_text().splitlines()
+        learnt.append([json.loads(line)["ce"] for line in lines])
+    assert learnt[0] == [0, 0]
+    assert learnt[1][0] > learnt[1][1] > 0
+    (tmp_path / "images" / "deep" / names[0]).rename(tmp_path / "images" / "deep" / "a sun")
+    assert main([*command(tmp_path / "images", tmp_path, "--labels", "true"), "--out", str(tmp_path / "new")]) == 2
+    assert f"expected it in a folder named as a class of the network, such as {names[0]}, got a sun" in (
+        capsys.readouterr().err.splitlines()[-1]
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_label_of_an_image_is_the_place_of_its_class_among_the_networks(tmp_path):
+    for name in ("beta", "alpha"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
+    images, _ = unlabelled(tmp_path)
+    labelled = _by_folders(images, ("beta", "gamma", "alpha"))
+    assert {labelled.name(index).split("/")[-2]: labelled.labels[index] for index in range(2)} == {"alpha": 2, "beta": 0}
+    with pytest.raises(UserError, match="labels: expected a network that knows the names of its classes"):
+        _by_folders(images, None)
+
+
 def test_what_is_not_kept_learns_from_the_network_as_it_was(images, tmp_path):
     assert main(command(images, tmp_path, "--keep", "false", "--match", "both")) == 0
     plain, adapted, batch = plain_and_adapted(tmp_path / "run")
@@ -202,6 +248,8 @@ def test_going_on_gives_what_an_uninterrupted_adaptation_gives(images, tmp_path)
         (["quick-vanilla", "--images", "IMAGES", "--scales", "8,32"], "scales: expected the last one to be that of"),
         (["quick-vanilla", "--images", "IMAGES", "--batch_size", "600"], "expected 600 or more to learn from"),
         (["quick-vanilla", "--images", "IMAGES", "--own", "norms", "--match", "both"], "match: expected predictions"),
+        (["quick-vanilla", "--images", "IMAGES", "--subnet_input", "native"], "subnet_input: expected scale, largest"),
+        (["quick-vanilla", "--images", "IMAGES", "--subnet_input", "at:20"], "subnet_input: expected at: and a side"),
         (["quick-vanilla", "--images", "IMAGES", "--held_out", "1"], "held_out: expected"),
         (["quick-vanilla", "--images", "IMAGES", "--weights", "x.pth"], "weights: expected none beside a run"),
         (["quick-vanilla", "--images", "IMAGES", "--num_classes", "7"], "num_classes: expected none beside a run"),
