@@ -171,9 +171,13 @@ def make_export_parser(prog: str, summary: str) -> OneLineParser:
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
     parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
-    parser.add_argument("--out", type=str, required=True, help="New folder: model.json, and the weights or a file for each scale.")
+    parser.add_argument(
+        "--out", type=str, required=True, help="New folder: model.json, and the weights or a file for each scale."
+    )
     formats = Literal["torch", "onnx", "difference"]
-    format_help = "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx), with a server on it; difference: "
+    format_help = (
+        "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx), with a server on it; difference: "
+    )
     format_help += "no graphs, but what this package loads: the weights that the CNN it was made of has not."
     parser.add_argument("--format", type=formats, default="torch", help=format_help)
     parser.add_argument("--crop_ratio", type=float | None, default=None, help=CROP_HELP)

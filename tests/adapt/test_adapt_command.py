@@ -143,8 +143,9 @@ def test_the_classes_of_folders_are_learnt_where_that_is_asked_for(tmp_path, cap
     assert learnt[1][0] > learnt[1][1] > 0
     (tmp_path / "images" / "deep" / names[0]).rename(tmp_path / "images" / "deep" / "a sun")
     assert main([*command(tmp_path / "images", tmp_path, "--labels", "true"), "--out", str(tmp_path / "new")]) == 2
-    assert f"expected it in a folder named as a class of the network, such as {names[0]}, got a sun" in (
-        capsys.readouterr().err.splitlines()[-1]
+    assert (
+        f"expected it in a folder named as a class of the network, such as {names[0]}, got a sun"
+        in (capsys.readouterr().err.splitlines()[-1])
     )
     assert not (tmp_path / "new").exists()
 
@@ -155,7 +156,10 @@ def test_the_label_of_an_image_is_the_place_of_its_class_among_the_networks(tmp_
         Image.new("RGB", (8, 8)).save(tmp_path / name / "1.png")
     images, _ = unlabelled(tmp_path)
     labelled = _by_folders(images, ("beta", "gamma", "alpha"))
-    assert {labelled.name(index).split("/")[-2]: labelled.labels[index] for index in range(2)} == {"alpha": 2, "beta": 0}
+    assert {labelled.name(index).split("/")[-2]: labelled.labels[index] for index in range(2)} == {
+        "alpha": 2,
+        "beta": 0,
+    }
     with pytest.raises(UserError, match="labels: expected a network that knows the names of its classes"):
         _by_folders(images, None)
 

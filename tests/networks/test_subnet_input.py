@@ -58,7 +58,9 @@ def test_a_subnet_with_a_side_of_its_own_gets_every_image_at_it():
 
 
 def test_a_stem_fits_the_side_that_its_subnet_gets():
-    given_up = [len(make(**AT | {"subnet_input": what}).spec["stems"]["8"]["strides"]) for what in ("scale", "at:32,32")]
+    given_up = [
+        len(make(**AT | {"subnet_input": what}).spec["stems"]["8"]["strides"]) for what in ("scale", "at:32,32")
+    ]
     assert given_up == [2, 0]
 
 
