@@ -159,6 +159,7 @@ def make_networks(source: Source, plan: TrainConfig, config: AdaptConfig) -> tup
     same = {"weights": source.weights, "antialias": plan.antialias, **cut, **source.options}
     ways = {name: getattr(plan, name) for name in ("routing", "subnet_input", "unify", "norm", "private")}
     model = MSUN.from_backbone(source.arch, plan.scales, **ways, **same)
+    model.spec |= {"crop_ratio": plan.crop_ratio}  # so that other commands look at the same part of an image
     if fresh := model.spec["weights"]["fresh"]:
         got = f"got {source.options['num_classes']}: {fresh[0]} differs"
         raise UserError(f"num_classes: expected that of the weights {source.weights}, {got}")

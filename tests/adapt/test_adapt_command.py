@@ -1,7 +1,9 @@
+import csv
 import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +20,8 @@ from msun_lite.data import unlabelled
 from msun_lite.data.loaders import to_float
 from msun_lite.data.sources import SceneSource
 from msun_lite.evaluate.__main__ import main as evaluate
-from msun_lite.networks import default_sizes
+from msun_lite.export import main as export
+from msun_lite.networks import Exported, default_sizes
 from msun_lite.predict import main as predict
 from msun_lite.scales import resize
 from msun_lite.train.run import train
@@ -27,9 +30,13 @@ from msun_lite.utils.errors import UserError
 from tests.runs import same, weights
 
 
+ORIENTATION = 0x0112
+"""The tag of EXIF that says which side of a photograph is up."""
+
+
 @pytest.fixture
 def images(tmp_path):
-    """Return a folder of 60 scenes of many sizes and kinds, in folders of several depths; one of them is broken."""
+    """Return a folder of 62 images of many sizes and kinds, in folders of several depths, beside a broken one."""
     folder, scenes = tmp_path / "images", SceneSource(60, 56, "train", 5)
     for index in range(60):
         place = folder / ("deep/er" if index % 3 else "flat")
@@ -38,6 +45,10 @@ def images(tmp_path):
         image = image.convert(("RGB", "L", "CMYK", "RGBA")[index % 4])
         image.save(place / f"{index}.{'jpg' if index % 4 == 2 else 'png'}")
     (folder / "flat" / "broken.png").write_bytes(b"no image")
+    Image.new("RGB", (50, 44), "red").save(folder / "flat" / "web.webp")
+    turned = Image.Exif()
+    turned[ORIENTATION] = 6
+    Image.new("RGB", (44, 90), "blue").save(folder / "flat" / "turned.jpg", exif=turned)
     return folder
 
 
@@ -91,7 +102,7 @@ def test_the_largest_scale_stays_bit_for_bit_and_the_others_learn(images, tmp_pa
     assert "agreement with its own size" in capsys.readouterr().out
     adapted.save_pretrained(tmp_path / "saved")
     card = (tmp_path / "saved" / "README.md").read_text()
-    assert "Its smaller scales learnt what `quick-vanilla` says, from 54 images from images without labels." in card
+    assert "Its smaller scales learnt what `quick-vanilla` says, from 56 images from images without labels." in card
     assert "How accurate it is has not been recorded with it." in card
 
 
@@ -211,25 +222,41 @@ def test_labelled_images_are_measured_on_and_the_result_is_used_like_any_run(ima
     assert (exported / "scale-8.onnx").is_file()
 
 
-def test_a_network_of_torchvision_with_weights_from_a_file_is_adapted(images, tmp_path):
+def test_a_network_of_torchvision_goes_from_a_file_of_weights_to_answers(images, tmp_path, capsys):
     torch.manual_seed(0)
     network = resnet18(num_classes=7).eval()
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    words = [
-        "--arch",
-        "resnet18",
-        "--split",
-        "layer1",
-        "--weights",
-        str(tmp_path / "resnet18.pth"),
-        "--num_classes",
-        "7",
-    ]
-    few = ["--epochs", "1", "--batch_size", "10", "--precision", "fp32", "--device", "cpu", "--scales", "16,64"]
-    assert main([*words, "--images", str(images), "--out", str(tmp_path / "run"), *few, "--sizes", "16,64"]) == 0
-    batch = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    scenes, run = SceneSource(14, 64, "val", 5), tmp_path / "run"
+    for index in range(len(scenes)):
+        place = tmp_path / "labelled" / ("train" if index < 7 else "val") / f"class{index % 7}"
+        place.mkdir(parents=True)
+        Image.fromarray(scenes.read(index).permute(1, 2, 0).numpy()).save(place / "1.png")
+    words = ["--arch", "resnet18", "--split", "layer1", "--weights", str(tmp_path / "resnet18.pth")]
+    words += ["--num_classes", "7", "--scales", "16,64", "--sizes", "16,64", "--epochs", "1", "--batch_size", "10"]
+    words += ["--precision", "fp32", "--device", "cpu", "--images", str(images), "--out", str(run)]
+    assert main([*words, "--data", str(tmp_path / "labelled")]) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert len(summary["bad_images"]) == 1
+    model, batch = MSUN.from_pretrained(run), torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        torch.testing.assert_close(MSUN.from_pretrained(tmp_path / "run")(batch), network(batch), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(model(batch), network(batch), atol=1e-6, rtol=1e-5)
+
+    measured = ["--data", str(tmp_path / "labelled"), "--sizes", "16,64", "--device", "cpu"]
+    assert evaluate([str(run), *measured, "--json", str(tmp_path / "top1.json")]) == 0
+    assert json.loads((tmp_path / "top1.json").read_text())["top1"] == summary["top1"]
+    assert export([str(run), "--out", str(tmp_path / "graphs"), "--format", "onnx"]) == 0
+    small = torch.rand(2, 3, 20, 20, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        torch.testing.assert_close(Exported(tmp_path / "graphs")(small), model(small), atol=1e-4, rtol=1e-4)
+    capsys.readouterr()
+    words = ["--csv", str(tmp_path / "answers.csv"), "--device", "cpu"]
+    assert predict([str(run), str(images), *words]) == 2  # as one is broken
+    assert "broken.png" in capsys.readouterr().err
+    with (tmp_path / "answers.csv").open() as file:
+        failed = [row["file"] for row in csv.DictReader(file) if row["error"]]
+        file.seek(0)
+        assert len(list(csv.DictReader(file))) == 62 + len(failed)
+    assert [Path(name).name for name in failed] == ["broken.png"]
 
 
 def test_going_on_gives_what_an_uninterrupted_adaptation_gives(images, tmp_path):
