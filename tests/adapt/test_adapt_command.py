@@ -29,7 +29,6 @@ from msun_lite.utils.devices import CPU
 from msun_lite.utils.errors import UserError
 from tests.runs import same, weights
 
-
 ORIENTATION = 0x0112
 """The tag of EXIF that says which side of a photograph is up."""
 
