@@ -5,6 +5,7 @@ from statistics import mean
 
 from msun_lite.book.published import comparison
 from msun_lite.results.seeds import two_standard_errors
+from msun_lite.results.words import join_words
 from tools import tables
 
 
@@ -132,3 +133,21 @@ def test_what_chapter_6_says_of_photographs_of_mixed_sizes_is_what_was_measured(
     assert min(faster["files"].values()) > 1
     assert all(faster["files"][run] > promised[run] for run in ("msun", "plus"))
     assert all(faster[stage][run] < promised[run] for stage in faster for run in ("msun-best", "rs-best"))
+
+
+def test_what_the_readme_says_of_the_adapted_imagenet_network_is_what_was_measured():
+    folder = tables.RESULTS / "lite0"
+    before = json.loads((folder / "vanilla.json").read_text())
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("adapted-seed?/summary.json"))]
+    assert len(found) == 2
+    after = {size: mean(one["top1"][size] for one in found) for size in before["top1"]}
+    text = " ".join((tables.ROOT / "README.md").read_text().split())
+    small = ("32", "48", "64")
+    for top1 in (after, before["top1"]):
+        assert f"right for {join_words([round(top1[size]) for size in small])} %" in text
+    assert f"At 160 px it is {before['top1']['160'] - after['160']:.0f} points behind" in text
+    assert f"On {before['data']['val']} photographs" in text
+    assert all(abs(one["flops"]["32"] / before["mean_flops"] - 0.5) < 0.05 for one in found)
+    errors = two_standard_errors(before["data"]["val"], 50)
+    behind = [size for size, value in before["top1"].items() if value - after[size] > errors]
+    assert behind == ["160"]
