@@ -315,7 +315,9 @@ def run_chapter(monkeypatch):
     return run
 
 
-@pytest.mark.parametrize("name", ["01_scale_collapse", "04_loss", "08_gradcam_pca", "09_transfer", "11_rivals"])
+@pytest.mark.parametrize(
+    "name", ["01_scale_collapse", "04_loss", "08_gradcam_pca", "09_transfer", "11_rivals", "12_pretrained"]
+)
 def test_a_chapter_runs_with_a_readers_own_data_and_run(own, run_chapter, name):
     assert run_chapter(name, *own)["chapter"].class_names[0] == "class00"
 
@@ -337,6 +339,7 @@ def test_a_chapter_runs_with_few_images_few_sizes_and_options_beyond_the_paper(f
         ("06_multi_scale_testing", "vanilla", "msun"),
         ("07_ablations", "msun", "vanilla"),
         ("11_rivals", "msun", "vanilla"),
+        ("12_pretrained", "msun", "vanilla"),
     ],
 )
 def test_a_chapter_goes_on_without_what_a_run_by_one_method_cannot_show(
