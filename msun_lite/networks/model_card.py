@@ -220,7 +220,7 @@ def _limits(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
         trained = "What it was trained on is not recorded with it: measure it on images of yours before you rely on it."
     elif "adapted" in record:
         count, data = record["images"]["train"], _data_name(record["images"])
-        taught = f"Its smaller scales learnt what `{markdown_name(record['adapted'])}` says"
+        taught = f"Its smaller scales learnt what {markdown_name(record['adapted'])} says"
         trained = f"{taught}, from {count:,} images from {data} without labels. Expect less on images of another kind."
     else:
         count, data = record["data"]["train"], _data_name(record["data"])

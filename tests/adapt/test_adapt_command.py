@@ -101,7 +101,7 @@ def test_the_largest_scale_stays_bit_for_bit_and_the_others_learn(images, tmp_pa
     assert "agreement with its own size" in capsys.readouterr().out
     adapted.save_pretrained(tmp_path / "saved")
     card = (tmp_path / "saved" / "README.md").read_text()
-    assert "Its smaller scales learnt what `quick-vanilla` says, from 56 images from images without labels." in card
+    assert "Its smaller scales learnt what quick-vanilla says, from 56 images from images without labels." in card
     assert "How accurate it is has not been recorded with it." in card
 
 

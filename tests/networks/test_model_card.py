@@ -75,7 +75,7 @@ def test_the_card_of_the_adapted_network_says_what_taught_it_and_has_its_accurac
     model, record = MSUN.from_pretrained(ADAPTED), json.loads((SHIPPED / ADAPTED / "summary.json").read_text())
     card = written(model, tmp_path)
     assert accuracies(card) == {size: f"{value:.1f}" for size, value in record["top1"].items()}
-    assert "Its smaller scales learnt what `efficientnet_lite0` says, from 900 images" in card.text
+    assert r"Its smaller scales learnt what efficientnet\_lite0 says, from 900 images" in card.text
     assert "**1,000 classes**, among them tench, goldfish" in card.text
 
 

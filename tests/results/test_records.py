@@ -43,7 +43,8 @@ def test_the_readme_and_the_index_agree_with_the_records():
 @pytest.mark.parametrize("path", sorted(tables.RESULTS.rglob("summary.json")), ids=lambda path: path.parent.name)
 def test_every_record_says_where_it_comes_from(path):
     record = json.loads(path.read_text())
-    assert record["command"].startswith("python -m msun_lite.train --preset ")
+    started = "adapt --" if "adapted" in record else "train --preset "
+    assert record["command"].startswith(f"python -m msun_lite.{started}")
     assert len(record["env"]["commit"]) == 40
     assert record["data"]["fingerprint"]
     assert "/" not in record["data"]["name"]
