@@ -57,7 +57,8 @@ class AdaptConfig:
     crop_min: float = 0.35
     """Smallest part of an image's area that a random training crop keeps."""
     crop_ratio: float | None = None
-    """Evaluation: side of the centre crop over the shorter side of the image; the run's by default, else 0.875."""
+    """Evaluation: side of the centre crop over the shorter side of the image; that of the run or of the published
+    weights by default, else 0.875."""
     flip: bool = True
     """Mirror training images left to right at random."""
     max_bad_images: int = 10

@@ -43,7 +43,7 @@ HELD_OUT = 1000
 """Images that are held out at most."""
 
 PUBLISHED_CROP = 0.875
-"""Side of the centre crop over the shorter side that published networks are measured with."""
+"""Side of the centre crop over the shorter side that most published networks are measured with."""
 
 PUBLISHED_SIZE = 224
 """Size in pixels that published networks are trained at."""
@@ -58,7 +58,8 @@ class Source:
         arch: its architecture.
         weights: what `MSUN.from_backbone` takes them from.
         size: in pixels, that it was trained at.
-        crop_ratio: side of the centre crop over the shorter side that it is measured with.
+        crop_ratio: side of the centre crop over the shorter side that it is measured with; None: what its weights say,
+            else `PUBLISHED_CROP`.
         options: what else makes the same network.
     """
 
@@ -66,7 +67,7 @@ class Source:
     arch: str
     weights: str
     size: int
-    crop_ratio: float
+    crop_ratio: float | None
     options: dict
 
 
@@ -101,10 +102,12 @@ def _adapt(config: AdaptConfig, folder: RunFolder, stop: StopRequest) -> None:
     scales = config.scales or [max(1, round(source.size / 7)), round(4 * source.size / 7), source.size]
     if scales[-1] != source.size and config.run is not None:
         raise UserError(f"scales: expected the last one to be that of {source.name}, {source.size}, got {scales}")
-    plan = config.training(source.arch, scales, config.sizes or default_sizes(scales), source.crop_ratio)
+    crop = PUBLISHED_CROP if source.crop_ratio is None else source.crop_ratio
+    plan = config.training(source.arch, scales, config.sizes or default_sizes(scales), crop)
     plan.check()
     torch.manual_seed(config.seed)
-    teacher, model = make_networks(source, plan, config)
+    teacher, model = make_networks(source, plan)
+    plan = replace(plan, crop_ratio=model.spec["crop_ratio"])
     teacher = teacher.to(device, memory_format=torch.channels_last)
     bad = BadImages(config.max_bad_images)
     train, held = _divided(config, model.spec["class_names"], bad)
@@ -141,8 +144,8 @@ def find_source(config: AdaptConfig) -> Source:
     if config.arch is not None:
         find_recipe(config.arch)
         size = config.scales[-1] if config.scales else PUBLISHED_SIZE
-        ratio = PUBLISHED_CROP if config.crop_ratio is None else config.crop_ratio
-        return Source(config.arch, config.arch, config.weights, size, ratio, {"num_classes": config.num_classes})
+        options = {"num_classes": config.num_classes}
+        return Source(config.arch, config.arch, config.weights, size, config.crop_ratio, options)
     found = find_model(config.run)
     spec = found.spec
     if len(spec["scales"]) > 1:
@@ -153,13 +156,21 @@ def find_source(config: AdaptConfig) -> Source:
     return Source(Path(config.run).name, spec["arch"], str(found.folder), spec["scales"][0], ratio, given)
 
 
-def make_networks(source: Source, plan: TrainConfig, config: AdaptConfig) -> tuple[MSUN, MSUN]:
-    """Return the plain CNN, which teaches, and the multi-scale network made of it."""
+def make_networks(source: Source, plan: TrainConfig) -> tuple[MSUN, MSUN]:
+    """Return the plain CNN, which teaches, and the multi-scale network made of it.
+
+    The description of the latter has the crop that both are measured with, so that other commands look at the same part
+    of an image.
+
+    Raises:
+        UserError: if the weights are of another number of classes.
+    """
     cut = {"blocks": plan.blocks} if plan.split is None else {"split": plan.split}
     same = {"weights": source.weights, "antialias": plan.antialias, **cut, **source.options}
     ways = {name: getattr(plan, name) for name in ("routing", "subnet_input", "unify", "norm", "private")}
     model = MSUN.from_backbone(source.arch, plan.scales, **ways, **same)
-    model.spec |= {"crop_ratio": plan.crop_ratio}  # so that other commands look at the same part of an image
+    published = model.spec.get("crop_ratio", plan.crop_ratio)
+    model.spec |= {"crop_ratio": published if source.crop_ratio is None else source.crop_ratio}
     if fresh := model.spec["weights"]["fresh"]:
         got = f"got {source.options['num_classes']}: {fresh[0]} differs"
         raise UserError(f"num_classes: expected that of the weights {source.weights}, {got}")
@@ -223,7 +234,7 @@ def _taught(teacher: MSUN, held: ImageSource, plan: TrainConfig, device: torch.d
 def _as_data(config: AdaptConfig, plan: TrainConfig, train: Subset, held: ImageSource, bad: BadImages) -> DataSet:
     """Return the images as the data of a training, decoded into memory unless the options say otherwise."""
     folder = Path(config.images)
-    names = tuple(str(label) for label in range(max(*held.labels, *train.labels) + 1))
+    names = tuple(str(label) for label in range(max(max(held.labels), max(train.labels)) + 1))
     data = DataSet(folder.name, names, train, held, listing_fingerprint(folder, train.source.paths), bad)
     if not config.cache:
         return data

@@ -22,6 +22,7 @@ from msun_lite.data.sources import SceneSource
 from msun_lite.evaluate.__main__ import main as evaluate
 from msun_lite.export import main as export
 from msun_lite.networks import Exported, default_sizes
+from msun_lite.networks.pretrained import PlainWeights
 from msun_lite.predict import main as predict
 from msun_lite.scales import resize
 from msun_lite.train.run import train
@@ -186,7 +187,7 @@ def test_what_is_not_kept_learns_from_the_network_as_it_was(images, tmp_path):
 def test_the_divergence_is_from_the_networks_answers_to_the_same_crop():
     config = AdaptConfig(run="quick-vanilla", images=".", random_sizes=False, match="both")
     plan = config.training("resnet_lite", [8, 32, 56], [8], 1.0)
-    teacher, model = make_networks(find_source(config), plan, config)
+    teacher, model = make_networks(find_source(config), plan)
     images = torch.rand(4, 3, 56, 56, generator=torch.Generator().manual_seed(0))
     objective = Distilling(model, plan, config, teacher)
     terms = objective(images, torch.zeros(4, dtype=torch.int64))
@@ -256,6 +257,17 @@ def test_a_network_of_torchvision_goes_from_a_file_of_weights_to_answers(images,
         file.seek(0)
         assert len(list(csv.DictReader(file))) == 62 + len(failed)
     assert [Path(name).name for name in failed] == ["broken.png"]
+
+
+@pytest.mark.parametrize(
+    ("published", "given", "taken"), [(0.95, None, 0.95), (0.95, 0.8, 0.8), (None, None, 0.875), (None, 0.8, 0.8)]
+)
+def test_the_crop_is_what_was_asked_for_else_that_of_the_weights(monkeypatch, published, given, taken):
+    found = PlainWeights(resnet18(num_classes=7).state_dict(), crop_ratio=published)
+    monkeypatch.setattr("msun_lite.networks.building.find_plain", lambda arch, weights: found)
+    config = AdaptConfig(arch="resnet18", num_classes=7, images="images", crop_ratio=given, scales=[16, 64])
+    plan = config.training("resnet18", [16, 64], [16, 64], 0.875)
+    assert make_networks(find_source(config), plan)[1].spec["crop_ratio"] == taken
 
 
 def test_going_on_gives_what_an_uninterrupted_adaptation_gives(images, tmp_path):
