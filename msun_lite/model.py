@@ -183,7 +183,8 @@ class MultiScaleUnifiedNetwork(nn.Module):
         first = len(next(iter(views.values())))
         for scale, images in views.items():
             if scale not in self.scales or images.shape[-2:] != self._expected(images, scale):
-                expected = f"[B, 3, s, s] for scales s of {list(self.scales)}"
+                sides = {one: self._expected(images, one)[0] for one in self.scales}
+                expected = f"[B, 3, s, s] for scales {list(self.scales)} with sides s of {list(sides.values())}"
                 raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
             if len(images) != first:
                 raise UserError(f"views: expected {first} images at each scale, got {len(images)} for {scale}")

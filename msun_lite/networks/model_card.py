@@ -6,6 +6,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from msun_lite.data import DataOptions
 from msun_lite.model import MultiScaleUnifiedNetwork
+from msun_lite.networks.backbones import EFFICIENTNET_LITE0, TIMM
 from msun_lite.networks.counting import default_sizes, flops_by_size, parameters
 from msun_lite.networks.spec import class_names, normalisation_line
 from msun_lite.results import (
@@ -116,7 +117,7 @@ def _use(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
     tested = "" if ratio is None else ", as when it was tested"
     return "\n\n".join(
         [
-            f"```\npip install git+{REPOSITORY}\nmsun-lite predict MODEL photos{option}\n```",
+            f"```\npip install {_package(model.spec['arch'])}\nmsun-lite predict MODEL photos{option}\n```",
             "`MODEL` is the folder of this file, or the model's id on the Hugging Face Hub; `photos` is a folder of "
             "images of any sizes. In Python:",
             f"```python\n{_code(model.spec, taken)}\n```",
@@ -124,6 +125,13 @@ def _use(model: MultiScaleUnifiedNetwork, record: dict | None) -> str:
             f"{normalisation_line(model.spec)}.",
         ]
     )
+
+
+def _package(arch: str) -> str:
+    """Return what pip installs to build an architecture: the package, with the extra that brings timm if it is one."""
+    if arch != EFFICIENTNET_LITE0 and not arch.startswith(TIMM):
+        return f"git+{REPOSITORY}"
+    return f"'msun-lite[{'timm' if arch.startswith(TIMM) else 'pretrained'}] @ git+{REPOSITORY}'"
 
 
 def _tested_crop(record: dict | None) -> float | None:

