@@ -191,7 +191,7 @@ class TrainConfig(ModelOptions, DataOptions):
         """Raise a `UserError` for the first value that a run which was begun cannot have."""
         # Not at the top: reading options needs no torch, and --help does not wait for it.
         from msun_lite.losses import CONSTRAINTS, PAIRS, TEACHERS
-        from msun_lite.scales import check_routing, check_scales, check_subnet_input
+        from msun_lite.scales import check_routing, check_scales, side_of
 
         one_of("method", self.method, METHODS)
         self.check_model()
@@ -210,7 +210,7 @@ class TrainConfig(ModelOptions, DataOptions):
             raise UserError(f"joint: expected unify largest and norm shared beside it, got {self.unify}, {self.norm}")
         check_scales(self.scales, at_least=least)
         check_routing(self.routing, self.scales)
-        check_subnet_input(self.subnet_input, self.scales)
+        side_of(self.scales[-1], self.scales, self.subnet_input)  # refuses an unknown one
         within("batch_size", self.batch_size, least=2)  # BatchNorm needs two
         for name in ("epochs", "lr", "checkpoint_minutes", "accumulate"):
             within(name, getattr(self, name), above=0)

@@ -14,15 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from msun_lite.per_scale import NORMS, at_scale, own_norms
-from msun_lite.scales import (
-    Router,
-    check_routing,
-    check_scales,
-    check_subnet_input,
-    image_size,
-    resize_features,
-    side_of,
-)
+from msun_lite.scales import Router, check_routing, check_scales, image_size, resize_features, side_of
 from msun_lite.shapes import map_shape
 from msun_lite.utils.errors import UserError, one_of
 
@@ -71,7 +63,7 @@ class MultiScaleUnifiedNetwork(nn.Module):
         super().__init__()
         self.scales = check_scales(list(scales or subnets), at_least=1)
         check_routing(routing, self.scales)  # refuses an unknown rule now, not at the first image
-        check_subnet_input(subnet_input, self.scales)
+        side_of(self.scales[-1], self.scales, subnet_input)  # and an unknown input
         check_parts(unify, norm, private)
         self.routing, self.antialias, self.unify, self.norm = routing, antialias, unify, norm
         self.subnet_input, self.private = subnet_input, private
@@ -142,12 +134,6 @@ class MultiScaleUnifiedNetwork(nn.Module):
     def _maps(self, images: Tensor, scale: int, place: int | Tensor | None = None) -> Tensor:
         return self.lower(scale, place)(_as_weights(images, self))
 
-    def _expected(self, images: Tensor, scale: int) -> tuple[int, int]:
-        """Return the height and width at which the subnet of `scale` gets images of that scale."""
-        native = self.subnet_input == "native"  # any side of the range
-        side = images.shape[-1] if native else side_of(scale, self.scales, self.subnet_input)
-        return side, side
-
     def forward(self, images: Tensor | Sequence[Tensor]) -> Tensor:
         """Return the logits [B, classes] of images of any size (Eqs. 5 and 6).
 
@@ -182,9 +168,9 @@ class MultiScaleUnifiedNetwork(nn.Module):
             raise UserError(f"views: expected images by scale, such as {{32: x32}}, got {got}")
         first = len(next(iter(views.values())))
         for scale, images in views.items():
-            if scale not in self.scales or images.shape[-2:] != self._expected(images, scale):
-                sides = {one: self._expected(images, one)[0] for one in self.scales}
-                expected = f"[B, 3, s, s] for scales {list(self.scales)} with sides s of {list(sides.values())}"
+            sides = {one: self.router.side(image_size(images), one) for one in self.scales}
+            if images.shape[-2:] != (sides.get(scale), sides.get(scale)):
+                expected = f"[B, 3, s, s] for scales s of {list(self.scales)}, or what they get, {list(sides.values())}"
                 raise UserError(f"views: expected {expected}, got {list(images.shape)} for {scale}")
             if len(images) != first:
                 raise UserError(f"views: expected {first} images at each scale, got {len(images)} for {scale}")
@@ -193,8 +179,8 @@ class MultiScaleUnifiedNetwork(nn.Module):
         own = {scale: self._maps(images, scale) for scale, images in views.items()}
         features = {scale: resize_features(maps, self.feature_shape) for scale, maps in own.items()}
         if joint:
-            batches = in_batches(self.unified, list(features.values()), joint)
-            return features, dict(zip(views, batches, strict=True))
+            logits = self.unified(torch.cat(list(features.values()))).split(first)
+            return features, dict(zip(views, logits, strict=True))
         served = own if self.unify == "native" else features
         return features, {scale: self.classify(maps, scale) for scale, maps in served.items()}
 
@@ -208,13 +194,6 @@ def check_parts(unify: str, norm: str, private: str) -> None:
         raise UserError(f"norm: expected shared where unify is none, as no layer of g is shared, got {norm}")
     if private == "norms" and (unify, norm) not in (("largest", "per_scale"), ("native", "per_scale")):
         raise UserError(f"private: expected norm per_scale and one g beside norms, got norm {norm}, unify {unify}")
-
-
-def in_batches(network: nn.Module, batches: Sequence[Tensor], joint: bool) -> list[Tensor]:
-    """Return `network` of each of the `batches`: one after the other, or `joint`ly as one batch."""
-    if not joint:
-        return [network(batch) for batch in batches]
-    return list(network(torch.cat(list(batches))).split([len(batch) for batch in batches]))
 
 
 def _as_weights(images: Tensor, network: nn.Module) -> Tensor:

@@ -19,21 +19,13 @@ from msun_lite.utils.errors import UserError
 SIZE_ROUTINGS = ("nearest", "ceil", "ratio")
 """The routing rules that look at the size alone, see `route`; and there is `upto:`, with sizes of one's own."""
 
-UPTO = "upto:"
-"""What a rule begins with that says the largest size of each subnet but the last: `upto:32,72`."""
+UPTO, AT = "upto:", "at:"
+"""What begins a rule that says the largest size of each subnet but the last, `upto:32,72`; and, instead of one of
+`SUBNET_INPUTS`, the side in pixels that each of them gets, `at:128,144`."""
 
 SUBNET_INPUTS = ("scale", "native", "largest")
 """What a subnet gets: images resized to its `scale`; at their own size, within the range that it serves (`native`); or
-upsampled to the `largest` scale, as in multi-scale training. And there is `at:`, with sides of one's own."""
-
-AT = "at:"
-"""What begins a subnet's input of sides of one's own, in pixels, of each subnet but the last: `at:128,128`."""
-
-ORACLE = "oracle"
-"""The rule that needs the labels: it exists in evaluation only."""
-
-ROUTINGS = (*SIZE_ROUTINGS, ORACLE)
-"""All routing rules that go by a name alone."""
+upsampled to the `largest` scale, as in multi-scale training."""
 
 
 def check_scales(scales: Sequence[int], at_least: int = 2) -> tuple[int, ...]:
@@ -73,7 +65,7 @@ def route(size: int, scales: Sequence[int], routing: str = "nearest") -> int:
     if routing == "ratio":
         return min(scales, key=lambda scale: (max(size, scale) / min(size, scale), scale))
     check_routing(routing, scales)
-    return scales[sum(size > bound for bound in _whole_numbers(routing.removeprefix(UPTO)))]
+    return scales[sum(size > bound for bound in _numbers(routing))]
 
 
 def check_routing(routing: str, scales: Sequence[int], rules: Sequence[str] = SIZE_ROUTINGS) -> None:
@@ -82,16 +74,16 @@ def check_routing(routing: str, scales: Sequence[int], rules: Sequence[str] = SI
         return
     if not routing.startswith(UPTO):
         raise UserError(f"routing: expected one of {', '.join(rules)} or {UPTO}SIZES, got {routing!r}")
-    bounds = _whole_numbers(routing.removeprefix(UPTO))
+    bounds = _numbers(routing)
     between = all(low <= bound < high for low, bound, high in zip(scales, bounds, scales[1:], strict=False))
     if len(bounds) != len(scales) - 1 or not between:
         expected = f"the largest size of each subnet but the last, from its scale on, for scales {list(scales)}"
         raise UserError(f"routing: expected {UPTO} and {expected}, got {routing!r}")
 
 
-def _whole_numbers(words: str) -> list[int]:
-    """Return the numbers in `words`, with commas between; 0, which all that take them refuse, for what is none."""
-    return [int(word) if word.isdecimal() else 0 for word in words.split(",")]
+def _numbers(rule: str) -> list[int]:
+    words = rule.partition(":")[2].split(",")
+    return [int(word) if word.isdecimal() else 0 for word in words]  # 0 is no size: refused
 
 
 def served_sizes(scale: int, scales: Sequence[int], routing: str) -> range:
@@ -100,25 +92,19 @@ def served_sizes(scale: int, scales: Sequence[int], routing: str) -> range:
     return range(served[0], served[-1] + 1)
 
 
-def check_subnet_input(subnet_input: str, scales: Sequence[int]) -> None:
-    """Raise a `UserError` unless it is one of `SUBNET_INPUTS`, or says a side for each of these scales but the last."""
-    if subnet_input in SUBNET_INPUTS:
-        return
-    if not subnet_input.startswith(AT):
-        raise UserError(f"subnet_input: expected one of {', '.join(SUBNET_INPUTS)} or {AT}SIDES, got {subnet_input!r}")
-    sides = _whole_numbers(subnet_input.removeprefix(AT))
-    if len(sides) != len(scales) - 1 or not all(0 < side <= scales[-1] for side in sides):
-        expected = f"a side for each scale of {list(scales)} but the last, and none larger than that"
-        raise UserError(f"subnet_input: expected {AT} and {expected}, got {subnet_input!r}")
-
-
 def side_of(scale: int, scales: Sequence[int], subnet_input: str) -> int:
-    """Return the side in pixels at which the subnet of `scale` gets an image of that scale."""
-    if subnet_input == "largest" or scale == scales[-1]:
-        return scales[-1]
-    if subnet_input.startswith(AT):
-        return _whole_numbers(subnet_input.removeprefix(AT))[list(scales).index(scale)]
-    return scale
+    """Return the side in pixels at which the subnet of `scale` gets an image of that scale.
+
+    Raises:
+        UserError: unless the input is one of `SUBNET_INPUTS`, or `at:` and a side for each of the scales but the last.
+    """
+    if subnet_input in SUBNET_INPUTS:
+        return scales[-1] if subnet_input == "largest" else scale
+    sides = [*_numbers(subnet_input), scales[-1]]
+    if not subnet_input.startswith(AT) or len(sides) != len(scales) or not 0 < min(sides) <= max(sides) <= scales[-1]:
+        own = f"{AT} and a side for each scale of {list(scales)} but the last, none larger than that"
+        raise UserError(f"subnet_input: expected one of {', '.join(SUBNET_INPUTS)}, or {own}, got {subnet_input!r}")
+    return sides[list(scales).index(scale)]
 
 
 RESAMPLINGS = {

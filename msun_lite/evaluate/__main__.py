@@ -33,8 +33,8 @@ from msun_lite.evaluate.own_size import evaluate_own, own_size_table
 from msun_lite.evaluate.report import Report
 from msun_lite.evaluate.subjects import find_config, find_subject
 from msun_lite.networks import refuse_existing
-from msun_lite.results import accuracy_table, check_folder, subnet_table
-from msun_lite.scales import ORACLE, ROUTINGS, check_routing
+from msun_lite.results import ORACLE, ROUTINGS, accuracy_table, check_folder, subnet_table
+from msun_lite.scales import check_routing
 from msun_lite.utils.distributed import World, join
 from msun_lite.utils.errors import UserError, one_of, within
 from msun_lite.utils.files import check_output, write_json

@@ -27,8 +27,8 @@ from msun_lite.evaluate.batches import normalised_batches
 from msun_lite.evaluate.class_names import match_classes
 from msun_lite.evaluate.report import Report
 from msun_lite.networks import MSUN, class_names, flops_by_size, native_flops, parameters
-from msun_lite.results import Accuracy, Measurement, PerSubnet, by_size, routing_record
-from msun_lite.scales import ORACLE, ROUTINGS, resize
+from msun_lite.results import ORACLE, ROUTINGS, Accuracy, Measurement, PerSubnet, by_size, routing_record
+from msun_lite.scales import resize
 from msun_lite.utils.distributed import ALONE, World
 from msun_lite.utils.environment import environment
 from msun_lite.utils.errors import UserError, first_line

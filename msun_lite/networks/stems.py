@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.flop_counter import FlopCounterMode
 
-from msun_lite.scales import check_subnet_input, side_of
+from msun_lite.scales import side_of
 from msun_lite.shapes import _maps, _nothing_computed, map_shape
 from msun_lite.utils.errors import UserError
 
@@ -143,7 +143,6 @@ def choose_stems(
         UserError: if a stem is missing or one too many, if channels are not where `resize_features` expects them, or
             for an unknown input; or as `choose_stem` does.
     """
-    check_subnet_input(subnet_input, scales)
     smaller, largest = scales[:-1], scales[-1]
     sides = {scale: side_of(scale, scales, subnet_input) for scale in smaller}
     if isinstance(stems, str):

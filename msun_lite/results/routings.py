@@ -1,7 +1,13 @@
 """Which subnet serves each size under each routing rule, and what accuracy and cost follow."""
 
 from msun_lite.results.records import Accuracy, Routed
-from msun_lite.scales import ROUTINGS, route
+from msun_lite.scales import SIZE_ROUTINGS, route
+
+ORACLE = "oracle"
+"""The rule that needs the labels: it exists in evaluation only."""
+
+ROUTINGS = (*SIZE_ROUTINGS, ORACLE)
+"""All routing rules that go by a name alone."""
 
 PerSubnet = dict[int, dict[int, float]]
 """scale -> size -> top-1 accuracy in percent."""
@@ -11,7 +17,7 @@ def serving_scales(per_subnet: PerSubnet, routing: str) -> dict[int, int]:
     """Return {size: scale that serves it}; `oracle` takes the most accurate subnet at each size."""
     scales = sorted(per_subnet)
     sizes = next(iter(per_subnet.values()))
-    if routing == "oracle":
+    if routing == ORACLE:
         return {size: max(scales, key=lambda scale: (per_subnet[scale][size], -scale)) for size in sizes}
     return {size: route(size, scales, routing) for size in sizes}
 

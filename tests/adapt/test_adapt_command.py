@@ -291,7 +291,10 @@ def test_going_on_gives_what_an_uninterrupted_adaptation_gives(images, tmp_path)
         (["quick-vanilla", "--images", "IMAGES", "--batch_size", "600"], "expected 600 or more to learn from"),
         (["quick-vanilla", "--images", "IMAGES", "--own", "norms", "--match", "both"], "match: expected predictions"),
         (["quick-vanilla", "--images", "IMAGES", "--subnet_input", "native"], "subnet_input: expected scale, largest"),
-        (["quick-vanilla", "--images", "IMAGES", "--subnet_input", "at:20"], "subnet_input: expected at: and a side"),
+        (
+            ["quick-vanilla", "--images", "IMAGES", "--subnet_input", "at:20"],
+            "at: and a side for each scale of [8, 32, 56] but the last, none larger than that, got 'at:20'",
+        ),
         (["quick-vanilla", "--images", "IMAGES", "--held_out", "1"], "held_out: expected"),
         (["quick-vanilla", "--images", "IMAGES", "--weights", "x.pth"], "weights: expected none beside a run"),
         (["quick-vanilla", "--images", "IMAGES", "--num_classes", "7"], "num_classes: expected none beside a run"),

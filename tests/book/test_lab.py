@@ -18,7 +18,8 @@ from msun_lite.book.published import analyses, photographs, photographs_by_seed
 from msun_lite.book.skipping import assigned_names
 from msun_lite.config import make_config
 from msun_lite.networks.msun import MSUN
-from msun_lite.scales import ROUTINGS, resize
+from msun_lite.results import ROUTINGS
+from msun_lite.scales import resize
 from msun_lite.train.run import train
 from msun_lite.utils.errors import DataError, UserError
 

@@ -163,7 +163,10 @@ def test_with_equal_norms_and_images_upsampled_it_computes_what_the_plain_networ
         ({"private": "norms"}, "private: expected norm per_scale"),
         ({**PRIVATE, "unify": "none", "norm": "shared"}, "private: expected norm per_scale"),
         ({"private": "convs"}, "private: expected one of subnets, norms, got 'convs'"),
-        ({"subnet_input": "own"}, "subnet_input: expected one of scale, native, largest or at:SIDES, got 'own'"),
+        (
+            {"subnet_input": "own"},
+            "subnet_input: expected one of scale, native, largest, or at: and a side .*, got 'own'",
+        ),
         ({"routing": "upto:12"}, "routing: expected upto: and the largest size of each subnet but the last"),
         ({"routing": "upto:20,12"}, "routing: expected upto:"),
         ({"routing": "upto:7,20"}, "routing: expected upto:"),

@@ -1,9 +1,11 @@
 """MST, multi-scale training: every scale, upsampled to the largest, through one network."""
 
+from collections.abc import Callable, Sequence
+
+import torch
 from torch import Tensor
 
 from msun_lite.config import TrainConfig
-from msun_lite.model import in_batches
 from msun_lite.networks import MSUN
 from msun_lite.train.objectives.objective import Objective, view_at
 
@@ -31,10 +33,17 @@ class Mst(Objective):
             features, logits = model.forward_scales(views)
             return list(features.values()), list(logits.values())
         if self.config.constraint == "none":
-            return [], in_batches(model, batches, joint)
+            return [], _in_batches(model, batches, joint)
         (scale,) = model.scales
-        features = in_batches(lambda batch: model.features(batch, scale), batches, joint)
-        return features, in_batches(lambda batch: model.classify(batch, scale), features, joint)
+        features = _in_batches(lambda batch: model.features(batch, scale), batches, joint)
+        return features, _in_batches(lambda batch: model.classify(batch, scale), features, joint)
+
+
+def _in_batches(run: Callable[[Tensor], Tensor], batches: Sequence[Tensor], joint: bool) -> list[Tensor]:
+    """Return `run` of each of the `batches`: one after the other, or `joint`ly as one batch."""
+    if not joint:
+        return [run(batch) for batch in batches]
+    return list(run(torch.cat(list(batches))).split([len(batch) for batch in batches]))
 
 
 METHOD = Mst
