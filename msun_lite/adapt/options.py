@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
-from msun_lite.config import PRECISIONS, Precision, TrainConfig
+from msun_lite.config import PRECISIONS, Averages, Precision, TrainConfig
 from msun_lite.utils.cli import OneLineParser, options_parser, read_options
 from msun_lite.utils.errors import UserError, one_of, within
 
@@ -103,6 +103,9 @@ class AdaptConfig:
     """Epochs of linear warm-up from 0.01 x lr; then a cosine goes down to 0.01 x lr."""
     clip_norm: float | None = None
     """Largest norm of the gradient; no clipping by default."""
+    averages: Averages = "trained"
+    """BatchNorm's averages in the end: as `trained`; or a set for each of `sizes` (`size`), of training crops of that
+    size, saved with the network. With `keep` the largest scale's own size has those that it had."""
     seed: int = 0
     """Seed of the new layers, the order of the images and their crops."""
 
@@ -141,6 +144,7 @@ class AdaptConfig:
         one_of("own", self.own, OWN)
         one_of("match", self.match, MATCHES)
         one_of("precision", self.precision, PRECISIONS)
+        one_of("averages", self.averages, get_args(Averages))
         within("held_out", self.held_out, above=0, below=1)
         within("blocks", self.blocks, least=0, most=3)
         if self.crop_ratio is not None:
@@ -165,7 +169,7 @@ class AdaptConfig:
             "random_sizes",
         )
         same += ("epochs", "batch_size", "lr", "weight_decay", "warmup_epochs", "clip_norm", "seed", "device")
-        same += ("precision", "threads", "workers", "max_minutes", "checkpoint_minutes", "out")
+        same += ("precision", "threads", "workers", "max_minutes", "checkpoint_minutes", "out", "averages")
         options = {name: getattr(self, name) for name in same}
         network = {"arch": arch, "scales": list(scales), "sizes": list(sizes), "unify": "native", "norm": "per_scale"}
         network |= {"private": self.own, "constraint": "none", "optimizer": "adamw", "decay_norms": False}

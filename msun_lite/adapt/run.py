@@ -27,7 +27,15 @@ from msun_lite.data import (
     part_of,
     unlabelled,
 )
-from msun_lite.evaluate import crop_ratio_of, evaluate_on, find_model, fitting_batch, match_classes, normalised_batches
+from msun_lite.evaluate import (
+    averaged_by_size,
+    crop_ratio_of,
+    evaluate_on,
+    find_model,
+    fitting_batch,
+    match_classes,
+    normalised_batches,
+)
 from msun_lite.networks import MSUN, default_sizes, find_recipe
 from msun_lite.results import RunFolder, accuracy_table
 from msun_lite.train import Trainer, is_finished, resolve_resume
@@ -269,6 +277,8 @@ def _open(trainer: Trainer, config: AdaptConfig) -> None:
 def _finish(trainer: Trainer, source: Source, config: AdaptConfig, labelled: DataSet | None) -> None:
     """Write the weights, measure them, write and print the summary."""
     folder, plan, model = trainer.folder, trainer.config, trainer.state.model.requires_grad_(True).eval()
+    if config.averages == "size":
+        model = averaged_by_size(model, trainer.data.train, plan, trainer.device, keep=config.keep)
     model.save(folder.path)
     start = time.perf_counter()
     agreement = evaluate_on(model, trainer.data, plan, trainer.device)

@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "accuracy": [
-            "AVERAGED",
             "accuracy_record",
+            "averaged_by_size",
             "check_images",
             "evaluate",
             "evaluate_on",

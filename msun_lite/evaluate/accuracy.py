@@ -177,10 +177,24 @@ def with_own_averages(
     """
     if averages == AS_TRAINED:
         return model, {}
-    source, normalisation = _averaged_images(averages, data, world), model.spec["normalisation"]
-    crops = Crops(source, config, count, config.seed, device, normalisation, config.epochs)  # an epoch not trained
+    crops = _unseen_crops(model, _averaged_images(averages, data, world), config, device, count)
     found = model.with_averages(crops, config.sizes, native=feeding == "native")
     return found, {"averages": {"of": averages, "images": len(crops)}}
+
+
+def averaged_by_size(
+    model: MSUN, source: ImageSource, config: TrainConfig, device: torch.device, keep: bool = False
+) -> MSUN:
+    """Return a model with BatchNorm averages of each of `config.sizes`, from `AVERAGED` crops of the training images.
+
+    For `keep` and errors see `MSUN.with_averages`.
+    """
+    return model.with_averages(_unseen_crops(model, source, config, device, AVERAGED), config.sizes, keep=keep)
+
+
+def _unseen_crops(model: MSUN, source: ImageSource, config: TrainConfig, device: torch.device, count: int) -> Crops:
+    """Return batches of the crops of an epoch that was not trained."""
+    return Crops(source, config, count, config.seed, device, model.spec["normalisation"], config.epochs)
 
 
 def _averaged_images(averages: str, data: DataSet, world: World) -> ImageSource:

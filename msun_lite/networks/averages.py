@@ -33,6 +33,7 @@ def with_averages(
     sizes: Sequence[int],
     share: float = 1.0,
     native: bool = False,
+    keep: bool = False,
 ) -> MultiScaleUnifiedNetwork:
     """Return a copy, ready for evaluation, with BatchNorm averages of each size through the subnet that serves it.
 
@@ -43,6 +44,7 @@ def with_averages(
         sizes: in pixels, rising. A scale that serves none of them gets averages of its own size.
         share: of these averages in the mixture with those that the model has.
         native: feed a plain CNN the small images as they are, as `forward_native` does.
+        keep: the size of the largest scale, one of the sizes or not, has the averages that the model has, bit for bit.
 
     Raises:
         UserError: if there are no images or no BatchNorm, a batch of one image, a share outside 0 to 1, sizes that do
@@ -50,11 +52,15 @@ def with_averages(
     """
     within("share", share, least=0, most=1)
     check_sizes(sizes)
+    largest = model.scales[-1]
+    if keep:
+        sizes = sorted({*sizes, largest})
     probe = _with_one_set(model).eval()
     found = copy.deepcopy(probe)
     set_averages(found, _sets(probe, sizes))
     norms = size_norms_of(found)
     served = [(scale, place, size) for scale, own in found.averages.items() for place, size in enumerate(own)]
+    served = [one for one in served if not keep or one[2] != largest]
     for scale, place, size in progress(served, desc="averages", unit="size", leave=False):
         for layer, own in _averages(probe, batches, size, scale, native).items():
             for name, value in own.items():

@@ -319,7 +319,12 @@ class MSUN(
         return model.load(folder).eval()
 
     def with_averages(
-        self, images: Tensor | Iterable[Tensor], sizes: Sequence[int], share: float = 1.0, native: bool = False
+        self,
+        images: Tensor | Iterable[Tensor],
+        sizes: Sequence[int],
+        share: float = 1.0,
+        native: bool = False,
+        keep: bool = False,
     ) -> "MSUN":
         """Return a copy whose BatchNorms have averages of each size, those of the nearest being used; see `averages`.
 
@@ -332,6 +337,7 @@ class MSUN(
             sizes: in pixels, rising.
             share: of these averages in the mixture with those that the network has.
             native: feed a plain CNN the small images as they are, as `forward_native` does.
+            keep: the largest scale's own size keeps the averages that the network has, bit for bit.
 
         Raises:
             UserError: if there are no images or no BatchNorm, a batch of one image, a share outside 0 to 1, sizes that
@@ -339,7 +345,7 @@ class MSUN(
         """
         if isinstance(images, Tensor):
             images = images.tensor_split(max(1, round(len(images) / BATCH)))  # of one length or nearly: none of one
-        return with_averages(self, images, sizes, share, native)
+        return with_averages(self, images, sizes, share, native, keep)
 
     def export(
         self,

@@ -13,7 +13,6 @@ import torch
 
 from msun_lite.config import FREE_ON_RESUME, TrainConfig, command_line, read_config
 from msun_lite.data import (
-    Crops,
     FileSource,
     fetch_data,
     fitting_scales,
@@ -22,7 +21,7 @@ from msun_lite.data import (
     read_splits,
     shorter_sides,
 )
-from msun_lite.evaluate import AVERAGED, check_images, evaluate_on
+from msun_lite.evaluate import averaged_by_size, check_images, evaluate_on
 from msun_lite.networks import MSUN, can_build, normalisation_line, read_spec, size_grid
 from msun_lite.results import RunFolder, Summary, accuracy_table, check_folder, read_summary, subnet_table
 from msun_lite.train.metrics import check_packages
@@ -250,10 +249,7 @@ def _finish(trainer: Trainer, given: bool) -> None:
     """Write the weights, measure them, write and print the summary."""
     config, folder, model = trainer.config, trainer.folder, trainer.state.trained.eval()
     if config.averages == "size":
-        normalisation, epoch = model.spec["normalisation"], config.epochs  # whose crops it has not seen
-        source = trainer.data.train
-        crops = Crops(source, config, AVERAGED, config.seed, trainer.device, normalisation, epoch)
-        model = model.with_averages(crops, config.sizes)
+        model = averaged_by_size(model, trainer.data.train, config, trainer.device)
     trainer.world.on_first(lambda: model.save(folder.path))
     start = time.perf_counter()
     record = evaluate_on(model, trainer.data, config, trainer.device, trainer.world)

@@ -106,6 +106,19 @@ def test_the_largest_scale_stays_bit_for_bit_and_the_others_learn(images, tmp_pa
     assert "How accurate it is has not been recorded with it." in card
 
 
+def test_averages_of_each_size_are_the_last_rung_and_leave_the_largest_size_alone(images, tmp_path):
+    assert main(command(images, tmp_path, "--averages", "size", "--sizes", "8,20,32,44,56")) == 0
+    plain, adapted, batch = plain_and_adapted(tmp_path / "run")
+    assert adapted.averages == {8: (8,), 32: (20, 32), 56: (44, 56)}
+    with torch.no_grad():
+        assert torch.equal(adapted(batch), plain(batch))
+        small = resize(batch, 44)
+        assert not torch.allclose(adapted(small), plain(small))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["agreement"]["top1"]["56"] == 100.0
+    assert "--averages size" in summary["command"]
+
+
 def test_an_adapted_network_says_of_small_images_what_it_says_of_large_ones_more_often(tmp_path):
     scenes = SceneSource(300, 56, "train", 5)
     (tmp_path / "scenes").mkdir()

@@ -62,6 +62,20 @@ def test_each_size_has_the_averages_that_its_own_images_give(kind):
         assert torch.equal(adapted(image), by_hand(model, batches(), size)(image))
 
 
+@pytest.mark.parametrize("kind", ["vanilla", "norms per scale", "private norms"])
+@pytest.mark.parametrize("sizes", [SIZES, SIZES[:-1]], ids=["with the largest", "without"])
+@torch.no_grad()
+def test_the_largest_size_keeps_its_own_averages_if_asked_to(kind, sizes):
+    model, image = make(kind), torch.rand(2, 3, SCALES[-1], SCALES[-1])
+    kept = model.with_averages(batches(), sizes, keep=True)
+    assert torch.equal(kept(image), model(image))
+    assert not torch.equal(model.with_averages(batches(), SIZES)(image), model(image))
+    assert kept.averages[SCALES[-1]][-1] == SCALES[-1]
+    for size in SIZES[:-1]:
+        small = torch.rand(2, 3, size, size)
+        assert torch.equal(kept(small), by_hand(model, batches(), size)(small))
+
+
 @torch.no_grad()
 def test_the_network_that_is_given_stays_as_it_is():
     model = make()

@@ -119,7 +119,10 @@ def test_the_command_exports_what_a_name_or_a_folder_stands_for(tmp_path, capsys
     for words, message in (
         (["run", "--out", "exported"], "exported: exists already, expected a new folder"),
         (["nothing", "--out", "new"], "nothing: expected "),
-        (["run", "--out", "new", "--format", "tflite"], "format: expected one of torch, onnx, difference, got 'tflite'"),
+        (
+            ["run", "--out", "new", "--format", "tflite"],
+            "format: expected one of torch, onnx, difference, got 'tflite'",
+        ),
         (["run", "--out", "run/model.json/new"], "run/model.json/new: expected a folder that can be written to, got"),
         (["run", "--out", "new", "--crop_ratio", "0"], "crop_ratio: expected more than 0, got 0.0"),
         (["run"], "the following arguments are required: out"),
