@@ -41,7 +41,8 @@ def build(out: Path) -> int:
     stamp.write_text(now, encoding="utf-8")
     program = Path(sys.executable).with_name("jupyter-book")
     options = [*OPTIONS, "--path-output", str(out)]
-    environment = {**os.environ, "MSUN_LITE_PROGRESS": "off"}  # bars would stay in the pages as dead widgets
+    # Bars would stay in the pages as dead widgets, and sliders need no kernel there.
+    environment = {**os.environ, "MSUN_LITE_PROGRESS": "off", "MSUN_LITE_PAGES": "html"}
     return subprocess.run([program, "build", *options, "book"], cwd=ROOT, env=environment).returncode
 
 

@@ -16,17 +16,10 @@ import tempfile
 from pathlib import Path
 
 BOOK = Path(__file__).resolve().parent.parent / "book"
-TARGET, EXTRA = BOOK / "_vendor", BOOK / "_extra"
-"""What lies among the pages' static files, and beside the pages themselves."""
-
-FONTS = "@jupyter-widgets/html-manager/dist"
-"""Where the widgets look for their icons, from a page on."""
-
-WIDGETS = "@jupyter-widgets/html-manager@1.0.15"
+TARGET = BOOK / "_vendor"
+"""What lies among the pages' static files."""
 
 PACKAGES = {
-    WIDGETS: ("BSD-3-Clause", {"dist/embed-amd.js": "ipywidgets/embed-amd.js"}),
-    "requirejs@2.3.8": ("MIT", {"require.js": "ipywidgets/require.js"}),
     "mathjax@3.2.2": (
         "Apache-2.0",
         {
@@ -59,8 +52,7 @@ def copy(source: Path, target: Path) -> None:
 
 def main() -> int:
     """Run the command."""
-    for folder in (TARGET, EXTRA):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(TARGET, ignore_errors=True)
     record = {}
     with tempfile.TemporaryDirectory() as temporary:
         for package, (licence, files) in PACKAGES.items():
@@ -71,10 +63,7 @@ def main() -> int:
             for path in found.glob("LICENSE*"):
                 copy(path, TARGET / "licences" / f"{name}-{path.name}")
             record[package] = {"licence": licence}
-            if package == WIDGETS:
-                for font in (found / "dist").glob("*.woff2"):
-                    copy(font, EXTRA / FONTS / font.name)
-    files = sorted(path for folder in (TARGET, EXTRA) for path in folder.rglob("*") if path.is_file())
+    files = sorted(path for path in TARGET.rglob("*") if path.is_file())
     hashes = {path.relative_to(BOOK).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     (TARGET / "versions.json").write_text(
         json.dumps({"packages": record, "files": hashes}, indent=2) + "\n", encoding="utf-8"

@@ -1,34 +1,16 @@
-// The slider of ipywidgets speaks the number of a stop ("12") and has no name. Give it its label, and the stop's text.
-(() => {
-  const put = (element, name, value) => {
-    if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+// A slider shows the stop that it stands at, and says it. All stops are in the page.
+for (const slider of document.querySelectorAll(".msun-slider")) {
+  const input = slider.querySelector("input");
+  const stops = slider.querySelectorAll(".msun-stop");
+  const show = () => {
+    stops.forEach((stop, number) => stop.classList.toggle("msun-shown", number === input.valueAsNumber));
+    const said = stops[input.valueAsNumber].dataset.stop;
+    slider.querySelector("output").textContent = said;
+    input.setAttribute("aria-valuetext", said);
   };
-  const dress = () => {
-    for (const widget of document.querySelectorAll(".widget-hslider")) {
-      const handle = widget.querySelector(".noUi-handle");
-      const label = widget.querySelector(".widget-label");
-      const readout = widget.querySelector(".widget-readout");
-      if (!handle || !label || !readout) continue;
-      put(handle, "aria-label", label.textContent);
-      put(handle, "aria-valuetext", readout.textContent);
-    }
-  };
-  new MutationObserver(dress).observe(document.documentElement, {
-    subtree: true, childList: true, characterData: true, attributeFilter: ["aria-valuetext"],
-  });
-})();
-
-// The widgets ask for a queue that MathJax 2 had. MathJax 3 has none, and typesets the page by itself.
-(() => {
-  const queued = (mathjax) => {
-    if (mathjax && !mathjax.Hub) mathjax.Hub = { Queue() {} };
-    return mathjax;
-  };
-  let held = queued(window.MathJax);
-  Object.defineProperty(window, "MathJax", {
-    configurable: true, get: () => held, set: (mathjax) => { held = queued(mathjax); },
-  });
-})();
+  input.addEventListener("input", show);
+  show();
+}
 
 // What is wider than the page scrolls in itself: wide tables, and pictures on a phone. The keyboard can reach it, and its
 // right edge fades as long as there is more. Code has its place in the order of the keys from the theme.

@@ -1,15 +1,17 @@
-"""Sliders that change a picture: with a kernel or without, on a phone, by keyboard, for a screen reader.
+"""Sliders that change a picture: with a kernel or without, on a phone, by keyboard, for a screen reader, on paper.
 
-    size_slider({32: frame, 64: frame, 112: frame})
+    size_slider({32: frame, 64: frame, 112: frame}, ticks=(32, 112))
 
-With ipywidgets 8 the slider works in a static page too: every picture is in the page, and the slider shows one of them
-without any Python. With ipywidgets 7 (Colab) Python changes the picture.
+Where a notebook runs, the slider is one of ipywidgets: in version 8 the browser changes the picture, in 7 (Colab)
+Python does. In the built book, where `tools/book.py` sets `MSUN_LITE_PAGES`, it is the browser's own. Such a page has
+all the pictures, and needs a few lines of JavaScript; on paper and without JavaScript three of them stand side by side.
 """
 
 import base64
 import html
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ipywidgets
@@ -19,10 +21,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-from msun_lite.book.image_figures import prediction_figure
+from msun_lite.book.cards import prediction_card
 from msun_lite.book.lab import Chapter, Sample
 from msun_lite.data import UnreadableImage, decode
 from msun_lite.results import NAMES, STYLE
+
+PAGES = "MSUN_LITE_PAGES"
+"""Environment variable that says, if it is set, that pages without a kernel are made."""
 
 QUALITY = 60
 """Quality of WebP pictures, 0 to 100: letters stay clear, and a cloud of points weighs a third less than at 80."""
@@ -45,46 +50,93 @@ class Frame:
     """What a slider shows at one of its stops.
 
     Args:
-        picture: drawn once, when the slider is made.
+        picture: drawn once, when the slider is made; or HTML.
         text: says in words what can be seen, for all readers: it stands under the picture and is its description.
-        sharp: vector graphics, for charts; else WebP, for photographs and anything with many points.
+        sharp: how it is drawn: vector graphics, for charts; else WebP, for photographs and anything with many points.
     """
 
-    picture: Figure
+    picture: Figure | str
     text: str
     sharp: bool = True
 
 
-class Slider(ipywidgets.VBox):
-    """A slider with its picture; in a page read without JavaScript, the picture it starts with."""
+class Slider:
+    """A slider and its pictures, one of them shown; see `slider`.
 
-    def __init__(self, control: ipywidgets.SelectionSlider, shown: ipywidgets.Widget, still: str):
-        super().__init__([control, shown], layout=ipywidgets.Layout(max_width=WIDTH, width="100%"))
-        self.add_class("msun-slider")
-        self.control = control
-        self._still = still
+    Args:
+        name: what the slider changes.
+        pages: what is shown and spoken of each stop -> its HTML.
+        start: the stop shown first.
+        ticks: the stops that have a mark; the first and the last by default.
+        width: widest that it gets, as CSS has it.
+    """
 
-    def _ipython_display_(self, **options) -> None:
-        display(HTML(f"<noscript>{self._still}</noscript>"))
-        if hasattr(super(), "_ipython_display_"):  # ipywidgets 7
-            super()._ipython_display_(**options)
-        else:
-            display(self._repr_mimebundle_(), raw=True)
+    def __init__(self, name: str, pages: Mapping[str, str], start: str, ticks: Sequence[str] = (), width: str = WIDTH):
+        self.name, self.stops, self.pages, self.width = name, list(pages), list(pages.values()), width
+        self.start = self.stops.index(start)
+        self.ticks = [self.stops.index(stop) for stop in ticks] or [0, len(self.stops) - 1]
+
+    def widget(self) -> ipywidgets.VBox:
+        """Return it as a widget, which needs a kernel in ipywidgets 7 alone."""
+        control = ipywidgets.SelectionSlider(
+            options=[(stop, number) for number, stop in enumerate(self.stops)],
+            value=self.start,
+            description=self.name,
+            continuous_update=True,
+            layout=ipywidgets.Layout(width="98%", max_width=self.width),
+            style={"description_width": "initial"},
+        )
+        make = _stack if hasattr(ipywidgets, "Stack") else _changed_by_python
+        layout = ipywidgets.Layout(max_width=self.width, width="100%")
+        return ipywidgets.VBox([control, make(control, self.pages)], layout=layout)
+
+    def to_html(self) -> str:
+        """Return it as part of a page, whose style and script are those of the book."""
+        last, name = len(self.stops) - 1, html.escape(self.name, quote=True)
+        spoken = [html.escape(stop, quote=True) for stop in self.stops]
+        stills = {0, last // 2, last}
+        figures = "".join(
+            f'<div class="{_classes(number == self.start, number in stills)}" data-stop="{stop}">{page}</div>'
+            for number, (stop, page) in enumerate(zip(spoken, self.pages, strict=True))
+        )
+        marks = "".join(f'<span style="--at:{number / last:.4f}">{spoken[number]}</span>' for number in self.ticks)
+        return (
+            f'<div class="msun-slider" style="max-width:{self.width}"><div class="msun-control"><label>{name} '
+            f'<output>{spoken[self.start]}</output><input type="range" min="0" max="{last}" step="1" '
+            f'value="{self.start}" aria-valuetext="{spoken[self.start]}" autocomplete="off"></label>'
+            f'<div class="msun-ticks" aria-hidden="true">{marks}</div></div>'
+            f'<div class="msun-stops">{figures}</div></div>'
+        )
+
+    def _ipython_display_(self) -> None:
+        display(HTML(self.to_html()) if PAGES in os.environ else self.widget())
 
 
-def size_slider(frames: Mapping[int, Frame], start: int | None = None) -> Slider:
-    """Return a slider over image sizes in pixels; `start` is the first one shown, the largest by default."""
+def size_slider(
+    frames: Mapping[int, Frame], start: int | None = None, ticks: Sequence[int] = (), width: str = WIDTH
+) -> Slider:
+    """Return a slider over image sizes in pixels; `start` is the first one shown, the largest by default.
+
+    Args:
+        frames: size -> what is shown.
+        start: one of the sizes.
+        ticks: sizes that have a mark, such as a network's scales; those that are no stop have none.
+        width: widest that it gets, as CSS has it.
+    """
     stops = {f"{size} px": frame for size, frame in sorted(frames.items())}
-    return slider(stops, "image size", f"{max(frames) if start is None else start} px")
+    first = max(frames) if start is None else start
+    return slider(stops, "image size", f"{first} px", [f"{size} px" for size in ticks if size in frames], width)
 
 
-def slider(frames: Mapping[str, Frame], name: str, start: str) -> Slider:
+def slider(frames: Mapping[str, Frame], name: str, start: str, ticks: Sequence[str] = (), width: str = WIDTH) -> Slider:
     """Return a slider over any stops: what is shown and spoken of each -> its frame.
 
     Args:
         frames: in the slider's order.
         name: what the slider changes.
         start: the stop shown first.
+        ticks: the stops that have a mark; the first and the last by default.
+        width: widest that it gets, as CSS has it.
 
     Raises:
         ValueError: if `start` is none of the stops, or there are fewer than two.
@@ -92,17 +144,12 @@ def slider(frames: Mapping[str, Frame], name: str, start: str) -> Slider:
     stops = list(frames)
     if start not in stops or len(stops) < 2:
         raise ValueError(f"slider: expected two stops or more and one of them to start with, got {stops}, {start!r}")
-    pages = [_page(stop, frame) for stop, frame in frames.items()]
-    control = ipywidgets.SelectionSlider(
-        options=[(stop, number) for number, stop in enumerate(stops)],
-        value=stops.index(start),
-        description=name,
-        continuous_update=True,
-        layout=ipywidgets.Layout(width="98%", max_width=WIDTH),
-        style={"description_width": "initial"},
-    )
-    shown = _stack(control, pages) if hasattr(ipywidgets, "Stack") else _changed_by_python(control, pages)
-    return Slider(control, shown, pages[control.index])
+    return Slider(name, {stop: _page(stop, frame) for stop, frame in frames.items()}, start, ticks, width)
+
+
+def _classes(shown: bool, still: bool) -> str:
+    """Return the classes of a stop: the one that is `shown`, and those that stand side by side on paper."""
+    return " ".join(["msun-stop", *["msun-shown"] * shown, *["msun-still"] * still])
 
 
 def _stack(control: ipywidgets.SelectionSlider, pages: list[str]) -> ipywidgets.Widget:
@@ -122,12 +169,20 @@ def _changed_by_python(control: ipywidgets.SelectionSlider, pages: list[str]) ->
 def _page(stop: str, frame: Frame) -> str:
     text = html.escape(frame.text, quote=True)
     stop = html.escape(stop, quote=True)
-    width = CSS_PIXELS * frame.picture.get_figwidth()
-    style = f"width:100%;height:auto;--drawn:{width:.0f}px"
-    picture = f'<img class="msun-frame" style="{style}" alt="{stop}: {text}" src="{_encoded(frame)}">'
-    if width > WIDE:
-        picture = f'<div class="msun-scroll">{picture}</div>'
+    picture = _card(frame, f"{stop}: {text}") if isinstance(frame.picture, str) else _drawn(frame, f"{stop}: {text}")
     return f'<figure style="margin:0">{picture}<figcaption><b>{stop}</b>: {text}</figcaption></figure>'
+
+
+def _card(frame: Frame, words: str) -> str:
+    return f'<div class="msun-frame" role="img" aria-label="{words}">{frame.picture}</div>'
+
+
+def _drawn(frame: Frame, words: str) -> str:
+    width = CSS_PIXELS * frame.picture.get_figwidth()
+    kind = "msun-frame msun-chart" if frame.sharp else "msun-frame"
+    style = f"width:100%;height:auto;--drawn:{width:.0f}px"
+    picture = f'<img class="{kind}" style="{style}" alt="{words}" src="{_encoded(frame)}">'
+    return f'<div class="msun-scroll">{picture}</div>' if width > WIDE else picture
 
 
 def _encoded(frame: Frame) -> str:
@@ -149,16 +204,18 @@ def _encoded(frame: Frame) -> str:
 NEEDS_KERNEL = "Your own image: upload one here when this page runs as a notebook (Colab, Jupyter)."
 
 
-def own_image(chapter: Chapter) -> ipywidgets.VBox:
+def own_image(chapter: Chapter) -> ipywidgets.VBox | HTML:
     """Return a form: upload an image, move the slider, see what each network makes of it.
 
-    It needs a running kernel; in a static page a line says so.
+    It needs a running kernel; in the built book a line says so.
     """
+    if PAGES in os.environ:
+        return HTML(f"<p>{NEEDS_KERNEL}</p>")
     upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Choose an image")
     control = ipywidgets.SelectionSlider(
         options=[(f"{size} px", size) for size in chapter.sizes], value=chapter.largest, description="image size"
     )
-    message, shown = ipywidgets.HTML(NEEDS_KERNEL), ipywidgets.HTML()
+    message, shown = ipywidgets.HTML(), ipywidgets.HTML()
 
     def redraw(_: object) -> None:
         if not upload.value:
@@ -200,5 +257,5 @@ def prediction_frame(chapter: Chapter, sample: Sample, index: int, size: int) ->
         words.append(f"{NAMES[method]} says {names[best]} with {100 * row[best]:.0f} %{verdict}")
     known = None if label < 0 else label
     title = f"{size} px" if known is None else f"{names[label]}, {size} px"
-    figure = prediction_figure(sample.picture(index, size), rows, names, known, title)
-    return Frame(figure, "; ".join(words) + ".", sharp=False)
+    card = prediction_card(sample.picture(index, size), rows, names, known, title)
+    return Frame(card, "; ".join(words) + ".")

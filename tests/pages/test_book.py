@@ -84,7 +84,7 @@ def test_there_are_six_sliders_or_more():
 
 def test_the_javascript_is_that_of_the_named_versions():
     record = json.loads((BOOK / "_vendor" / "versions.json").read_text())
-    found = [path for name in ("_vendor", "_extra") for path in (BOOK / name).rglob("*") if path.is_file()]
+    found = [path for path in (BOOK / "_vendor").rglob("*") if path.is_file()]
     files = {path.relative_to(BOOK).as_posix(): path for path in found if path.name != "versions.json"}
     assert {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()} == record["files"]
     assert all(entry["licence"] for entry in record["packages"].values())
@@ -148,10 +148,15 @@ def test_colab_links_lead_to_files_of_the_repository(site):
 
 def test_a_page_with_sliders_is_no_heavier_than_allowed(site, pages):
     for path, page in pages.items():
-        if "application/vnd.jupyter.widget-view+json" in path.read_text():
+        if 'class="msun-slider"' in path.read_text():
             shown = {image["src"] for image in page.images if image["src"].startswith("_images/")}
             files = [path, *(site / unquote(name) for name in shown)]
             assert sum(file.stat().st_size for file in files) <= LARGEST_PAGE, path.name
+
+
+def test_no_page_waits_for_the_widgets_of_notebooks(pages):
+    for path in pages:
+        assert not re.search("require.js|embed-amd|vnd.jupyter.widget", path.read_text()), path.name
 
 
 def test_a_warning_fails_the_build(tmp_path):
