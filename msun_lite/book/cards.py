@@ -40,7 +40,8 @@ def prediction_card(
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:0.5rem 1.25rem;line-height:1.35;font-size:0.9rem">'
         '<div style="flex:1 1 8rem;max-width:12rem">'
-        f'<img src="{_encoded(picture)}" alt="" class="msun-card-picture" style="display:block;width:100%;image-rendering:pixelated">'
+        f'<img src="{_encoded(picture)}" alt="" class="msun-card-picture" '
+        'style="display:block;width:100%;image-rendering:pixelated">'
         f"<div>{html.escape(title)}</div></div>"
         f'<div style="flex:4 1 16rem;display:flex;flex-wrap:wrap;gap:0.5rem 1.25rem">{columns}</div></div>'
     )
