@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help setup reproduce test lint benchmark book colab serve clean
+.PHONY: help setup reproduce test lint benchmark book pdf colab serve clean
 
 help:  ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -39,6 +39,9 @@ benchmark: $(READY)  ## Measure the speed claims
 
 book: $(READY)  ## Build the book into _build/html: every chapter runs, warnings are errors
 	$(BIN)/python tools/book.py
+
+pdf: book  ## Print the book into _build/html/msun-lite.pdf (needs Chromium)
+	$(BIN)/python -m tools.pdf
 
 colab: $(READY)  ## Run every chapter in an environment like Colab's (makes it first; needs python3.12)
 	$(BIN)/python tools/like_colab.py
