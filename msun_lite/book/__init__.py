@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "similarity_figures": [
             "bias_figure",
             "class_space_figure",
+            "feeding_figure",
             "gram_figure",
             "mean_attention_figure",
             "overlay_figure",

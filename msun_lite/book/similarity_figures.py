@@ -61,6 +61,30 @@ def bias_figure(counts: Sequence[int], values: dict[str, NDArray], expected: Seq
         return figure
 
 
+def feeding_figure(analysis: dict, sizes: Sequence[int]) -> Figure:
+    """Draw unbiased CKA with the largest size layer by layer, one line a size, images fed native and upsampled.
+
+    Args:
+        analysis: the analysis.json of one network.
+        sizes: in pixels.
+    """
+    found, styles = analysis["cka"], zip("osD^", seaborn.color_palette("viridis", 4), strict=True)
+    lines = dict(zip(sizes, styles, strict=False))
+    with rc_context(STYLE):
+        figure = Figure(figsize=(8.2, 4.2), layout="constrained", facecolor="white")
+        axes = figure.subplots(1, 2, sharey=True)
+        for ax, feeding in zip(axes, ("native", "upsampled"), strict=True):
+            for size, (marker, colour) in lines.items():
+                values = found["curves"][feeding][str(size)]["unbiased"]
+                ax.plot(values, color=colour, marker=marker, linewidth=2, label=f"{size} px")
+            ax.set(title=feeding, ylim=(0, 1.03), xticks=range(len(found["layers"])), xlabel="layer")
+            ax.set_xticklabels(found["layers"], rotation=90)
+        axes[0].set_ylabel(f"CKA with {found['reference']} px")
+        axes[0].legend(loc="lower left")
+        seaborn.despine(figure)
+        return figure
+
+
 def overlay_figure(picture: NDArray, overlays: dict[str, tuple[NDArray, NDArray]], title: str = "") -> Figure:
     """Draw one image as it is and, beside it, attention laid over it: bright where the map is high; none is marked.
 
