@@ -1,6 +1,5 @@
 """A folder that a web server shows as the live page: the component, its runtime, the networks and the photographs."""
 
-import gzip
 import html
 import json
 import shutil
@@ -9,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from msun_lite.data import decode
 from msun_lite.live.photographs import Photograph
 from msun_lite.live.still import still
 from msun_lite.networks import MSUN, class_names, default_sizes, flops_by_size, new_folder, serving
-from msun_lite.runtime import read_image
 from msun_lite.utils.errors import UserError, one_of
 
 ROOM = Path(__file__).parent
@@ -116,7 +115,7 @@ def component(networks: Sequence[Shown], photographs: Sequence[Photograph], fold
     shown = ""
     if photographs:
         first = photographs[0]
-        image = _pixels(first.file)
+        image = decode(first.file)
         parts = [(one.title, one.model, one.crop_ratio) for one in networks]
         shown = f'<p class="ml-lead">{html.escape(_lead(first, smallest))}</p>'
         shown += still(image, parts, largest, smallest, first.title)
@@ -129,13 +128,6 @@ def component(networks: Sequence[Shown], photographs: Sequence[Photograph], fold
 
 def _lead(photograph: Photograph, size: int) -> str:
     return f"A photograph of {photograph.title}, {size} × {size} pixels, and what each network says it is:"
-
-
-def _pixels(file: Path):
-    import numpy as np
-    import torch
-
-    return torch.from_numpy(np.asarray(read_image(file)).copy()).permute(2, 0, 1)
 
 
 def describe(networks: Sequence[Shown], photographs: Sequence[Photograph], folder: Path) -> dict:
@@ -170,9 +162,3 @@ def describe_network(shown: Shown, folder: Path) -> dict:
         "serving": [row | {"flops": counted[row["scale"]][row["upto"]]} for row in rows],
         "files": {path.name: path.stat().st_size for path in sorted(folder.iterdir())},
     }
-
-
-def unpacked(path: Path) -> int:
-    """Return the bytes that a gzipped file has unpacked."""
-    with gzip.open(path) as file:
-        return sum(len(chunk) for chunk in iter(lambda: file.read(1 << 20), b""))

@@ -34,7 +34,7 @@ def still(image: Tensor, networks: Sequence[tuple[str, MSUN, float]], largest: i
         shares, labels = model(normalised(square, model.spec))[0].softmax(0).topk(min(NAMED, model.spec["classes"]))
         names = class_names(model.spec)
         answers = [(names[label], share) for label, share in zip(labels.tolist(), shares.tolist(), strict=True)]
-        served = f"subnet of {model.router.scale(own)} px" if len(model.scales) > 1 else f"one network, {own} px in"
+        served = f"subnet of {model.router.scale(own)} px" if len(model.scales) > 1 else "one network for all sizes"
         cards.append(_card(number, title, _picture(square, f"{words}, {own} × {own} pixels"), answers, served))
     return f'<div class="ml-cards">{"".join(cards)}</div>'
 
@@ -54,6 +54,10 @@ def _card(number: int, title: str, picture: str, answers: list[tuple[str, float]
 
 
 def _percent(share: float) -> str:
+    if share < 0.005:
+        return "&lt; 1 %"
+    if share > 0.995:
+        return "&gt; 99 %"
     return f"{100 * share:.0f} %"
 
 

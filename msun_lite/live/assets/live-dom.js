@@ -18,8 +18,9 @@ export const h = (tag, attributes = {}, ...children) => make(document.createElem
 /** Likewise, of SVG. */
 export const svg = (tag, attributes = {}, ...children) => make(document.createElementNS(SVG, tag), attributes, children);
 
-/** A share from 0 to 1 as percent, never rounded to certainty. */
+/** A share from 0 to 1 as percent, never rounded to certainty or to nothing. */
 export function percent(share) {
   if (share > 0.995 && share < 1) return "> 99 %";
+  if (share < 0.005) return "< 1 %";
   return `${Math.round(100 * share)} %`;
 }

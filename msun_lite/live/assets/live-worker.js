@@ -55,7 +55,30 @@ async function load(base, description) {
       sessions[scale] = await ort.InferenceSession.create(files[`scale-${scale}.onnx`], options);
     }
     networks.push({ ...network, sessions });
+    await warmUp(networks.at(-1));
   }
+}
+
+/** Run each graph of a network once: the first run takes several times as long as those that follow. */
+async function warmUp(network) {
+  const sides = new Map(network.serving.map(({ scale, side, place }) => [scale, { side, place }]));
+  for (const [scale, { side, place }] of sides) {
+    const square = { side, values: new Float32Array(3 * side * side) };
+    await run(network, scale, place, square, (outputs) => outputs.logits.data.length);
+  }
+}
+
+/** Run a network's graph of a scale on a square, and return what `keep` makes of its outputs: tensors do not stay. */
+async function run(network, scale, place, square, keep) {
+  const inputs = {
+    images: new ort.Tensor("float32", normalise(square, network.normalisation), [1, 3, square.side, square.side]),
+  };
+  if (network.averages) inputs.place = new ort.Tensor("int64", BigInt64Array.of(BigInt(place)), [1]);
+  const session = network.sessions[scale];
+  const outputs = await session.run(inputs, BOTH.filter((name) => session.outputNames.includes(name)));
+  const kept = keep(outputs);
+  for (const tensor of [...Object.values(inputs), ...Object.values(outputs)]) tensor.dispose();
+  return kept;
 }
 
 /** Decode a file, upright, and keep its central squares. */
@@ -105,20 +128,13 @@ async function ask(network, size, shown) {
   const square = resize(photograph.squares.get(network.crop_ratio), own, true);
   const row = network.serving.find(({ upto }) => own <= upto);
   const served = resize(square, row.side, network.antialias);
-  const shape = [1, 3, row.side, row.side];
-  const inputs = { images: new ort.Tensor("float32", normalise(served, network.normalisation), shape) };
-  if (network.averages) inputs.place = new ort.Tensor("int64", BigInt64Array.of(BigInt(row.place)), [1]);
-  const session = network.sessions[row.scale];
-  const wanted = BOTH.filter((name) => session.outputNames.includes(name));
-  const outputs = await session.run(inputs, wanted);
-  const logits = Float32Array.from(outputs.logits.data);
+  const { logits, map } = await run(network, row.scale, row.place, served, (outputs) => {
+    const found = Float32Array.from(outputs.logits.data);
+    return { logits: found, map: shown && outputs.maps ? evidence(outputs.maps, argmax(found)) : null };
+  });
   const milliseconds = performance.now() - started;
-  const answer = { size: own, scale: row.scale, flops: row.flops, milliseconds, logits, shares: softmax(logits) };
-  if (shown) {
-    answer.picture = toBytes(square);
-    answer.map = outputs.maps ? evidence(outputs.maps, argmax(logits)) : null;
-  }
-  for (const tensor of [...Object.values(inputs), ...Object.values(outputs)]) tensor.dispose();
+  const answer = { size: own, scale: row.scale, flops: row.flops, milliseconds, logits, shares: softmax(logits), map };
+  if (shown) answer.picture = toBytes(square);
   return answer;
 }
 

@@ -11,11 +11,12 @@ import { h, percent } from "./live-dom.js";
 
 const QUIET = 700; // milliseconds without a new answer before it is spoken
 const NAMED = 3; // classes named of each answer
+const SHADE = 130; // of 255, on what a network does not go by at all
 const base = new URL(".", import.meta.url);
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
-const flops = (count) => (count < 1e9 ? `${(count / 1e6).toPrecision(3)} MFLOPs` : `${(count / 1e9).toPrecision(3)} GFLOPs`);
+const flops = (count) => (count < 1e9 ? `${(count / 1e6).toPrecision(3)}\u00a0MFLOPs` : `${(count / 1e9).toPrecision(3)}\u00a0GFLOPs`);
 
 class MsunLive extends HTMLElement {
   #about = null; // live.json
@@ -98,6 +99,7 @@ class MsunLive extends HTMLElement {
     this.#worker.onmessage = ({ data }) => this.#heard(data);
     this.#build();
     const [first] = this.#about.photographs;
+    this.#parts.slider.focus({ preventScroll: true }); // the button that had the focus is gone
     if (first) await this.#openExample(first);
   }
 
@@ -204,6 +206,7 @@ class MsunLive extends HTMLElement {
       h("div", { class: "ml-cards" }, ...parts.cards.map(({ element }) => element)), lit, parts.note, parts.chart.element,
       knows, parts.status);
     this.#size = smallest;
+    parts.main.classList.toggle("ml-touch", navigator.maxTouchPoints > 0);
     this.replaceChildren(parts.main);
 
     this.addEventListener("dragover", (event) => {
@@ -322,7 +325,7 @@ function card(network, place) {
     map.hidden = !answer.map;
     if (answer.map) draw(map, answer.map.width, answer.map.height, shade(answer.map.values));
     const served = network.scales.length > 1 ? `subnet of ${answer.scale} px` : "one network for all sizes";
-    about.textContent = `${served} · ${flops(answer.flops)} · ${answer.milliseconds.toFixed(0)} ms`;
+    about.replaceChildren(`${served} `, h("br"), `${flops(answer.flops)} · ${answer.milliseconds.toFixed(0)}\u00a0ms`);
   };
   return { element, show };
 }
@@ -330,7 +333,7 @@ function card(network, place) {
 /** RGBA bytes that darken what a network does not go by. */
 function shade(values) {
   const bytes = new Uint8ClampedArray(4 * values.length);
-  values.forEach((value, place) => { bytes[4 * place + 3] = 175 * (1 - value); });
+  values.forEach((value, place) => { bytes[4 * place + 3] = SHADE * (1 - value); });
   return bytes;
 }
 
