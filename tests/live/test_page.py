@@ -60,7 +60,8 @@ def test_every_photograph_has_a_credit_and_none_lies_in_the_repository():
     photographs = find_photographs()
     assert {one.name for one in photographs} >= {"hopper.jpg"}
     for one in photographs:
-        assert one.credit and one.source.startswith("https://")
+        assert one.credit
+        assert one.source.startswith("https://")
         assert not one.file.is_relative_to(Path(__file__).parents[2] / "msun_lite")
 
 

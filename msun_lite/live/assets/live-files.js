@@ -20,25 +20,41 @@ const OTHERS = [
 
 export const ACCEPTED = "image/jpeg,image/png,image/webp,image/gif";
 export const MOST_PIXELS = 50e6; // 200 MB in memory
+const SCAN = 0xda; // the marker of a JPEG after which its pixels come
 
 const starts = (bytes, first) => first.every((byte, place) => bytes[place] === byte);
 const text = (bytes, from, length) => String.fromCharCode(...bytes.subarray(from, from + length));
 
-/** The size in a JPEG's frame header, which comes after other segments. */
-function jpegSize(view) {
+/** Go from segment to segment of a JPEG: [marker, place of its content] of each, up to the first scan. */
+function* jpegSegments(view) {
   let place = 2;
-  while (place + 9 < view.byteLength) {
-    if (view.getUint8(place) !== 0xff) return null;
+  while (place + 9 < view.byteLength && view.getUint8(place) === 0xff) {
     const marker = view.getUint8(place + 1);
     if (marker === 0xff) {
       place += 1; // padding
-    } else if (marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker)) {
-      return [view.getUint16(place + 7), view.getUint16(place + 5)];
-    } else {
-      place += 2 + view.getUint16(place + 2);
+      continue;
     }
+    yield [marker, place + 4];
+    if (marker === SCAN) return;
+    place += 2 + view.getUint16(place + 2);
+  }
+}
+
+/** The size in a JPEG's frame header. */
+function jpegSize(view) {
+  for (const [marker, place] of jpegSegments(view)) {
+    const frame = marker >= 0xc0 && marker <= 0xcf && ![0xc4, 0xc8, 0xcc].includes(marker);
+    if (frame) return [view.getUint16(place + 3), view.getUint16(place + 1)];
   }
   return null;
+}
+
+/** Whether the picture of a JPEG has its end; phones may put a film behind it. */
+function jpegEnds(bytes, view) {
+  const scan = [...jpegSegments(view)].find(([marker]) => marker === SCAN);
+  let place = scan ? scan[1] : -1;
+  while (place >= 0 && bytes[place + 1] !== 0xd9) place = bytes.indexOf(0xff, place + 1);
+  return place >= 0;
 }
 
 function webpSize(view) {
@@ -64,9 +80,10 @@ export function checkFile(bytes) {
     const other = OTHERS.find(([, pattern]) => pattern.test(first));
     throw new Error(`${expected}, got ${other ? other[0] : "something else"}`);
   }
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   let size = null;
   try {
-    size = kind[2](new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength));
+    size = kind[2](view);
   } catch {
     // shorter than its own header: told below
   }
@@ -76,8 +93,7 @@ export function checkFile(bytes) {
     const megapixels = (count) => `${Math.round(count / 1e6)} megapixels`;
     throw new Error(`expected at most ${megapixels(MOST_PIXELS)}, got ${megapixels(width * height)}, ${width} × ${height}`);
   }
-  const ends = bytes.subarray(-4096);
-  if (kind[0] === "JPEG" && !ends.some((byte, place) => byte === 0xff && ends[place + 1] === 0xd9)) {
+  if (kind[0] === "JPEG" && !jpegEnds(bytes, view)) {
     throw new Error("the JPEG file is damaged: its end is missing");
   }
 }
