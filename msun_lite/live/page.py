@@ -25,6 +25,16 @@ GRAPHS = ("scale-*.onnx", "weights.bin")
 """What a page needs of an exported model; all else that it must know is in live.json."""
 
 
+COMPONENT = """<link rel="stylesheet" href="{folder}/live.css">
+<msun-live>{still}
+<noscript><p>To try it with your own photograph, switch JavaScript on.</p></noscript>
+<p class="ml-small ml-from-file" hidden>Browsers run this only from a web server: for instance
+<code>python -m http.server</code> in the folder of this page, and then http://127.0.0.1:8000.</p></msun-live>
+<script>if (location.protocol === "file:") document.querySelector(".ml-from-file").hidden = false;</script>
+<script type="module" src="{folder}/live.js"></script>"""
+"""The component as a page holds it: what it shows before it is started, or where it cannot be."""
+
+
 @dataclass(frozen=True)
 class Shown:
     """A network of a page.
@@ -117,17 +127,15 @@ def component(networks: Sequence[Shown], photographs: Sequence[Photograph], fold
         first = photographs[0]
         image = decode(first.file)
         parts = [(one.title, one.model, one.crop_ratio) for one in networks]
-        shown = f'<p class="ml-lead">{html.escape(_lead(first, smallest))}</p>'
+        known = {name for one in networks for name in class_names(one.model.spec)}
+        shown = f'<p class="ml-lead">{html.escape(_lead(first, smallest, known))}</p>'
         shown += still(image, parts, largest, smallest, first.title)
-    return (
-        f'<link rel="stylesheet" href="{folder}/live.css">\n<msun-live>{shown}'
-        "<noscript><p>To try it with your own photograph, switch JavaScript on.</p></noscript></msun-live>\n"
-        f'<script type="module" src="{folder}/live.js"></script>'
-    )
+    return COMPONENT.format(folder=folder, still=shown)
 
 
-def _lead(photograph: Photograph, size: int) -> str:
-    return f"A photograph of {photograph.title}, {size} × {size} pixels, and what each network says it is:"
+def _lead(photograph: Photograph, size: int, known: set[str]) -> str:
+    unknown = "" if photograph.label in known else ", though none knows such things"
+    return f"A photograph of {photograph.title}, {size} × {size} pixels, and what each network says it is{unknown}:"
 
 
 def describe(networks: Sequence[Shown], photographs: Sequence[Photograph], folder: Path) -> dict:

@@ -17,6 +17,13 @@ NAMED = 3
 
 
 @torch.no_grad()
+def answers_at(square: Tensor, model: MSUN, top: int = NAMED) -> list[tuple[str, float]]:
+    """Return the likeliest classes of a square, floats [1, 3, size, size] from 0 to 255, and their probabilities."""
+    shares, labels = model(normalised(square, model.spec))[0].softmax(0).topk(min(top, model.spec["classes"]))
+    names = class_names(model.spec)
+    return [(names[label], share) for label, share in zip(labels.tolist(), shares.tolist(), strict=True)]
+
+
 def still(image: Tensor, networks: Sequence[tuple[str, MSUN, float]], largest: int, size: int, words: str) -> str:
     """Return the HTML of an image with the networks' answers to it at one size.
 
@@ -31,11 +38,9 @@ def still(image: Tensor, networks: Sequence[tuple[str, MSUN, float]], largest: i
     for number, (title, model, ratio) in enumerate(networks):
         own = min(size, model.scales[-1])
         square = square_at(image, ratio, largest, own)
-        shares, labels = model(normalised(square, model.spec))[0].softmax(0).topk(min(NAMED, model.spec["classes"]))
-        names = class_names(model.spec)
-        answers = [(names[label], share) for label, share in zip(labels.tolist(), shares.tolist(), strict=True)]
         served = f"subnet of {model.router.scale(own)} px" if len(model.scales) > 1 else "one network for all sizes"
-        cards.append(_card(number, title, _picture(square, f"{words}, {own} × {own} pixels"), answers, served))
+        shown = _picture(square, f"{words}, {own} × {own} pixels")
+        cards.append(_card(number, title, shown, answers_at(square, model), served))
     return f'<div class="ml-cards">{"".join(cards)}</div>'
 
 

@@ -40,7 +40,6 @@ class MsunLive extends HTMLElement {
     this.#parts.start = h("div", { class: "ml-start" }, button, note);
     this.append(this.#parts.start);
     try {
-      if (location.protocol === "file:") throw new Error("it must be opened from a web server, not as a file");
       if (typeof WebAssembly === "undefined") throw new Error("this browser has no WebAssembly, or it is switched off");
       const response = await fetch(new URL("live.json", base));
       if (!response.ok) throw new Error(`live.json: ${response.status}`);
