@@ -38,7 +38,7 @@ def still(image: Tensor, networks: Sequence[tuple[str, MSUN, float]], largest: i
     for number, (title, model, ratio) in enumerate(networks):
         own = min(size, model.scales[-1])
         square = square_at(image, ratio, largest, own)
-        served = f"subnet of {model.router.scale(own)} px" if len(model.scales) > 1 else "one network for all sizes"
+        served = f"subnet of {model.router.scale(own)} px" if len(model.scales) > 1 else "one network"
         shown = _picture(square, f"{words}, {own} × {own} pixels")
         cards.append(_card(number, title, shown, answers_at(square, model), served))
     return f'<div class="ml-cards">{"".join(cards)}</div>'

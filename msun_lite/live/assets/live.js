@@ -177,7 +177,7 @@ class MsunLive extends HTMLElement {
     parts.thumbs = photographs.map((about) => h("button",
       { type: "button", class: "ml-thumb", "aria-pressed": "false", onclick: () => this.#openExample(about).catch(() => {}) },
       h("img", { alt: about.title, src: new URL(`photographs/${about.name}`, base).href })));
-    const camera = input("Take a photograph", { capture: "environment" });
+    const camera = input("Take one", { capture: "environment" });
     camera.classList.add("ml-camera");
     const sources = h("div", { class: "ml-sources", role: "group", "aria-label": "Photograph" }, ...parts.thumbs,
       input("Choose a photograph"), camera, h("span", { class: "ml-small ml-hint" }, "or drop or paste one here"));
@@ -323,8 +323,8 @@ function card(network, place) {
     picture.setAttribute("aria-label", `The photograph as ${network.title} gets it, ${answer.size} × ${answer.size} pixels`);
     map.hidden = !answer.map;
     if (answer.map) draw(map, answer.map.width, answer.map.height, shade(answer.map.values));
-    const served = network.scales.length > 1 ? `subnet of ${answer.scale} px` : "one network for all sizes";
-    about.replaceChildren(`${served} `, h("br"), `${flops(answer.flops)} · ${answer.milliseconds.toFixed(0)}\u00a0ms`);
+    const served = network.scales.length > 1 ? `subnet of ${answer.scale} px` : "one network";
+    about.replaceChildren(served, h("br"), h("span", { class: "ml-dot" }, " · "), `${flops(answer.flops)} · ${answer.milliseconds.toFixed(0)}\u00a0ms`);
   };
   return { element, show };
 }
