@@ -170,16 +170,22 @@ def make_export_parser(prog: str, summary: str) -> OneLineParser:
     """Return the parser of `export`."""
     parser = OneLineParser(prog=prog, description=summary)
     parser.add_argument("--config", action="config", help="YAML file of options.")
-    parser.add_argument("run", type=str, help="Run folder, or the name of shipped weights (lite-msun ...).")
-    parser.add_argument(
-        "--out", type=str, required=True, help="New folder: model.json, and the weights or a file for each scale."
-    )
+    run_help = "Run folder, or the name of shipped weights (lite-msun ...); several for a page that compares them."
+    parser.add_argument("run", type=str, nargs="+", help=run_help)
+    out_help = "New folder: model.json, and the weights or a file for each scale."
+    parser.add_argument("--out", type=str | None, default=None, help=out_help)
+    page_help = "New folder, instead: a page for any web server, where networks answer to one's own photograph."
+    parser.add_argument("--page", type=str | None, default=None, help=page_help)
     formats = Literal["torch", "onnx", "difference"]
     format_help = (
         "torch: torch.export, .pt2 files; onnx: for ONNX Runtime (extra onnx), with a server on it; difference: "
     )
     format_help += "no graphs, but what this package loads: the weights that the CNN it was made of has not."
     parser.add_argument("--format", type=formats, default="torch", help=format_help)
+    weights_help = "Of onnx and of pages. apart: in each graph its own; shared: once, in a file beside the graphs, in "
+    weights_help += "half precision where that loses nothing; half: likewise, all in half precision. "
+    weights_help += "auto: shared in a page, else apart."
+    parser.add_argument("--weights", type=Literal["auto", "apart", "shared", "half"], default="auto", help=weights_help)
     parser.add_argument("--crop_ratio", type=float | None, default=None, help=CROP_HELP)
     return parser
 
@@ -216,7 +222,7 @@ COMMANDS = {
         "msun_lite.analyse.options:make_analyse_parser",
     ),
     "export": Command(
-        "Write a trained network as graphs that run without this package, or as a small difference.",
+        "Write a trained network as graphs that run without this package, as a live page, or as a small difference.",
         "msun_lite.export",
         "msun_lite.commands:make_export_parser",
     ),

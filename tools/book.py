@@ -2,6 +2,8 @@
 
     python tools/book.py [--out FOLDER]
 
+The networks and photographs of the live page are written beside the pages once these are there.
+
 The cache of outputs knows the chapters, but not the package they import: it is cleared when the package, its weights or
 the records change.
 """
@@ -13,6 +15,8 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from msun_lite.book.live_page import FOLDER, write_live_page
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("msun_lite", "book/results")
@@ -35,15 +39,20 @@ def fingerprint() -> str:
 def build(out: Path) -> int:
     """Build the book into `out`/_build/html and return the exit code."""
     cache, stamp, now = out / "_build" / ".jupyter_cache", out / "_build" / ".fingerprint", fingerprint()
-    if cache.exists() and (not stamp.exists() or stamp.read_text(encoding="utf-8") != now):
-        shutil.rmtree(cache)
+    html = out / "_build" / "html"
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != now:
+        for outdated in (cache, html / FOLDER):
+            shutil.rmtree(outdated, ignore_errors=True)
     stamp.parent.mkdir(parents=True, exist_ok=True)
     stamp.write_text(now, encoding="utf-8")
     program = Path(sys.executable).with_name("jupyter-book")
     options = [*OPTIONS, "--path-output", str(out)]
     # Bars would stay in the pages as dead widgets, and sliders need no kernel there.
     environment = {**os.environ, "MSUN_LITE_PROGRESS": "off", "MSUN_LITE_PAGES": "html"}
-    return subprocess.run([program, "build", *options, "book"], cwd=ROOT, env=environment).returncode
+    code = subprocess.run([program, "build", *options, "book"], cwd=ROOT, env=environment).returncode
+    if html.exists() and not (html / FOLDER).exists():
+        write_live_page(html)
+    return code
 
 
 def main() -> int:

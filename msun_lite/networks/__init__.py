@@ -20,7 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cutting": ["cut"],
         "difference": ["base_of"],
         "factories": ["is_factory"],
-        "graphs": ["Exported", "export", "refuse_existing"],
+        "graphs": ["Exported", "WEIGHTS", "export", "new_folder", "refuse_existing", "serving"],
         "layers": ["classifiers", "layer_names", "layer_path", "penultimate", "stages"],
         "lite": ["DenseNetLite", "MobileNetLite", "ResNetLite", "VGGLite"],
         "msun": ["MSUN", "fingerprint"],

@@ -1,11 +1,12 @@
 """A trained model as one graph a scale, and what routes images to them: with torch here, without it in `runtime`."""
 
+import contextlib
 import copy
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -13,13 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from msun_lite import runtime
+from msun_lite.networks.shared_graphs import WEIGHTS_FILE, SharedWeights, finish, round_to_half
 from msun_lite.networks.spec import LATER, class_names, sizes_from_json
 from msun_lite.scales import Router, served_sizes
-from msun_lite.utils.errors import CheckpointError, UserError, first_line, within
+from msun_lite.utils.errors import CheckpointError, UserError, first_line, one_of, within
 
 SUFFIXES = {"torch": "pt2", "onnx": "onnx"}
 """Format -> ending of its files."""
 
+WEIGHTS = ("apart", "shared", "half")
+"""Where weights are: in each graph its own; or once for all graphs, in a file beside them, as they are or in half
+precision."""
 
 INPUTS = ("images", "place")
 """What a graph takes: images, and which set of averages they have where there are several."""
@@ -94,14 +99,45 @@ class Exported:
         return self.graphs[scale](*inputs)
 
 
-def export(model: nn.Module, path: str | Path, format: str = "torch", crop_ratio: float = 1.0) -> Path:  # noqa: A002
+def export(
+    model: nn.Module,
+    path: str | Path,
+    format: str = "torch",  # noqa: A002
+    crop_ratio: float = 1.0,
+    weights: str = "apart",
+) -> Path:
     """Write `model` to the folder `path`, checked against the model itself; see `MSUN.export`."""
     path = Path(path)
     if format not in SUFFIXES:
         raise UserError(f"format: expected one of {', '.join(SUFFIXES)}, got {format!r}")
+    one_of("weights", weights, WEIGHTS)
+    if weights != "apart" and format != "onnx":
+        raise UserError(f"weights: expected apart with the format {format}, got {weights}")
     within("crop_ratio", crop_ratio, above=0, most=1)
+    with new_folder(path) as unfinished:
+        copied = copy.deepcopy(model).eval().to("cpu", torch.float32)  # the model itself may be serving
+        if weights == "half":
+            round_to_half(copied)
+        with _writer(unfinished, format, weights) as write:
+            for scale in copied.scales:
+                write(AtScale(copied, scale).eval(), unfinished / f"scale-{scale}.{SUFFIXES[format]}")
+        spec = {**copied.description, "format": format, "crop_ratio": crop_ratio}
+        spec |= {"class_words": class_names(spec), "serving": serving(copied.router)}
+        (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
+        _check(copied, Exported(unfinished))
+        if format == "onnx":
+            _copy_runtime(unfinished)
+    return path
+
+
+@contextlib.contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """Give an empty folder that becomes `path` once what is inside is done, and is removed if it fails.
+
+    Raises:
+        UserError: if there is something at `path`, or the folder cannot be made.
+    """
     refuse_existing(path)
-    write = _write_torch if format == "torch" else _write_onnx
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
@@ -109,19 +145,21 @@ def export(model: nn.Module, path: str | Path, format: str = "torch", crop_ratio
     except OSError as error:
         raise UserError(f"{path}: the folder cannot be made: {error}") from None
     try:
-        copied = copy.deepcopy(model).eval().to("cpu", torch.float32)  # the model itself may be serving
-        for scale in copied.scales:
-            write(AtScale(copied, scale).eval(), unfinished / f"scale-{scale}.{SUFFIXES[format]}")
-        spec = {**copied.description, "format": format, "crop_ratio": crop_ratio}
-        spec |= {"class_words": class_names(spec), "serving": serving(copied.router)}
-        (unfinished / "model.json").write_text(json.dumps(spec, indent=2) + "\n", encoding="utf-8")
-        _check(copied, Exported(unfinished))
-        if format == "onnx":
-            _copy_runtime(unfinished)
+        yield unfinished
         unfinished.rename(path)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-    return path
+
+
+@contextlib.contextmanager
+def _writer(folder: Path, format: str, weights: str) -> Iterator[Callable[[AtScale, Path], None]]:  # noqa: A002
+    """Give what writes a graph."""
+    if weights == "apart":
+        yield _write_torch if format == "torch" else _write_onnx
+        return
+    with (folder / WEIGHTS_FILE).open("wb") as file:
+        shared = SharedWeights(file, weights == "half")
+        yield lambda network, path: finish(_record_onnx(network, optimize=False), path, shared)
 
 
 def serving(router: Router) -> list[dict]:
@@ -200,18 +238,22 @@ def _load_torch(path: Path) -> Callable[..., Tensor]:
 
 
 def _write_onnx(network: AtScale, path: Path) -> None:
+    _record_onnx(network).save(path, external_data=False)
+
+
+def _record_onnx(network: AtScale, optimize: bool = True) -> torch.onnx.ONNXProgram:
+    """Return the graph of a network; unless it is optimised, with all that recording left in it."""
     _import("onnxscript")
     example, shapes = _inputs(network)
-    torch.onnx.export(
+    return torch.onnx.export(
         network,
         example,
-        path,
         dynamo=True,
         input_names=list(INPUTS[: len(example)]),
         output_names=["logits"],
         dynamic_shapes=shapes,
-        external_data=False,
         verbose=False,
+        optimize=optimize,
     )
 
 

@@ -352,6 +352,7 @@ class MSUN(
         path: str | Path,
         format: str = "torch",  # noqa: A002 the field's word
         crop_ratio: float | None = None,
+        weights: str = "apart",
     ) -> Path:
         """Write the model to a new folder, one graph a scale, in single precision, checked against the model itself.
 
@@ -361,6 +362,10 @@ class MSUN(
                 they answer to photographs without PyTorch.
             crop_ratio: side of the central square that they look at, as a part of a photograph's shorter side; that of
                 published weights, else 1, by default.
+            weights: `apart`, each graph carries its own. Of `onnx` they can also be `shared`: what several graphs have
+                is stored once, in weights.bin beside them, in half precision where that loses nothing. `half` is the
+                same, all in half precision. Such graphs also give class-activation maps [B, classes, h, w], `maps`,
+                where the classifier is a linear layer on the means of a last map.
 
         Returns:
             The folder.
@@ -370,7 +375,7 @@ class MSUN(
                 logits.
         """
         ratio = self.spec.get("crop_ratio", 1.0) if crop_ratio is None else crop_ratio
-        return export(self, path, format, ratio)
+        return export(self, path, format, ratio, weights)
 
     def load(self, folder: str | Path) -> "MSUN":
         """Load the model.safetensors of a run folder and return the model; half precision is widened.

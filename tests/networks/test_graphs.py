@@ -103,7 +103,7 @@ def test_an_exported_model_looks_at_the_square_that_its_run_was_measured_on(word
     asked = []
     monkeypatch.setattr("msun_lite.export.export", lambda _, out, *options: (out.mkdir(), asked.append(options)))
     assert main(["lite-plus", "--out", str(tmp_path / "exported"), *words]) == 0
-    assert asked == [("torch", ratio)]
+    assert asked == [("torch", ratio, "apart")]
 
 
 @torch.no_grad()
