@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "architecture_figures": ["Column", "architecture_figure", "cost_figure"],
         "image_figures": ["answer_figure", "averages_figure", "percent_figure", "picture_grid"],
         "lab": ["COMPARED", "NAMES", "begin", "glue"],
-        "live_page": ["first_answers", "live_component", "write_live_page"],
+        "live_page": ["IMAGENET", "first_answers", "live_component", "write_live_page"],
         "published": [
             "analyses",
             "comparison",

@@ -12,7 +12,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "page": ["Shown", "component", "title_networks", "write_page"],
+        "page": ["Shown", "component", "title_networks", "write_networks", "write_page"],
         "photographs": ["Photograph", "find_photographs"],
         "squares": ["square_at"],
         "still": ["answers_at", "still"],

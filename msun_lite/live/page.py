@@ -25,12 +25,17 @@ GRAPHS = ("scale-*.onnx", "weights.bin")
 """What a page needs of an exported model; all else that it must know is in live.json."""
 
 
+SAID = ("name", "title", "labels", "credit", "source")
+"""What a page says of a photograph."""
+
 COMPONENT = """<link rel="stylesheet" href="{folder}/live.css">
-<msun-live>{still}
+<msun-live from="{part}">{still}
 <noscript><p>To try it with your own photograph, switch JavaScript on.</p></noscript>
 <p class="ml-small ml-from-file" hidden>Browsers run this only from a web server: for instance
 <code>python -m http.server</code> in the folder of this page, and then http://127.0.0.1:8000.</p></msun-live>
-<script>if (location.protocol === "file:") document.querySelector(".ml-from-file").hidden = false;</script>
+<script>
+for (const line of document.querySelectorAll(".ml-from-file")) line.hidden = location.protocol !== "file:";
+</script>
 <script type="module" src="{folder}/live.js"></script>"""
 """The component as a page holds it: what it shows before it is started, or where it cannot be."""
 
@@ -83,29 +88,48 @@ def write_page(
     Raises:
         UserError: if the folder exists or cannot be made, if names are repeated, or for what `MSUN.export` refuses.
     """
-    one_of("weights", weights, WEIGHTS)
-    check_names([shown.name for shown in networks])
+    _check(networks, weights)
     with new_folder(Path(folder)) as unfinished:
-        for shown in networks:
-            exported = shown.model.export(unfinished / "exported", "onnx", shown.crop_ratio, weights)
-            kept = unfinished / "networks" / shown.name
-            kept.mkdir(parents=True)
-            for pattern in GRAPHS:
-                for path in exported.glob(pattern):
-                    path.rename(kept / path.name)
-            shutil.rmtree(exported)
-        (unfinished / "photographs").mkdir()
-        for photograph in photographs:
-            shutil.copyfile(photograph.file, unfinished / "photographs" / photograph.name)
+        _fill(unfinished, networks, photographs, weights)
         for path in (ROOM / "assets").glob("live*"):
             shutil.copyfile(path, unfinished / path.name)
         shutil.copytree(RUNTIME, unfinished / "onnxruntime")
-        about = describe(networks, photographs, unfinished)
-        (unfinished / "live.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
         page = (ROOM / "assets" / "index.html").read_text(encoding="utf-8")
         page = page.replace("{title}", html.escape(title)).replace("{component}", component(networks, photographs))
         (unfinished / "index.html").write_text(page, encoding="utf-8")
     return Path(folder)
+
+
+def write_networks(
+    networks: Sequence[Shown], folder: str | Path, photographs: Sequence[Photograph] = (), weights: str = "shared"
+) -> Path:
+    """Write what one more component of a live page loads into a new folder below that page's; see `write_page`."""
+    _check(networks, weights)
+    with new_folder(Path(folder)) as unfinished:
+        _fill(unfinished, networks, photographs, weights)
+    return Path(folder)
+
+
+def _check(networks: Sequence[Shown], weights: str) -> None:
+    one_of("weights", weights, WEIGHTS)
+    check_names([shown.name for shown in networks])
+
+
+def _fill(folder: Path, networks: Sequence[Shown], photographs: Sequence[Photograph], weights: str) -> None:
+    """Write networks, photographs and what the script must know of them into a folder."""
+    for shown in networks:
+        exported = shown.model.export(folder / "exported", "onnx", shown.crop_ratio, weights)
+        kept = folder / "networks" / shown.name
+        kept.mkdir(parents=True)
+        for pattern in GRAPHS:
+            for path in exported.glob(pattern):
+                path.rename(kept / path.name)
+        shutil.rmtree(exported)
+    (folder / "photographs").mkdir()
+    for photograph in photographs:
+        shutil.copyfile(photograph.file, folder / "photographs" / photograph.name)
+    about = describe(networks, photographs, folder)
+    (folder / "live.json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
 
 
 def check_names(names: Sequence[str]) -> None:
@@ -119,8 +143,15 @@ def sizes(networks: Sequence[Shown]) -> tuple[int, int]:
     return min(default_sizes(one.model.scales)[0] for one in networks), max(one.model.scales[-1] for one in networks)
 
 
-def component(networks: Sequence[Shown], photographs: Sequence[Photograph], folder: str = ".") -> str:
-    """Return the HTML of the component, whose files lie in `folder` as the page sees it; its still is in it."""
+def component(networks: Sequence[Shown], photographs: Sequence[Photograph], folder: str = ".", part: str = "") -> str:
+    """Return the HTML of the component, with its still in it.
+
+    Args:
+        networks: of the page.
+        photographs: likewise.
+        folder: where `write_page` has written, as seen from the page that shows the component.
+        part: for one more component, where `write_networks` has written, as seen from there: `more/`.
+    """
     smallest, largest = sizes(networks)
     shown = ""
     if photographs:
@@ -130,11 +161,11 @@ def component(networks: Sequence[Shown], photographs: Sequence[Photograph], fold
         known = {name for one in networks for name in class_names(one.model.spec)}
         shown = f'<p class="ml-lead">{html.escape(_lead(first, smallest, known))}</p>'
         shown += still(image, parts, largest, smallest, first.title)
-    return COMPONENT.format(folder=folder, still=shown)
+    return COMPONENT.format(folder=folder, part=part, still=shown)
 
 
 def _lead(photograph: Photograph, size: int, known: set[str]) -> str:
-    unknown = "" if photograph.label in known else ", though none knows such things"
+    unknown = "" if known.intersection(photograph.labels) else ", though none knows such things"
     return f"A photograph of {photograph.title}, {size} × {size} pixels, and what each network says it is{unknown}:"
 
 
@@ -146,10 +177,11 @@ def describe(networks: Sequence[Shown], photographs: Sequence[Photograph], folde
         "smallest": smallest,
         "largest": largest,
         "ticks": sorted({scale for one in networks for scale in one.model.scales} | {smallest}),
-        "runtime": {path: (folder / "onnxruntime" / path).stat().st_size for path in runtime},
+        "runtime": {path: (RUNTIME / path).stat().st_size for path in runtime},
         "networks": [describe_network(one, folder / "networks" / one.name) for one in networks],
         "photographs": [
-            {name: getattr(one, name) for name in ("name", "title", "label", "credit", "source")} for one in photographs
+            {name: getattr(one, name) for name in ("name", "title", "labels", "credit", "source")}
+            for one in photographs
         ],
     }
 

@@ -13,7 +13,8 @@ class Photograph:
         name: of its file in a page, with the ending.
         file: where it lies.
         title: what is on it, in a word or two.
-        label: the name of its class, None if it is of none that the book's networks know.
+        labels: names of classes that it is of, the closest first: another network may know another. Empty where neither
+            Imagenette nor ImageNet has one.
         credit: who took it, and its licence.
         source: the address of the original.
     """
@@ -21,7 +22,7 @@ class Photograph:
     name: str
     file: Path
     title: str
-    label: str | None
+    labels: tuple[str, ...]
     credit: str
     source: str
 
@@ -35,7 +36,7 @@ def find_photographs() -> list[Photograph]:
             "china.jpg",
             learn / "china.jpg",
             "a temple",
-            "church",
+            ("palace", "church"),
             f"danielbuechele, {attribution}",
             "https://www.flickr.com/photos/danielbuechele/6061409035/",
         ),
@@ -43,7 +44,7 @@ def find_photographs() -> list[Photograph]:
             "flower.jpg",
             learn / "flower.jpg",
             "a flower",
-            None,
+            (),
             f"vultilion, {attribution}",
             "https://www.flickr.com/photos/vultilion/6056698931/",
         ),
@@ -51,7 +52,7 @@ def find_photographs() -> list[Photograph]:
             "hopper.jpg",
             plots / "grace_hopper.jpg",
             "Grace Hopper",
-            None,
+            ("military uniform",),
             f"James S. Davis, U.S. Navy, {domain}",
             "https://commons.wikimedia.org/wiki/File:Grace_Hopper.jpg",
         ),

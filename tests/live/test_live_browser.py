@@ -217,8 +217,8 @@ def test_the_curves_fill_in_for_every_size_and_class(live):
     drawn = "() => [...document.querySelectorAll('.ml-curve polyline')].map((line) => line.points.length)"
     live.wait_for_function(f"({drawn})().every((points) => points === 97)", timeout=60_000)
     assert live.evaluate(drawn) == [97] * len(NETWORKS)
-    assert live.locator("#ml-class option").count() == 10
-    live.locator("#ml-class").select_option("golf ball")
+    assert live.locator(".ml-chart option").count() == 10
+    live.locator(".ml-chart select").select_option("golf ball")
     live.wait_for_function("document.querySelector('.ml-curves').ariaLabel.startsWith('Confidence in golf ball')")
     share = expected_logits(MSUN.from_pretrained("lite-mst"), decode(PHOTOGRAPHS[0].file), 16).softmax(0)[8]
     assert f"lite-mst: {100 * share:.0f} % at 16 pixels" in live.locator(".ml-curves").get_attribute("aria-label")

@@ -15,14 +15,15 @@ export class Chart {
 
   /**
    * @param networks, about: of live.json.
+   * @param id of the list of classes, that of no other element.
    * @param choose called with a size in pixels when the reader points at one.
    */
-  constructor(networks, about, choose) {
+  constructor(networks, about, id, choose) {
     this.#networks = networks;
     this.#about = about;
     this.#shares = networks.map(() => new Map());
     const names = [...new Set(networks.flatMap(({ classes }) => classes))];
-    this.select = h("select", { id: "ml-class" }, ...names.map((name) => h("option", {}, name)));
+    this.select = h("select", { id }, ...names.map((name) => h("option", {}, name)));
     this.select.addEventListener("change", () => {
       this.#chosen = this.select.value;
       this.#draw();
@@ -34,7 +35,7 @@ export class Chart {
     });
     const legend = networks.map(({ title }, place) => h("span", { class: `ml-key ml-n${place % 6}` }, title));
     this.element = h("figure", { class: "ml-chart" },
-      h("figcaption", {}, h("label", { for: "ml-class" }, "Confidence in "), this.select, " at every size",
+      h("figcaption", {}, h("label", { for: id }, "Confidence in "), this.select, " at every size",
         h("span", { class: "ml-keys" }, ...legend)),
       this.canvas);
     new ResizeObserver(() => this.#draw()).observe(this.element);

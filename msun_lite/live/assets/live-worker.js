@@ -36,7 +36,7 @@ async function unpack(bytes) {
 }
 
 /** Load the runtime and all networks. */
-async function load(base, description) {
+async function load(base, home, description) {
   about = description;
   let loaded = 0;
   const advance = (bytes) => postMessage({ kind: "progress", loaded: (loaded += bytes) });
@@ -47,7 +47,7 @@ async function load(base, description) {
   for (const network of about.networks) {
     const files = {};
     for (const name of Object.keys(network.files)) {
-      files[name] = await fetchBytes(new URL(`networks/${encodeURIComponent(network.name)}/${name}`, base), advance);
+      files[name] = await fetchBytes(new URL(`networks/${encodeURIComponent(network.name)}/${name}`, home), advance);
     }
     const options = { executionProviders: ["wasm"], externalData: [{ path: WEIGHTS, data: files[WEIGHTS] }] };
     const sessions = {};
@@ -204,7 +204,7 @@ async function work() {
 onmessage = async ({ data }) => {
   if (data.kind === "load") {
     try {
-      await load(data.base, data.about);
+      await load(data.base, data.home, data.about);
       postMessage({ kind: "ready" });
     } catch (error) {
       postMessage({ kind: "broken", message: error.message });

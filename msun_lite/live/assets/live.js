@@ -1,5 +1,6 @@
 // The live page, as one element: <msun-live>. What is in it before stands until the reader starts it, or for good where
-// it cannot start. Its files are found beside this one.
+// it cannot start. Its files are found beside this one; live.json, networks and photographs, in the folder below that the
+// attribute `from` names.
 //
 //   element.start()      loads the networks
 //   element.open(file)   opens a photograph; element.ask(size) answers at a size
@@ -15,11 +16,13 @@ const SHADE = 130; // of 255, on what a network does not go by at all
 const base = new URL(".", import.meta.url);
 
 const megabytes = (bytes) => `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+let made = 0; // elements, for ids that differ
 const sum = (numbers) => numbers.reduce((total, number) => total + number, 0);
 const flops = (count) => (count < 1e9 ? `${(count / 1e6).toPrecision(3)}\u00a0MFLOPs` : `${(count / 1e9).toPrecision(3)}\u00a0GFLOPs`);
 
 class MsunLive extends HTMLElement {
   #about = null; // live.json
+  #home = null; // where that is
   #worker = null;
   #tickets = 0;
   #waiting = []; // questions that are asked: {ticket, resolve}
@@ -34,6 +37,7 @@ class MsunLive extends HTMLElement {
   async connectedCallback() {
     if (this.#about) return;
     this.#cleanup = new AbortController();
+    this.#home = new URL(this.getAttribute("from") ?? "", base);
     const button = h("button", { type: "button", class: "ml-button ml-main", onclick: () => this.start() },
       "Try it with your own photograph");
     const note = h("p", { class: "ml-small" });
@@ -41,7 +45,7 @@ class MsunLive extends HTMLElement {
     this.append(this.#parts.start);
     try {
       if (typeof WebAssembly === "undefined") throw new Error("this browser has no WebAssembly, or it is switched off");
-      const response = await fetch(new URL("live.json", base));
+      const response = await fetch(new URL("live.json", this.#home));
       if (!response.ok) throw new Error(`live.json: ${response.status}`);
       this.#about = await response.json();
     } catch (error) {
@@ -89,7 +93,7 @@ class MsunLive extends HTMLElement {
           } else if (data.kind === "ready") resolve();
           else reject(new Error(data.message));
         };
-        this.#worker.postMessage({ kind: "load", base: base.href, about: this.#about });
+        this.#worker.postMessage({ kind: "load", base: base.href, home: this.#home.href, about: this.#about });
       });
     } catch (error) {
       this.#worker?.terminate();
@@ -164,6 +168,7 @@ class MsunLive extends HTMLElement {
     const { smallest, largest, ticks, networks, photographs } = this.#about;
     const parts = this.#parts;
     const open = (file) => this.open(file).catch(() => {}); // said in the page
+    const id = `ml-slider-${++made}`;
     const listen = { signal: this.#cleanup.signal };
 
     const input = (label, attributes = {}) => {
@@ -176,7 +181,7 @@ class MsunLive extends HTMLElement {
     };
     parts.thumbs = photographs.map((about) => h("button",
       { type: "button", class: "ml-thumb", "aria-pressed": "false", onclick: () => this.#openExample(about).catch(() => {}) },
-      h("img", { alt: about.title, src: new URL(`photographs/${about.name}`, base).href })));
+      h("img", { alt: about.title, src: new URL(`photographs/${about.name}`, this.#home).href })));
     const camera = input("Take one", { capture: "environment" });
     camera.classList.add("ml-camera");
     const sources = h("div", { class: "ml-sources", role: "group", "aria-label": "Photograph" }, ...parts.thumbs,
@@ -185,21 +190,21 @@ class MsunLive extends HTMLElement {
     parts.note = h("p", { class: "ml-small ml-note" });
 
     parts.output = h("output", { class: "ml-size", "aria-hidden": "true" });
-    parts.slider = h("input", { type: "range", id: "ml-slider", class: "ml-slider", min: smallest, max: largest, step: 1 });
+    parts.slider = h("input", { type: "range", id, class: "ml-slider", min: smallest, max: largest, step: 1 });
     parts.slider.addEventListener("input", () => this.ask(Number(parts.slider.value)));
     const share = (size) => (size - smallest) / (largest - smallest);
     const marks = ticks.map((size) => h("span", { style: `--share:${share(size)}` }, String(size)));
-    const control = h("div", { class: "ml-control" }, h("label", { for: "ml-slider" }, "Image size"), parts.output,
+    const control = h("div", { class: "ml-control" }, h("label", { for: id }, "Image size"), parts.output,
       parts.slider, h("div", { class: "ml-ticks", "aria-hidden": "true" }, ...marks));
 
     parts.cards = networks.map(card);
     parts.maps = h("input", { type: "checkbox", checked: true });
     parts.maps.addEventListener("change", () => parts.main.classList.toggle("ml-plain", !parts.maps.checked));
     const lit = h("label", { class: "ml-small ml-check" }, parts.maps, "Light up what each network goes by");
-    parts.chart = new Chart(networks, this.#about, (size) => this.ask(size));
+    parts.chart = new Chart(networks, this.#about, `ml-class-${made}`, (size) => this.ask(size));
     parts.status = h("p", { class: "ml-hidden", role: "status", "aria-live": "polite" });
     const known = [...new Set(networks.flatMap(({ classes }) => classes))];
-    const knows = h("details", { class: "ml-small" }, h("summary", {}, `The ${known.length} things that they know`),
+    const knows = h("details", { class: "ml-small" }, h("summary", {}, `The ${known.length.toLocaleString("en")} things that they know`),
       h("p", {}, known.join(", ")));
     parts.main = h("div", { class: "ml-main-part" }, sources, parts.error, control,
       h("div", { class: "ml-cards" }, ...parts.cards.map(({ element }) => element)), lit, parts.note, parts.chart.element,
@@ -226,20 +231,21 @@ class MsunLive extends HTMLElement {
   }
 
   async #openExample(about) {
-    const response = await fetch(new URL(`photographs/${about.name}`, base));
+    const response = await fetch(new URL(`photographs/${about.name}`, this.#home));
     return this.open(await response.blob(), about);
   }
 
   /** Show that another photograph is answered to. */
   #show({ id, largest, width, height }, file, about) {
     const { parts, networks, photographs } = { parts: this.#parts, ...this.#about };
-    this.#shown = { id, about, largest };
+    const label = labelOf(about, networks);
+    this.#shown = { id, about, label, largest };
     parts.slider.max = largest;
     parts.slider.style.setProperty("--reach", String(
       (largest - this.#about.smallest) / (this.#about.largest - this.#about.smallest)));
     parts.thumbs.forEach((thumb, place) => thumb.setAttribute("aria-pressed", String(photographs[place] === about)));
-    parts.note.replaceChildren(...describe(about, networks, width, height));
-    parts.chart.clear(about?.label ?? null, largest);
+    parts.note.replaceChildren(...describe(about, label, width, height));
+    parts.chart.clear(label, largest);
     this.#fillIn();
   }
 
@@ -257,7 +263,7 @@ class MsunLive extends HTMLElement {
 
   #answer({ ticket, size, answers }) {
     const { cards, chart } = this.#parts;
-    const label = this.#shown.about?.label;
+    const { label } = this.#shown;
     answers.forEach((answer, place) => {
       cards[place].show(answer, label);
       chart.add(place, size, answer.shares);
@@ -285,16 +291,19 @@ class MsunLive extends HTMLElement {
   }
 }
 
+/** Which of the classes that an example is of the networks know, the closest; null for one's own photograph, or none. */
+function labelOf(about, networks) {
+  return about?.labels.find((label) => networks.some(({ classes }) => classes.includes(label))) ?? null;
+}
+
 /** What is said of a photograph: what it is, whether the networks can know it, and who took it. */
-function describe(about, networks, width, height) {
+function describe(about, label, width, height) {
   if (!about) return [`Your photograph: ${width} × ${height} pixels. It has not left your device.`];
-  const knows = (label) => networks.some(({ classes }) => classes.includes(label));
-  const link = h("a", { href: about.source }, about.credit);
   const title = about.title[0].toUpperCase() + about.title.slice(1);
-  if (about.label && knows(about.label)) {
-    return [`${title}. Of what the networks know, ${about.label} is right. Photograph: `, link, "."];
-  }
-  return [`${title}: nothing that the networks know, so every answer is wrong. Photograph: `, link, "."];
+  const said = label
+    ? `${title}. Of what the networks know, ${label} is right.`
+    : `${title}: nothing that the networks know, so every answer is wrong.`;
+  return [`${said} Photograph: `, h("a", { href: about.source }, about.credit), "."];
 }
 
 /** A network's part of the page: {element, show(answer, label)}. */
