@@ -210,7 +210,7 @@ def own_image(chapter: Chapter) -> ipywidgets.VBox | HTML:
     It needs a running kernel; in the built book a line says so.
     """
     if PAGES in os.environ:
-        return HTML(f"<p>{NEEDS_KERNEL}</p>")
+        return HTML(f'<p>{NEEDS_KERNEL} Or <a href="try_it.html">try it in the page</a>.</p>')
     upload = ipywidgets.FileUpload(accept="image/*", multiple=False, description="Choose an image")
     control = ipywidgets.SelectionSlider(
         options=[(f"{size} px", size) for size in chapter.sizes], value=chapter.largest, description="image size"
