@@ -9,7 +9,15 @@ import torch
 from msun_lite import MSUN
 from msun_lite.data import decode
 from msun_lite.export import main
-from msun_lite.live import Shown, find_photographs, square_at, title_networks, write_page
+from msun_lite.live import (
+    Shown,
+    component,
+    find_photographs,
+    square_at,
+    title_networks,
+    write_networks,
+    write_page,
+)
 from msun_lite.live.page import ROOM, RUNTIME
 from msun_lite.networks import Exported
 from msun_lite.runtime import ExportedModel, read_image
@@ -82,6 +90,15 @@ def test_the_square_is_the_one_that_an_exported_model_looks_at(tmp_path):
         assert (found - expected).abs().max() <= 1.5  # Pillow rounds twice
         smaller = resize(found[None], 8)
         torch.testing.assert_close(square_at(decode(photograph.file), 0.875, 32, 8), smaller)
+
+
+def test_one_more_component_needs_networks_and_photographs_alone(page, tmp_path):
+    networks = [Shown("one", "First", make(), 0.875)]
+    more = write_networks(networks, tmp_path / "more", find_photographs())
+    assert {path.name for path in more.iterdir()} == {"live.json", "networks", "photographs"}
+    text = component(networks, [], "live", "more/")
+    assert '<msun-live from="more/">' in text
+    assert all((page / name).is_file() for name in re.findall(r'"live/(.*?)"', text))
 
 
 def test_titles_tell_networks_of_one_method_apart():
