@@ -2,7 +2,7 @@
 
     python -m msun_lite.adapt lite-vanilla --images photos                              # scales 16, 64 and 112 px
     python -m msun_lite.adapt --arch resnet50 --images photos --scales 32,128,224       # published weights
-    python -m msun_lite.adapt --arch efficientnet_lite0 --images photos --subnet_input at:160,160 --routing upto:64,160
+    python -m msun_lite.adapt --arch efficientnet_lite0 --images photos --subnet_input at:160,160 --routing upto:64,192
     python -m msun_lite.adapt --arch resnet18 --split layer1 --weights FILE --images photos
     python -m msun_lite.adapt lite-vanilla --images photos --own norms                  # BatchNorms alone learn
     python -m msun_lite.adapt --out runs/adapt-lite-vanilla-seed0 --resume
@@ -10,6 +10,7 @@
 Each smaller scale gets a subnet and BatchNorms of its own, which start from the CNN's. They learn to say of a small
 image what the CNN says of the same crop at its own size; no label is needed, but --labels true learns those that
 folders are named as, too. All that serves the largest scale stays as it is, bit for bit, so nothing is lost there.
+With --averages size BatchNorms get averages of each size in the end; the largest size keeps its own.
 
 A part of the images is held out. On it the run measures, at every size, how often the result says what the CNN says at
 its own size; and with --data FOLDER the accuracy on labelled images. The run folder is like that of a training.

@@ -25,7 +25,7 @@ def shown_networks(part: str) -> list[Shown]:
     if part == IMAGENET:
         plain = MSUN.vanilla("efficientnet_lite0", 224, weights=DEFAULT).eval()
         adapted = MSUN.from_pretrained("lite0-adapted")
-        titles = (("lite0", "EfficientNet-Lite0", plain), ("lite0-adapted", "Adapted, by subnets", adapted))
+        titles = (("lite0", "EfficientNet-Lite0", plain), ("lite0-adapted", "Adapted, without labels", adapted))
         return [Shown(*about, about[-1].spec["crop_ratio"]) for about in titles]
     shown = []
     for name in TRAINED:
