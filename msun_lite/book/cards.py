@@ -23,7 +23,7 @@ def prediction_card(
     probabilities: dict[str, Sequence[float]],
     class_names: Sequence[str],
     label: int | None,
-    title: str = "",
+    title: str,
 ) -> str:
     """Return one image as the networks get it, and beside it how sure each network is of its three likeliest classes.
 
@@ -34,13 +34,13 @@ def prediction_card(
         probabilities: method -> probabilities [classes].
         class_names: what the classes are called.
         label: the image's class, whose bars are filled, while the others are hatched; None if it is unknown.
-        title: what stands under the image.
+        title: what stands under the image, and describes it.
     """
     columns = "".join(_column(NAMES[method], row, class_names, label) for method, row in probabilities.items())
     return (
         '<div style="display:flex;flex-wrap:wrap;gap:0.5rem 1.25rem;line-height:1.35;font-size:0.9rem">'
         '<div style="flex:1 1 8rem;max-width:12rem">'
-        f'<img src="{_encoded(picture)}" alt="" class="msun-card-picture" '
+        f'<img src="{_encoded(picture)}" alt="{html.escape(title, quote=True)}" class="msun-card-picture" '
         'style="display:block;width:100%;image-rendering:pixelated">'
         f"<div>{html.escape(title)}</div></div>"
         f'<div style="flex:4 1 16rem;display:flex;flex-wrap:wrap;gap:0.5rem 1.25rem">{columns}</div></div>'

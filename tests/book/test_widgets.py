@@ -178,7 +178,8 @@ def test_a_card_shows_the_images_own_pixels_and_three_answers_of_each_network():
     ]
     assert re.findall(r"width:(\d+)%;background:(#|r)", first) == [("60", "r"), ("25", "r"), ("10", "#")]
     assert re.findall(r"width:(\d+)%;background:(#|r)", second) == [("70", "#"), ("15", "r"), ("10", "r")]
-    unknown = prediction_card(picture, rows, names, None)
+    unknown = prediction_card(picture, rows, names, None, "4 px")
+    assert 'alt="4 px"' in unknown
     assert "gradient" not in unknown
 
 
