@@ -82,8 +82,8 @@ def print_book(site: Path, out: Path, names: list[str]) -> int:
         for name in names:
             title, content = printed(page, site / f"{name}.html", home)
             first = len(writer.pages)
-            writer.append(PdfReader(io.BytesIO(content)), import_outline=False)
-            writer.add_outline_item(title, first)
+            writer.append(fileobj=PdfReader(io.BytesIO(content)), import_outline=False)
+            writer.add_outline_item(title=title, page_number=first)
             print(f"{name}: {len(writer.pages) - first} sheets", flush=True)
         browser.close()
     writer.add_metadata(
