@@ -54,8 +54,8 @@ class TrainConfig(ModelOptions, DataOptions):
     """The options of one training run."""
 
     preset: str = DEFAULT_PRESET
-    """Named set of options to start from: quick, lite, lite-plus, finetune, imagenette or imagenet; or a YAML file of
-    options."""
+    """Named set of options to start from: quick, lite, lite-plus, finetune, imagenette, imagenette-lite0 or imagenet;
+    or a YAML file of options."""
     method: str = "msun"
     """vanilla: the largest scale alone; mst: every scale, upsampled to the largest; msun: a subnet a scale; rs: one
     CNN, each scale fed as it is, with BatchNorms of its own (RS-Nets)."""
